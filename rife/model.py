@@ -1,0 +1,420 @@
+"""`Model`: one network with padding, scales, test-time augmentation, any timestep, and a training step.
+
+The interface is that of ECCV2022-RIFE's and CogVideo's `Model`; images are (B,C,H,W) in 0..1, RGB.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .checkpoint import load_network, save_checkpoint
+from .config import RELEASES, IFNetConfig
+from .ifnet import IFNet, Prediction, activation_bytes
+from .losses import distillation_loss, flow_loss, laplacian_loss
+
+# Trained by this project, see README. Loaded where no path is given.
+BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+_MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
+
+
+def load_model(
+    path_or_state_dict: str | os.PathLike | Mapping[str, Any] | None = None,
+    *,
+    variant: str | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Model:
+    """A ready model from any RIFE checkpoint; without a path, the bundled one.
+
+    path_or_state_dict: file (.safetensors .pkl .pth .pt), folder holding flownet.pkl, or state dict.
+    variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
+    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU. dtype: of the weights;
+    default float32. Raises FileNotFoundError, UnknownCheckpointError.
+    """
+    source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
+    network = load_network(source, variant)
+    return Model.from_network(network.to(device or default_device(), dtype))
+
+
+def default_device() -> torch.device:
+    """The accelerator of this machine, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return torch.device("xpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class Model:
+    """RIFE: `inference` between two frames, `update` for one step of training.
+
+    `Model()` is the paper's network with fresh weights, `Model(arbitrary=True)` its timestep version RIFE_m.
+    local_rank: index of this process's device under DistributedDataParallel; -1 for a single process.
+    """
+
+    def __init__(self, local_rank: int = -1, arbitrary: bool = False):
+        network = IFNet(RELEASES["RIFE_m" if arbitrary else "RIFE"])
+        self._adopt(network)
+        self.device()
+        if local_rank != -1:
+            ids = [local_rank] if self.run_device.type == "cuda" else None
+            self._wrapped = DistributedDataParallel(_Trainable(network), device_ids=ids)
+
+    @classmethod
+    def from_network(cls, network: nn.Module) -> Model:
+        """A model around an existing network: nothing is copied or moved."""
+        model = cls.__new__(cls)
+        model._adopt(network)
+        return model
+
+    def _adopt(self, network: nn.Module) -> None:
+        self.net = network
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._wrapped: nn.Module | None = None
+
+    @property
+    def flownet(self) -> nn.Module:
+        """The network, under the name that ECCV2022-RIFE uses."""
+        return self.net
+
+    @property
+    def config(self):
+        """Architecture: family, candidate versions, timestep and ensemble support, padding."""
+        return self.net.config
+
+    @property
+    def run_device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.net.parameters()).device
+
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.net.parameters()).dtype
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over all weights, made at first use. The large weight decay guards against NaN (official code)."""
+        if self._optimizer is None:
+            self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, weight_decay=1e-3)
+        return self._optimizer
+
+    def train(self) -> Model:
+        """Training mode."""
+        self.net.train()
+        return self
+
+    def eval(self) -> Model:
+        """Evaluation mode."""
+        self.net.eval()
+        return self
+
+    def device(self, device: torch.device | str | None = None) -> torch.device:
+        """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
+        self.net.to(device or default_device())
+        return self.run_device
+
+    def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
+        """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
+        if rank <= 0:
+            device, dtype, training = self.run_device, self.run_dtype, self.net.training
+            self._adopt(load_network(path).to(device, dtype).train(training))
+        return self
+
+    def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:
+        """Writes safetensors with metadata: to `path` if it ends in .safetensors, else `path`/flownet.safetensors."""
+        if rank > 0:
+            return None
+        path = Path(path)
+        return save_checkpoint(self.net, path if path.suffix == ".safetensors" else path / "flownet.safetensors")
+
+    def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
+        """Bytes of activations that `inference` needs at its peak for `batch` pairs of this size."""
+        multiple = _pad_multiple(self.net, self._scales(scale, None))
+        height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
+        config = self.config if isinstance(self.config, IFNetConfig) else RELEASES["RIFE"]
+        return batch * activation_bytes(config, height, width, self.run_dtype)
+
+    @torch.no_grad()
+    def inference(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        timestep: float | Tensor = 0.5,
+        ensemble: bool = False,
+    ) -> Tensor:
+        """The frame at `timestep` between img0 (t=0) and img1 (t=1).
+
+        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB) or 4 (RGBA: alpha follows the flow of the colours);
+        any size, device and floating dtype. timestep: float or (B,) tensor, 0 < t < 1.
+        scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
+        on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
+        ensemble: averaged with time reversed in each block (3.8, 4.0 to 4.20, 4.24).
+        Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        scales = self._scales(scale, scale_list)
+        if ensemble and self.config.ensemble == "no":
+            raise ValueError(
+                f"ensemble is not defined for {self._name()}: its blocks pass features on, or the paper does not "
+                "have it. Use TTA, or a version from 4.0 to 4.20."
+            )
+        a, b = (x.to(self.run_device, self.run_dtype).clamp(0, 1) for x in (img0, img1))
+        for name, x in (("img0", a), ("img1", b)):
+            if not torch.isfinite(x).all():
+                raise ValueError(
+                    f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
+                    "(often a VAE decode in half precision): repair that first."
+                )
+        image = self._at_times(a, b, times, scales, TTA, ensemble)
+        return image.clamp(0, 1).to(img0.device, img0.dtype)
+
+    def _at_times(self, a: Tensor, b: Tensor, times: list[float], scales, tta: bool, ensemble: bool) -> Tensor:
+        if self.config.timestep:
+            t = torch.tensor(times, device=a.device, dtype=torch.float32)
+            return self._predict(a, b, t, scales, tta, ensemble)
+        if all(t == 0.5 for t in times):
+            return self._predict(a, b, None, scales, tta, ensemble)
+        return torch.cat(
+            [self._bisect(a[i : i + 1], b[i : i + 1], t, scales, tta, ensemble) for i, t in enumerate(times)]
+        )
+
+    def _bisect(self, a: Tensor, b: Tensor, t: float, scales, tta: bool, ensemble: bool) -> Tensor:
+        """t = j/2^k by k middles of middles: exact for networks that only know 0.5."""
+        if not (t * 2**_MAX_BISECTIONS).is_integer():
+            raise ValueError(
+                f"timestep {t:g} cannot be reached by {self._name()}, which has no timestep input and only knows "
+                f"the middle; by recursion it reaches j/2^k up to k={_MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
+                "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        while True:
+            middle = self._predict(a, b, None, scales, tta, ensemble)
+            if t == 0.5:
+                return middle
+            a, b, t = (a, middle, t * 2) if t < 0.5 else (middle, b, t * 2 - 1)
+
+    def _predict(self, a: Tensor, b: Tensor, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        image = self._forward(a, b, t, scales, ensemble)
+        if tta:
+            turned = self._forward(a.flip(2, 3), b.flip(2, 3), t, scales, ensemble)
+            image = (image + turned.flip(2, 3)) / 2
+        return image
+
+    def _forward(self, a: Tensor, b: Tensor, t: Tensor | None, scales, ensemble: bool) -> Tensor:
+        """One padded pass; returns as many channels as came in."""
+        channels, height, width = a.shape[1:]
+        multiple = _pad_multiple(self.net, scales)
+        a, b = pad_to(a, multiple), pad_to(b, multiple)
+        rgb0, rgb1 = (x.expand(-1, 3, -1, -1) if channels == 1 else x[:, :3] for x in (a, b))
+        prediction = self.net.predict(rgb0, rgb1, 0.5 if t is None else t, scales, ensemble)
+        image = prediction.image
+        if channels == 1:
+            image = image.mean(1, True)
+        elif channels == 4:
+            image = torch.cat((image, _follow(a[:, 3:], b[:, 3:], prediction)), 1)
+        return image[:, :, :height, :width]
+
+    def _scales(self, scale: float, scale_list: Sequence[float] | None) -> tuple[float, ...]:
+        config = self.config
+        if scale_list is None:
+            if scale not in SCALES:
+                raise ValueError(
+                    f"scale is {scale}, expected one of {', '.join(f'{s:g}' for s in SCALES)}. "
+                    "Use 0.5 for 4K or large motion, 1 otherwise."
+                )
+            scale_list = config.scales
+        elif len(scale_list) != len(config.scales):
+            raise ValueError(
+                f"scale_list has {len(scale_list)} entries, {self._name()} has {len(config.scales)} blocks with "
+                f"{list(config.scales)}. Give one downscale per block, coarse to fine."
+            )
+        if any(s <= 0 or not math.log2(s).is_integer() for s in scale_list):
+            raise ValueError(
+                f"scale_list is {list(scale_list)}, expected powers of two such as {list(config.scales)}: "
+                "other steps do not fit the blocks' strides."
+            )
+        return tuple(s / scale for s in scale_list)
+
+    def _name(self) -> str:
+        versions = self.config.versions
+        return f"RIFE {'/'.join(versions)}" if versions else f"this RIFE ({self.config.family})"
+
+    def update(
+        self,
+        imgs: Tensor,
+        gt: Tensor,
+        learning_rate: float = 0,
+        mul: float = 1,
+        training: bool = True,
+        flow_gt: Tensor | None = None,
+        timestep: float | Tensor = 0.5,
+        distill_weight: float = 0.01,
+        flow_weight: float = 0.01,
+        max_grad_norm: float | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """One optimiser step of the paper's recipe; with training=False only the evaluation.
+
+        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,)); H and W are
+        multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the data knows it.
+        mul is accepted for the official signature, which does not use it either.
+        Loss: Laplacian of student and teacher, distill_weight * distillation (0.005 or 0.002 for RIFE_m),
+        flow_weight * end-point error of every block; gradients clipped to max_grad_norm. A step whose loss or
+        gradient is not finite changes nothing.
+        Returns the merged frame and: merged_tea, mask, mask_tea, flow (t->0), flow_tea, loss_l1, loss_tea,
+        loss_distill, loss_flow, and skipped (whether the step was).
+        """
+        self._check_update(imgs, gt)
+        self.train() if training else self.eval()
+        with torch.set_grad_enabled(training):
+            prediction = self._training_forward(imgs, gt, timestep)
+            losses = {
+                "loss_l1": laplacian_loss(prediction.image, gt),
+                "loss_tea": _teacher_loss(prediction, gt),
+                "loss_distill": distillation_loss(prediction, gt),
+                "loss_flow": gt.new_zeros(()) if flow_gt is None else flow_loss(prediction.flows, flow_gt),
+            }
+            total = losses["loss_l1"] + losses["loss_tea"] + distill_weight * losses["loss_distill"]
+            total = total + flow_weight * losses["loss_flow"]
+        skipped = self._step(total, learning_rate, max_grad_norm) if training else False
+        prediction = _detached(prediction)
+        losses = {name: loss.detach() for name, loss in losses.items()}
+        final = prediction.flow
+        return prediction.image, {
+            "merged_tea": prediction.image if prediction.merged_tea is None else prediction.merged_tea,
+            "mask": prediction.mask,
+            "mask_tea": prediction.mask,
+            "flow": final[:, :2],
+            "flow_tea": prediction.flow_tea if training and prediction.flow_tea is not None else final,
+            **losses,
+            "skipped": skipped,
+        }
+
+    def _training_forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
+        if self._wrapped is not None:
+            return self._wrapped(imgs, gt, timestep)
+        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
+
+    def _step(self, total: Tensor, learning_rate: float, max_grad_norm: float | None) -> bool:
+        """Backward and step; returns whether it was skipped because loss or gradient is not finite."""
+        # A NaN that reaches the backward of grid_sample on the CPU ends the process: ask before.
+        if not torch.isfinite(total):
+            return True
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), max_grad_norm or float("inf"))
+        if not torch.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            return True
+        self.optimizer.step()
+        return False
+
+    def _check_update(self, imgs: Tensor, gt: Tensor) -> None:
+        multiple = self.net.pad_multiple()
+        if not isinstance(self.net, IFNet):
+            raise ValueError(f"{self._name()} cannot be trained: its three networks have no published recipe.")
+        if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
+            raise ValueError(
+                f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
+                "Concatenate img0 and img1 along channels."
+            )
+        if imgs.shape[2] % multiple or imgs.shape[3] % multiple:
+            raise ValueError(
+                f"the frames are {imgs.shape[2]}x{imgs.shape[3]}, training needs multiples of {multiple}. Crop them."
+            )
+
+
+class _Trainable(nn.Module):
+    """What DistributedDataParallel wraps: its forward is the training pass."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
+        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
+
+
+def _detached(prediction: Prediction) -> Prediction:
+    """Without the graph, which is spent after the step and would hold all activations."""
+    tea = (prediction.flow_tea, prediction.merged_tea)
+    flow_tea, merged_tea = (None if x is None else x.detach() for x in tea)
+    image, flow, mask = (x.detach() for x in (prediction.image, prediction.flow, prediction.mask))
+    return Prediction(image, flow, mask, flow_tea=flow_tea, merged_tea=merged_tea)
+
+
+def _teacher_loss(prediction: Prediction, gt: Tensor) -> Tensor:
+    if prediction.merged_tea is None:
+        return gt.new_zeros(())
+    return laplacian_loss(prediction.merged_tea, gt)
+
+
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
+    """Further channels of both frames, warped and blended as the colours were."""
+    from .warp import warp
+
+    mask = prediction.mask.to(x0.dtype)
+    return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
+
+
+def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
+    if hasattr(network, "pad_multiple"):
+        return network.pad_multiple(scales)
+    return int(network.config.pad * max(1.0, max(scales) / max(network.config.scales)))
+
+
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """(B,C,H,W) grown right and down to multiples of `multiple`: mirrored, or repeated where it is too small."""
+    height, width = x.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    if not (down or right):
+        return x
+    mode = "reflect" if down < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, down), mode=mode)
+
+
+def _check_images(img0: Tensor, img1: Tensor) -> None:
+    if img0.ndim != 4 or img0.shape != img1.shape:
+        raise ValueError(
+            f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
+            "Resize one, or add the missing dimension."
+        )
+    if img0.shape[1] not in (1, 3, 4) or 0 in img0.shape:
+        raise ValueError(
+            f"the frames are {tuple(img0.shape)}, expected 1, 3 or 4 channels and no empty side. Convert them first."
+        )
+    if not (img0.is_floating_point() and img1.is_floating_point()):
+        raise ValueError(
+            f"the frames are {img0.dtype} and {img1.dtype}, expected floating point in 0..1. Divide bytes by 255."
+        )
+
+
+def _check_timestep(timestep: float | Tensor, batch: int) -> list[float]:
+    if isinstance(timestep, Tensor):
+        times = [float(t) for t in timestep.flatten().tolist()]
+    else:
+        times = [float(timestep)]
+    if len(times) == 1:
+        times = times * batch
+    if len(times) != batch or not all(0 < t < 1 for t in times):
+        raise ValueError(
+            f"timestep is {times[:4]} for a batch of {batch}, expected one value or one per pair, each between "
+            "0 and 1 exclusive: 0 and 1 are the frames themselves."
+        )
+    return times

@@ -1,0 +1,52 @@
+"""Backward warping and resampling: the one place where flow meets pixels.
+
+Flow is in pixels, x first, and points from the output into the source. Tensors are B C H W.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class SamplingGrid(NamedTuple):
+    """The identity grid of one size, made once per forward pass and shared by its warps."""
+
+    base: Tensor  # (1,H,W,2) float32, x first, -1 and 1 at the centres of the corner pixels
+    step: Tensor  # (2,) float32, what one pixel is in grid units
+
+
+def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
+    """Identity grid of `height` x `width` on `device`."""
+    y = torch.linspace(-1.0, 1.0, height, device=device).view(1, height, 1, 1).expand(1, height, width, 1)
+    x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, width, 1).expand(1, height, width, 1)
+    # A side of one pixel has no extent: any finite step does.
+    step = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=device)
+    return SamplingGrid(torch.cat((x, y), 3), step)
+
+
+def warp(image: Tensor, flow: Tensor, grid: SamplingGrid | None = None) -> Tensor:
+    """Samples `image` (B,C,H,W) at each pixel displaced by `flow` (B,2,H,W); outside, the border repeats.
+
+    The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
+    1920 wide, 0.47 px at 3840. Bilinear, align_corners=True, as RIFE's warplayer (hzwer/ECCV2022-RIFE).
+    """
+    if grid is None:
+        grid = sampling_grid(*image.shape[-2:], image.device)
+    points = torch.addcmul(grid.base, flow.float().permute(0, 2, 3, 1), grid.step)
+    border = "border"
+    if image.device.type == "mps":
+        # MPS has no border padding. With align_corners=True a clamped grid and zero padding give the same bits.
+        points, border = points.clamp(-1.0, 1.0), "zeros"
+    warped = F.grid_sample(image.float(), points, mode="bilinear", padding_mode=border, align_corners=True)
+    return warped.to(image.dtype)
+
+
+def resize(x: Tensor, factor: float) -> Tensor:
+    """Bilinear resampling of (B,C,H,W) by `factor` (align_corners=False, no antialiasing, as RIFE does)."""
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

@@ -1,0 +1,56 @@
+"""The official code's outputs, for every architecture: 188 runs of inference and 8 training steps."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import golden_recipe as golden
+import pytest
+import torch
+
+import rife
+
+# Float32 noise of 1e-6 on the input moves these outputs by 3e-6; a network that is right agrees to 1e-4 at most.
+TOLERANCE = 1e-4
+
+
+@lru_cache(maxsize=1)  # the cases of one architecture follow each other
+def _model(arch: str, seed: int) -> rife.Model:
+    return rife.load_model(golden.state_dict(arch, seed), variant=arch, device="cpu")
+
+
+@pytest.mark.parametrize("case", golden.cases(), ids=lambda case: case["name"])
+def test_inference_equals_the_official_code(case):
+    model = _model(case["arch"], case["seed"])
+    img0, img1 = (golden.frame(case["height"], case["width"], d, case["seed"]) for d in (0, 1))
+
+    image = model.inference(
+        img0,
+        img1,
+        scale=case.get("scale", 1.0),
+        timestep=case.get("timestep", 0.5),
+        ensemble=case.get("ensemble", False),
+        TTA=case.get("tta", False),
+    )
+
+    assert (image[..., ::8, ::8] - golden.expected(case["name"])).abs().max() < TOLERANCE
+    assert abs(float(image.mean()) - case["mean"]) < TOLERANCE
+    assert abs(float(image.std()) - case["std"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", golden.train_cases(), ids=lambda case: case["arch"])
+def test_update_equals_the_official_training_code(case):
+    model = rife.load_model(golden.state_dict(case["arch"], case["seed"]), device="cpu")
+    img0, gt, img1 = (golden.frame(case["height"], case["width"], d, case["seed"]) for d in (0, 0.5, 1))
+    imgs = torch.cat((img0, img1), 1)
+
+    *training, last = case["steps"]
+    for expected in [*training, last]:
+        merged, info = model.update(imgs, gt, case["learning_rate"], training=expected is not last)
+        for name in ("loss_l1", "loss_tea", "loss_distill"):
+            assert float(info[name]) == pytest.approx(expected[name], rel=1e-4), name
+        assert float(merged.mean()) == pytest.approx(expected["pred_mean"], abs=1e-4)
+
+    weights = model.net.state_dict()
+    for key, total in case["param_sums"].items():
+        assert float(weights[key].double().sum()) == pytest.approx(total, rel=1e-3, abs=2e-3), key
