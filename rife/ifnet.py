@@ -146,7 +146,7 @@ class _Pass:
     """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
 
     RIFE is written as: every block resamples its output to full size, the next one resamples it down again.
-    Bilinear up by a and then down by b <= a (powers of two, align_corners=False) is exactly up by a/b, so the
+    Bilinear up by a and then down by b <= a/2 (powers of two, align_corners=False) is exactly up by a/b, so the
     detour through full size is left out (`_chain`). Up by a and then by b is not up by a*b: each block's flow is
     kept apart and the direct up-samplings are summed. Down by s reads only the central 2x2 pixels of each s x s
     cell, so for the coarse blocks only those are warped (`_warp_sparse`). Same frames to 5e-6.
@@ -223,7 +223,8 @@ class _Pass:
 
 def _chain(x: Tensor, scale: float, target: float) -> Tensor:
     """x found at 1/scale, as it would be after going to full size and down (or up) to 1/target."""
-    if scale >= target >= 1 or scale == 1:
+    # Not for scale == target > 1: there the two pixels read lie on both sides of a kink.
+    if scale == 1 or target == 1 or (target > 1 and scale >= 2 * target):
         return resize(x, scale / target)
     return resize(resize(x, scale), 1 / target)
 

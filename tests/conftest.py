@@ -20,7 +20,9 @@ def _load_core() -> None:
     if loaded is not None and Path(loaded.__file__).parent == ROOT / "rife":
         return
     folder = ROOT / "rife"
-    spec = importlib.util.spec_from_file_location("rife", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        "rife", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["rife"] = module
     spec.loader.exec_module(module)

@@ -1,0 +1,22 @@
+"""The nodes: forms around `rife`, one file per capability. ComfyUI is imported in this folder only."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .interpolate import RIFEInbetween, RIFEInterpolate
+from .load import RIFECheckpointLoader, register_folder
+
+NODES: list[type[io.ComfyNode]] = [RIFECheckpointLoader, RIFEInterpolate, RIFEInbetween]
+
+
+class RIFEExtension(ComfyExtension):
+    """What `comfy_entrypoint` hands to ComfyUI."""
+
+    async def on_load(self) -> None:
+        """Makes models/rife known before the first loader asks for its files."""
+        register_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes of the pack; their ids never change."""
+        return list(NODES)

@@ -1,0 +1,197 @@
+"""Images in, more images out."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..rife.engine import pair_times
+from . import memory
+from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+
+
+class RIFEInterpolate(io.ComfyNode):
+    """A clip with new frames between each two."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFEInterpolate",
+            display_name="RIFE Interpolate",
+            category="video",
+            description="Makes new frames between each two frames of a clip: N frames become "
+            "(N-1) x multiplier + 1. The given frames are in the result unchanged.",
+            search_aliases=ALIASES,
+            inputs=[
+                model_input(),
+                io.Image.Input("images", tooltip="The frames of the clip in order; RGB, RGBA or grey, any size."),
+                io.Int.Input(
+                    "multiplier",
+                    default=2,
+                    min=1,
+                    max=128,
+                    tooltip="Frames out per frame in: 2 doubles the frame rate. N frames become "
+                    "(N-1) x multiplier + 1.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=1.0,
+                    round=0.001,
+                    optional=True,
+                    tooltip="Frames per second of the given frames. Connect fps of Get Video Components, or type "
+                    "what your video model makes: 8 CogVideoX, 16 Wan, 24 Hunyuan and LTX. It only sets the "
+                    "output fps.",
+                ),
+                scale_input(),
+                tta_input(),
+                ensemble_input(),
+                io.String.Input(
+                    "timesteps",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    placeholder="0.25, 0.5, 0.75",
+                    tooltip="Times between 0 and 1, such as 0.25, 0.5, 0.75 or 1/3, 2/3: these frames are made "
+                    "between each two, and multiplier is not used. Empty: as many even steps as multiplier says.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=0,
+                    min=0,
+                    max=256,
+                    optional=True,
+                    advanced=True,
+                    tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
+                    "when memory runs out.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The given frames with the new ones between them."),
+                io.Float.Output(
+                    display_name="fps", tooltip="Frames per second at which the result lasts as long as the clip."
+                ),
+                io.Int.Output(display_name="frame_count", tooltip="Number of frames in the result."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        interp_model,
+        images: Tensor,
+        multiplier: int,
+        fps: float = 24.0,
+        scale: str = "1.0",
+        tta: bool = False,
+        ensemble: bool = False,
+        timesteps: str = "",
+        batch_size: int = 0,
+    ) -> io.NodeOutput:
+        """(N,H,W,C) -> (M,H,W,C), its frame rate, M."""
+        check_images(images, "images")
+        times = pair_times(multiplier, parse_timesteps(timesteps))
+        result = memory.interpolate(
+            interp_model,
+            images,
+            times,
+            scale=float(scale),
+            tta=tta,
+            ensemble=ensemble,
+            batch_size=batch_size,
+        )
+        return io.NodeOutput(result, fps * (len(times) + 1), result.shape[0])
+
+
+class RIFEInbetween(io.ComfyNode):
+    """The frame at one time between two images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFEInbetween",
+            display_name="RIFE Inbetween",
+            category="video",
+            description="Makes the image at a chosen time between two images. Batches of the same length are "
+            "taken pair by pair.",
+            search_aliases=[*ALIASES, "inbetween", "tween", "middle frame", "morph"],
+            inputs=[
+                model_input(),
+                io.Image.Input("image0", tooltip="The image at time 0, or a batch of them."),
+                io.Image.Input(
+                    "image1", tooltip="The image at time 1 in the same size; as many as image0, or one for all."
+                ),
+                io.Float.Input(
+                    "timestep",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.0001,
+                    tooltip="The time of the new image: 0 is image0 itself, 1 is image1, 0.5 is half way.",
+                ),
+                scale_input(),
+                tta_input(),
+                ensemble_input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="One new image per pair."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        interp_model,
+        image0: Tensor,
+        image1: Tensor,
+        timestep: float,
+        scale: str = "1.0",
+        tta: bool = False,
+        ensemble: bool = False,
+    ) -> io.NodeOutput:
+        """Two (N,H,W,C) -> (N,H,W,C)."""
+        image0, image1 = _pairs(image0, image1)
+        if not 0 <= timestep <= 1:
+            raise ValueError(
+                f"timestep is {timestep}, expected a number from 0 (image0) to 1 (image1). For a frame beyond "
+                "either, take a later pair of frames."
+            )
+        if timestep in (0, 1):
+            return io.NodeOutput(memory.as_images(image1 if timestep else image0))
+        return io.NodeOutput(
+            memory.between(interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble)
+        )
+
+
+def parse_timesteps(text: str) -> list[float] | None:
+    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
+    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+    try:
+        return [float(Fraction(word)) for word in words] or None
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
+            "1/3, 2/3. Leave it empty to use multiplier."
+        ) from error
+
+
+def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
+    check_images(image0, "image0")
+    check_images(image1, "image1")
+    lengths = {len(image0), len(image1)} - {1}
+    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
+        raise ValueError(
+            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
+            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
+        )
+    n = max(len(image0), len(image1))
+    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

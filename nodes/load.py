@@ -1,0 +1,152 @@
+"""From a file in ComfyUI's model folders to an INTERP_MODEL."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from pathlib import Path
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..rife.checkpoint import load_network
+from ..rife.config import AMBIGUOUS
+from ..rife.model import BUNDLED_CHECKPOINT
+from . import memory
+from .types import InterpModel
+
+BUNDLED = "rife_comfy (bundled)"
+# ComfyUI's own folder for such models, and the one that other packs' users have.
+FOLDERS = ("frame_interpolation", "rife")
+_COMPANIONS = ("contextnet", "unet")  # of a flownet.pkl, in the three-network families
+
+
+def register_folder() -> None:
+    """Adds models/rife to ComfyUI's folders; folders of that name in extra_model_paths.yaml stay."""
+    folder_paths.add_model_folder_path("rife", os.path.join(folder_paths.models_dir, "rife"))
+    # A folder that only a yaml file named has no extensions, which means every file.
+    paths, extensions = folder_paths.folder_names_and_paths["rife"]
+    folder_paths.folder_names_and_paths["rife"] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
+
+
+def checkpoint_files() -> dict[str, Path]:
+    """All checkpoints by the name that the combo shows.
+
+    A name is the path inside its folder; where both folders hold different files of one name, both carry the
+    folder's name in front, so that a workflow never loads another file than the one it was saved with.
+    """
+    found: dict[str, dict[str, Path]] = {folder: _list(folder) for folder in FOLDERS}
+    files: dict[str, Path] = {}
+    for folder, entries in found.items():
+        for name, path in entries.items():
+            twins = [other[name] for other in found.values() if name in other]
+            clash = not all(os.path.samefile(path, twin) for twin in twins)
+            files.setdefault(f"{folder}/{name}" if clash else name, path)
+    return files
+
+
+def _list(folder: str) -> dict[str, Path]:
+    if folder not in folder_paths.folder_names_and_paths:
+        return {}
+    files = {}
+    for name in folder_paths.get_filename_list(folder):
+        path = folder_paths.get_full_path(folder, name)
+        if path is not None:
+            files[name] = Path(path)
+    return {name: path for name, path in files.items() if not _is_companion(path)}
+
+
+def _is_companion(path: Path) -> bool:
+    return path.stem in _COMPANIONS and path.with_name("flownet" + path.suffix).exists()
+
+
+def _sources(checkpoint: str) -> list[Path]:
+    """The file of a combo entry, with its companions. Raises FileNotFoundError."""
+    if checkpoint == BUNDLED:
+        return [BUNDLED_CHECKPOINT]
+    path = checkpoint_files().get(checkpoint)
+    if path is None:
+        raise FileNotFoundError(
+            f"There is no checkpoint {checkpoint!r}, expected a file in models/frame_interpolation or models/rife. "
+            "Put it there, or choose another one."
+        )
+    if path.stem != "flownet":
+        return [path]
+    companions = [path.with_name(name + path.suffix) for name in _COMPANIONS]
+    return [path, *(file for file in companions if file.exists())]
+
+
+def load_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False):
+    """The patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
+    sources = _sources(checkpoint)
+    source = sources[0] if len(sources) == 1 else sources[0].parent
+    # ComfyUI runs nodes in inference mode; weights made in it could never be trained.
+    with torch.inference_mode(False):
+        network = load_network(source, None if variant == "auto" else variant)
+        patcher = memory.make_patcher(network, precision, disable_dynamic)
+    patcher.cached_patcher_init = (load_patcher, (checkpoint, variant, precision))
+    return patcher
+
+
+class RIFECheckpointLoader(io.ComfyNode):
+    """Any RIFE, from any of the spellings in circulation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFECheckpointLoader",
+            display_name="Load RIFE Checkpoint",
+            category="model/loaders",
+            description="Loads any RIFE checkpoint, from the paper's to 4.26, for interpolating frames. "
+            "The version is read from the file.",
+            search_aliases=["rife", "rife model", "frame interpolation model", "vfi model", "load rife"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=[BUNDLED, *sorted(checkpoint_files())],
+                    default=BUNDLED,
+                    tooltip="The bundled model, or a file (.safetensors .pkl .pth .pt) in "
+                    "models/frame_interpolation or models/rife.",
+                ),
+                io.Combo.Input(
+                    "variant",
+                    options=["auto", *chain.from_iterable(AMBIGUOUS)],
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Leave on auto. A few releases have files that look the same but compute differently: "
+                    "name it if yours is RIFE_2R or 3.8.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(memory.PRECISIONS),
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="auto: half precision where the device is good at it, else fp32. fp32 for reference "
+                    "results, bf16 only if fp16 fails.",
+                ),
+            ],
+            outputs=[
+                InterpModel.Output(
+                    display_name="interp_model",
+                    tooltip="For the RIFE nodes and for ComfyUI's own Run Frame Interpolation Model.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> str:
+        """Changes when a file is replaced under the same name, as training does."""
+        try:
+            stats = [(str(path), path.stat()) for path in _sources(checkpoint)]
+        except OSError:
+            return "missing"
+        return repr([(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats])
+
+    @classmethod
+    def execute(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> io.NodeOutput:
+        """Combo entries -> INTERP_MODEL."""
+        return io.NodeOutput(load_patcher(checkpoint, variant, precision))

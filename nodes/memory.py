@@ -1,0 +1,225 @@
+"""ComfyUI's model management: patcher, precision, memory estimate, back-off, progress, cancel.
+
+The only file that touches comfy.model_management, comfy.model_patcher and comfy.utils; the devices, dtypes and
+limits that the user set for ComfyUI are all read here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.utils
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..rife import engine
+from .native import adapt
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# New frames per pass fill a large GPU with about this many pixels: 24 at 720x480, 4 at 1080p, 1 at 4K.
+_PIXELS_PER_BATCH = 8 * 1024 * 1024
+_MAX_BATCH = 32
+_PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
+_SECONDS_PER_PREVIEW = 1.0
+
+
+def make_patcher(network: nn.Module, precision: str = "auto", disable_dynamic: bool = False):
+    """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
+
+    precision: a key of `PRECISIONS`; auto is half where ComfyUI trusts the device with it, else float32.
+    disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
+    """
+    device = comfy.model_management.get_torch_device()
+    dtype = PRECISIONS[precision]
+    if dtype is None:
+        dtype = torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
+    # By attribute: ComfyUI rebinds CoreModelPatcher at start.
+    patcher_class = comfy.model_patcher.CoreModelPatcher
+    if disable_dynamic:
+        patcher_class = comfy.model_patcher.ModelPatcher
+    patcher = patcher_class(
+        network.to(dtype),
+        load_device=device,
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+    patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_LOAD, _finish_load)
+    return patcher
+
+
+def _finish_load(patcher, device: torch.device, *_) -> None:
+    """ComfyUI calls this after loading, also for its own FrameInterpolate, which would not move the strays."""
+    move_strays(patcher.model, device)
+
+
+def move_strays(network: nn.Module, device: torch.device) -> None:
+    """Moves the weights to `device` that a partial load leaves behind.
+
+    With --novram or little free memory, ComfyUI loads only layers of its comfy.ops, which bring their weights at
+    each call. Plain layers, and parameters beside submodules (`ResConv.beta`), stay on the CPU: a few MB at most
+    for ComfyUI's networks, 10 to 90 MB for ours. They go back when ComfyUI unloads the model.
+    """
+    # Outside of inference mode, or the weights would become inference tensors, which nobody can train.
+    with torch.inference_mode(False), torch.no_grad():
+        for module in network.modules():
+            if hasattr(module, "comfy_cast_weights"):
+                continue
+            for name, weight in module._parameters.items():
+                if weight is not None and weight.device != device:
+                    module._parameters[name] = nn.Parameter(weight.to(device), requires_grad=weight.requires_grad)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.device != device:
+                    module._buffers[name] = buffer.to(device)
+
+
+def interpolate(
+    patcher,
+    frames: Tensor,
+    times: Sequence[float],
+    *,
+    scale: float = 1.0,
+    tta: bool = False,
+    ensemble: bool = False,
+    batch_size: int = 0,
+) -> Tensor:
+    """`frames` (N,H,W,C) with new ones at `times` between each two, on ComfyUI's devices.
+
+    times: as `rife.engine.pair_times` gives them; batch_size 0: as many new frames per pass as fit.
+    Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1.
+    """
+    pairs = frames.shape[0] - 1
+    total = pairs * len(times)
+    out = empty_images((pairs * (len(times) + 1) + 1, *frames.shape[1:]))
+    if not total:
+        return out.copy_(frames)
+    wanted = min(batch_size or total, total)
+    model, batch = load(patcher, *frames.shape[1:3], scale=scale, wanted=wanted, auto=not batch_size)
+    return engine.interpolate(
+        model, frames, timesteps=times, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
+        on_progress=Progress(total), **back_off(),
+    )  # fmt: skip
+
+
+def between(
+    patcher,
+    image0: Tensor,
+    image1: Tensor,
+    timestep: float,
+    *,
+    scale: float = 1.0,
+    tta: bool = False,
+    ensemble: bool = False,
+) -> Tensor:
+    """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
+    result = empty_images(image0.shape)
+    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    progress = Progress(len(image0))
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress.before = i
+        made = engine.interpolate(
+            model, torch.stack(pair), timesteps=[timestep], scale=scale, TTA=tta, ensemble=ensemble, batch_size=1,
+            on_progress=progress, **back_off(),
+        )  # fmt: skip
+        result[i].copy_(made[1])
+    return result
+
+
+def back_off() -> dict:
+    """The engine's arguments for running out of memory."""
+    return {"is_oom": is_oom, "on_oom": comfy.model_management.soft_empty_cache}
+
+
+def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 1, auto: bool = True):
+    """Loads the model for frames of height x width: (its `rife.engine.Interpolator`, new frames per pass).
+
+    wanted: new frames there are to make at once; with `auto` it is a limit, else it is taken as it is.
+    """
+    model = adapt(patcher)
+    device = patcher.load_device
+    # Above scale 1 the finest block works on frames enlarged by it.
+    per_frame = int(model.memory_estimate(height, width) * max(1.0, scale) ** 2)
+    batch = _plan(device, height, width, per_frame, wanted) if auto else wanted
+    # A RIFE is small beside its activations: all of it or nothing.
+    comfy.model_management.load_models_gpu([patcher], memory_required=per_frame * batch, force_full_load=True)
+    move_strays(patcher.model, device)
+    if auto and device.type != "cpu":
+        free = comfy.model_management.get_free_memory(device)
+        batch = max(1, min(batch, int(free * 0.9) // per_frame))
+    log.debug("%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, per_frame * batch >> 20)
+    return model, batch
+
+
+def _plan(device: torch.device, height: int, width: int, per_frame: int, wanted: int) -> int:
+    """New frames per pass to ask memory for: enough to fill a GPU, never more than half of its memory."""
+    if device.type == "cpu":
+        return 1  # one frame's working set already exceeds the caches
+    batch = min(wanted, _MAX_BATCH, _PIXELS_PER_BATCH // (height * width))
+    return max(1, min(batch, comfy.model_management.get_total_memory(device) // 2 // per_frame))
+
+
+def is_oom(error: BaseException) -> bool:
+    """Whether `error` means that memory ran out, on any kind of device."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    if comfy.model_management.is_oom(error):
+        return True
+    # MPS and the CPU allocator raise plain RuntimeErrors.
+    text = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def empty_images(shape: Sequence[int]) -> Tensor:
+    """An uninitialised IMAGE where ComfyUI keeps them. Raises RuntimeError that says what to do instead."""
+    dtype, device = comfy.model_management.intermediate_dtype(), comfy.model_management.intermediate_device()
+    try:
+        return torch.empty(tuple(shape), dtype=dtype, device=device)
+    except Exception as error:
+        if not is_oom(error):
+            raise
+        size = torch.Size(shape).numel() * torch.empty((), dtype=dtype).element_size() / 1e9
+        raise RuntimeError(
+            f"The result of {shape[0]} frames of {shape[2]}x{shape[1]} takes {size:.1f} GB, more than {device} has "
+            "left. Interpolate the clip in parts, with a smaller multiplier, or start ComfyUI with "
+            "--fp16-intermediates."
+        ) from error
+
+
+def as_images(images: Tensor) -> Tensor:
+    """`images` on the intermediate device, in its dtype, contiguous."""
+    return images.to(
+        comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
+    ).contiguous()
+
+
+class Progress:
+    """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.before = 0  # new frames of earlier runs, where one node makes several
+        self._bar = comfy.utils.ProgressBar(total)
+        self._last_preview = time.monotonic()
+
+    def __call__(self, done: int, total: int, frame: Tensor | None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        preview = None
+        now = time.monotonic()
+        if frame is not None and now - self._last_preview >= _SECONDS_PER_PREVIEW:
+            preview = ("JPEG", to_picture(frame), _PREVIEW_SIDE)
+            self._last_preview = now
+        self._bar.update_absolute(self.before + done, self.total, preview)
+
+
+def to_picture(frame: Tensor) -> Image.Image:
+    """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
+    step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
+    small = frame[::step, ::step, :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

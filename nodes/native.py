@@ -1,0 +1,131 @@
+"""What an INTERP_MODEL holds, as the engine wants it: our networks as they are, ComfyUI's RIFE and FILM adapted.
+
+ComfyUI's networks take padded images, a timestep map and a cache of features (`FrameInterpolate` shows how);
+they tell nothing of the flow, so scale and ensemble are not to be had from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..rife.model import Model, pad_to
+
+
+def adapt(patcher):
+    """The `rife.engine.Interpolator` of an INTERP_MODEL value. Raises ValueError for anything else."""
+    network = getattr(patcher, "model", None)
+    if network is not None and hasattr(patcher, "load_device"):
+        if hasattr(network, "config") and hasattr(network, "predict"):
+            return Model.from_network(network)
+        if hasattr(network, "extract_features") and hasattr(network, "memory_used_forward"):
+            return NativeInterpolator(patcher)
+    what = type(patcher).__name__ if network is None else f"{type(patcher).__name__} of {type(network).__name__}"
+    raise ValueError(
+        f"interp_model is a {what}, expected a frame interpolation model. Connect Load RIFE Checkpoint or "
+        "ComfyUI's Load Frame Interpolation Model."
+    )
+
+
+class NativeInterpolator:
+    """ComfyUI's own IFNet or FILMNet, with the interface of `rife.Model` that the engine uses."""
+
+    def __init__(self, patcher):
+        self.net = patcher.model
+        # Not the weights' device: a partly loaded network brings them at each call.
+        self.run_device: torch.device = patcher.load_device
+        self.run_dtype: torch.dtype = self.net.get_dtype()
+
+    def memory_estimate(self, height: int, width: int, batch: int = 1) -> int:
+        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other."""
+        height, width = (-(-side // self._multiple(height, width)) * self._multiple(height, width)
+                         for side in (height, width))  # fmt: skip
+        per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
+        return int(per_frame * (1 if self._one_by_one else batch))
+
+    @torch.no_grad()
+    def inference(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        scale: float = 1,
+        TTA: bool = False,
+        timestep: float | Tensor = 0.5,
+        ensemble: bool = False,
+    ) -> Tensor:
+        """As `rife.Model.inference`: (B,C,H,W) in 0..1, C of 1, 3 or 4. Raises ValueError for scale, ensemble."""
+        self._check(img0, img1, scale, ensemble)
+        times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
+        height, width = img0.shape[-2:]
+        multiple = self._multiple(height, width)
+        a, b = (x.to(self.run_device, self.run_dtype).clamp(0, 1) for x in (img0, img1))
+        image = self._channels(pad_to(a, multiple), pad_to(b, multiple), times, TTA)
+        return image[..., :height, :width].clamp(0, 1).to(img0.device, img0.dtype)
+
+    def _check(self, img0: Tensor, img1: Tensor, scale: float, ensemble: bool) -> None:
+        asked = [f"scale {scale:g}"] if scale != 1 else []
+        asked += ["ensemble"] if ensemble else []
+        if asked:
+            raise ValueError(
+                f"{' and '.join(asked)} asked of a model from ComfyUI's own loader, which only knows scale 1 and no "
+                "ensemble. Use Load RIFE Checkpoint for these, or leave scale at 1.0 and ensemble off."
+            )
+        if not (torch.isfinite(img0).all() and torch.isfinite(img1).all()):
+            raise ValueError(
+                "The frames contain NaN or infinity, expected values in 0..1. The step that made them failed "
+                "(often a VAE decode in half precision): repair that first."
+            )
+
+    @property
+    def _one_by_one(self) -> bool:
+        """FILM computes the flow of one pair, then all its timesteps."""
+        return hasattr(self.net, "forward_multi_timestep")
+
+    def _multiple(self, height: int, width: int) -> int:
+        if hasattr(self.net, "pad_align"):
+            return self.net.pad_align
+        # FILM halves six times and takes any size that survives it.
+        smallest = 2 ** (getattr(self.net, "pyramid_levels", 1) - 1)
+        return 1 if min(height, width) >= smallest else smallest
+
+    def _channels(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
+        """Grey as RGB; alpha as a second, grey image, unless both frames have the same."""
+        if a.shape[1] == 3:
+            return self._turned(a, b, times, tta)
+        if a.shape[1] == 1:
+            return self._turned(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), times, tta).mean(1, True)
+        alpha0, alpha1 = a[:, 3:], b[:, 3:]
+        alpha = alpha0 if torch.equal(alpha0, alpha1) else self._channels(alpha0, alpha1, times, tta)
+        return torch.cat((self._turned(a[:, :3], b[:, :3], times, tta), alpha), 1)
+
+    def _turned(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
+        image = self._forward(a, b, times)
+        if not tta:
+            return image
+        return (image + self._forward(a.flip(2, 3), b.flip(2, 3), times).flip(2, 3)) / 2
+
+    def _forward(self, a: Tensor, b: Tensor, times: list[float]) -> Tensor:
+        if not self._one_by_one:
+            t = torch.tensor(times, device=a.device, dtype=a.dtype).view(-1, 1, 1, 1)
+            return self.net(a, b, timestep=t.expand(-1, 1, *a.shape[-2:]), cache=None)
+        parts, last_frame, last_features = [], None, None
+        for start, end in _same_pairs(a, b):
+            img0, img1 = a[start : start + 1], b[start : start + 1]
+            known = last_frame is not None and torch.equal(last_frame, img0)
+            features0 = last_features if known else self.net.extract_features(img0)
+            last_frame, last_features = img1, self.net.extract_features(img1)
+            cache = {"img0": features0, "img1": last_features}
+            parts.append(self.net.forward_multi_timestep(img0, img1, times[start:end], cache=cache))
+        return torch.cat(parts)
+
+
+def _same_pairs(a: Tensor, b: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of consecutive samples that are the same pair at different times."""
+    start = 0
+    for i in range(1, a.shape[0] + 1):
+        if i == a.shape[0] or not (torch.equal(a[i], a[start]) and torch.equal(b[i], b[start])):
+            yield start, i
+            start = i

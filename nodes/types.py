@@ -1,0 +1,67 @@
+"""Sockets and inputs that several nodes share, and the checks of what comes through them."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..rife.model import SCALES
+
+# ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
+InterpModel = io.Custom("INTERP_MODEL")
+
+ALIASES = ["rife", "frame interpolation", "interpolate frames", "vfi", "slow motion", "smooth video", "fps"]
+
+
+def model_input() -> io.Input:
+    """The network, from our loader or ComfyUI's."""
+    return InterpModel.Input(
+        "interp_model",
+        tooltip="From Load RIFE Checkpoint, or from ComfyUI's Load Frame Interpolation Model (RIFE or FILM).",
+    )
+
+
+def scale_input() -> io.Input:
+    """At which size motion is looked for."""
+    return io.Combo.Input(
+        "scale",
+        options=[str(scale) for scale in SCALES],
+        default="1.0",
+        optional=True,
+        tooltip="Size at which motion is estimated; the frames keep theirs. 0.5 or 0.25 for 4K or very large "
+        "motion (also faster), 2 or 4 for tiny frames or fine detail (slower, more memory).",
+    )
+
+
+def tta_input() -> io.Input:
+    """Test-time augmentation."""
+    return io.Boolean.Input(
+        "tta",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Test-time augmentation: every frame is also made from the turned images and both are averaged. "
+        "Slightly cleaner, twice the time.",
+    )
+
+
+def ensemble_input() -> io.Input:
+    """Time-reversed second pass."""
+    return io.Boolean.Input(
+        "ensemble",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Motion is estimated forward and backward in time and averaged. Slightly steadier, almost twice "
+        "the time. Only RIFE 3.8, 4.0 to 4.20 and 4.24 know it; others stop with an error.",
+    )
+
+
+def check_images(images: Tensor, name: str) -> None:
+    """Raises ValueError unless `images` is an IMAGE (N,H,W,C) of 1, 3 or 4 channels with at least one frame."""
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4 or 0 in shape or shape[3] not in (1, 3, 4):
+        raise ValueError(
+            f"{name} is {shape or type(images).__name__}, expected images (N,H,W,C) with at least one frame and "
+            "1, 3 or 4 channels. Connect a node that gives images, and check that the one before it is not empty."
+        )

@@ -1,0 +1,198 @@
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife train`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .checkpoint import read_file
+from .config import RELEASES
+from .data import RenderedMotion
+from .engine import interpolate
+from .legacy import LEGACY_RELEASES
+from .metrics import psnr
+from .model import BUNDLED_CHECKPOINT, SCALES, Model, load_model
+from .version import __version__
+from .video import VideoWriter, interpolate_video, probe, to_bytes, write_png
+
+# What a user can mend: reported in one line, the rest with its traceback.
+_USER_ERRORS = (ValueError, OSError, RuntimeError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns 0, 1 for an error that was reported, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["train"]:
+        from .training import main as train
+
+        return _guarded(lambda: train(argv[1:]), debug=False)
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.debug else logging.WARNING, format="%(message)s")
+    return _guarded(lambda: args.run(args), args.debug)
+
+
+def _guarded(run, debug: bool) -> int:
+    try:
+        return run() or 0
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left under the output's name", file=sys.stderr)
+        return 130
+    except _USER_ERRORS as error:
+        if debug:
+            raise
+        print(f"rife: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rife", description="Frame interpolation with RIFE.")
+    parser.add_argument("--version", action="version", version=f"rife {__version__}")
+    parser.add_argument("--debug", action="store_true", help="log more, show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="render a clip, interpolate it, compare with the true frames")
+    demo.add_argument("--out", type=Path, default=Path("rife_demo"), help="folder for the results (default: %(default)s)")
+    _model_options(demo)
+    demo.set_defaults(run=_demo)
+
+    video = commands.add_parser("interpolate", help="give a video more frames")
+    video.add_argument("input", type=Path)
+    video.add_argument("output", type=Path, help=".mp4, .mkv or .mov")
+    video.add_argument("--multi", type=int, default=2, metavar="M", help="frame rate times M (default: %(default)s)")
+    video.add_argument("--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound")
+    video.add_argument("--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K")
+    video.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
+    video.add_argument("--ensemble", action="store_true", help="average with time reversed, where the version has it")
+    video.add_argument("--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)")
+    video.add_argument("--crf", type=int, default=18, help="H.264 quality, lower is better (default: %(default)s)")
+    _model_options(video)
+    video.set_defaults(run=_interpolate)
+
+    info = commands.add_parser("info", help="say what a checkpoint is")
+    info.add_argument("checkpoint", type=Path, nargs="?", default=BUNDLED_CHECKPOINT, help="default: the bundled one")
+    info.add_argument("--variant", choices=[*RELEASES, *LEGACY_RELEASES], metavar="VERSION")
+    info.add_argument("--json", action="store_true")
+    info.set_defaults(run=_info)
+
+    commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)")
+    parser.add_argument("--variant", choices=[*RELEASES, *LEGACY_RELEASES], metavar="VERSION", help="where tensors cannot tell")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
+
+
+def _load(args: argparse.Namespace) -> Model:
+    return load_model(args.model, variant=args.variant, device=args.device)
+
+
+def _interpolate(args: argparse.Namespace) -> None:
+    info = probe(args.input)
+    model = _load(args)
+    total = (info.frames - 1) * args.multi + 1 if info.frames else None
+    start = time.perf_counter()
+    with tqdm(total=total, unit="frame", disable=None) as bar:
+        summary = interpolate_video(
+            model,
+            args.input,
+            args.output,
+            args.multi,
+            scale=args.scale,
+            TTA=args.tta,
+            ensemble=args.ensemble,
+            batch_size=args.batch_size,
+            keep_fps=args.keep_fps,
+            crf=args.crf,
+            on_progress=lambda count: bar.update(count - bar.n),
+        )
+    sound = "sound copied" if summary.audio else "no sound"
+    print(
+        f"{args.output}: {summary.frames_in} -> {summary.frames_out} frames at {_rate(summary.rate)} fps, {sound}, "
+        f"{time.perf_counter() - start:.1f} s on {model.run_device}"
+    )
+
+
+def _rate(rate: Fraction) -> str:
+    return str(rate) if rate.denominator == 1 else f"{rate} ({float(rate):.3f})"
+
+
+def _info(args: argparse.Namespace) -> None:
+    _, metadata = read_file(args.checkpoint)
+    model = load_model(args.checkpoint, variant=args.variant, device="cpu")
+    config = model.config
+    facts = {
+        "file": str(args.checkpoint),
+        "family": config.family,
+        "versions": list(config.versions),
+        "parameters": sum(p.numel() for p in model.net.parameters()),
+        "timestep": "any" if config.timestep else "0.5, and j/2^k by recursion",
+        "ensemble": config.ensemble,
+        "scales": list(config.scales),
+        "padding": config.pad,
+        "channels": list(getattr(config, "channels", ())),
+        "teacher": getattr(config, "teacher", False),
+        "decided by": _decided_by(args.variant, metadata),
+    }
+    if args.checkpoint.is_file():
+        facts["bytes"] = args.checkpoint.stat().st_size
+        facts["sha256"] = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:11s} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _decided_by(variant: str | None, metadata: dict[str, str]) -> str:
+    if variant:
+        return "--variant"
+    return "the file's metadata" if "rife_config" in metadata else "names and shapes of its tensors"
+
+
+def _demo(args: argparse.Namespace) -> None:
+    model = _load(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    truth = RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5).clip(13, timesteps=2).permute(0, 2, 3, 1)
+    truth = (truth * 255).round() / 255
+    keys = truth[::2]
+
+    start = time.perf_counter()
+    ours = interpolate(model, keys, 2)
+    seconds = time.perf_counter() - start
+    average = (keys[1:] + keys[:-1]) / 2
+
+    rows = list(zip(ours[1::2], average, truth[1::2], strict=True))
+    score = [sum(psnr(frame, true) for frame, true in pairs) / len(rows) for pairs in _columns(rows)]
+    _demo_video(args.out / "demo.mp4", keys, ours)
+    picture = torch.cat([keys[6], average[6], ours[13], truth[13]], 1)
+    write_png(args.out / "before_after.png", to_bytes(picture))
+    print(f"{len(keys)} -> {len(ours)} frames of 512x288 in {seconds:.1f} s on {model.run_device}")
+    print(f"PSNR against the true frames: RIFE {score[0]:.2f} dB, frame averaging {score[1]:.2f} dB")
+    print(f"{args.out / 'demo.mp4'}: left the {len(keys)} frames it was given, right what came out")
+    print(f"{args.out / 'before_after.png'}: given frame | average | RIFE | truth")
+
+
+def _columns(rows):
+    return [(ours, true) for ours, _, true in rows], [(average, true) for _, average, true in rows]
+
+
+def _demo_video(path: Path, keys: torch.Tensor, ours: torch.Tensor) -> None:
+    """Before and after side by side, forward and backward so that it loops."""
+    height, width = keys.shape[1:3]
+    sides = [np.concatenate((to_bytes(keys[i // 2]), to_bytes(frame)), 1) for i, frame in enumerate(ours)]
+    with VideoWriter(path, Fraction(24), 2 * width, height) as writer:
+        for frame in (*sides, *sides[-2:0:-1]) * 3:
+            writer.write(frame)

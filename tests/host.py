@@ -1,0 +1,282 @@
+"""A stand-in for ComfyUI: as much of it as the nodes touch, so that they run where there is no ComfyUI.
+
+`test_host_surface.py` holds every name and keyword that the nodes use against the real one.
+Also where the real one is: `find_comfyui`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
+MODULES = ("comfy", "comfy_api", "folder_paths")
+
+
+class InterruptProcessingException(BaseException):
+    """What ComfyUI raises when the user cancels: not an Exception since 0.20."""
+
+
+class ComfyOps(torch.nn.Conv2d):
+    """A layer that brings its weights at each call, as comfy.ops do: a partial load may leave it behind."""
+
+    comfy_cast_weights = True
+
+
+class Patcher:
+    """ComfyUI's ModelPatcher, as far as loading goes."""
+
+    def __init__(self, model, load_device, offload_device, size=0):
+        self.model, self.load_device, self.offload_device = model, load_device, offload_device
+        self.cached_patcher_init = None
+        self.callbacks: dict[str, list] = {}
+        model.device = offload_device
+
+    def add_callback(self, call_type, callback):
+        self.callbacks.setdefault(call_type, []).append(callback)
+
+    def model_dtype(self):
+        return self.model.get_dtype()
+
+
+class Host:
+    """The fake modules, what the nodes did to them, and switches for what ComfyUI may be set to."""
+
+    def __init__(self, models_dir: Path):
+        self.models_dir = Path(models_dir)
+        self.device = torch.device("cpu")
+        self.intermediate_dtype = torch.float32
+        self.half = False  # whether the device is good at fp16
+        self.novram = False
+        self.free_memory = self.total_memory = 8 << 30
+        self.cancel_after: int | None = None  # progress calls
+        self.loads: list[SimpleNamespace] = []
+        self.progress: list[tuple] = []
+        self.emptied = 0
+        self._checks = 0
+        self.modules = self._build()
+
+    def check_cancel(self):
+        self._checks += 1
+        if self.cancel_after is not None and self._checks > self.cancel_after:
+            raise InterruptProcessingException()
+
+    def load_models_gpu(self, models, memory_required=0, force_full_load=False):
+        for patcher in models:
+            self.loads.append(SimpleNamespace(patcher=patcher, memory=memory_required))
+            if not self.novram:
+                patcher.model.to(patcher.load_device)
+            for callback in patcher.callbacks.get("on_load_after", []):
+                callback(patcher, patcher.load_device, 0, False, force_full_load)
+
+    def _build(self) -> dict[str, ModuleType]:
+        host = self
+
+        class ProgressBar:
+            def __init__(self, total, node_id=None):
+                self.total = total
+
+            def update_absolute(self, value, total=None, preview=None):
+                host.progress.append((value, total, preview))
+
+        def empty_cache():
+            host.emptied += 1
+
+        comfy = _module("comfy")
+        comfy.model_management = _module(
+            "comfy.model_management",
+            get_torch_device=lambda: host.device,
+            unet_offload_device=lambda: torch.device("cpu"),
+            intermediate_device=lambda: torch.device("cpu"),
+            intermediate_dtype=lambda: host.intermediate_dtype,
+            should_use_fp16=lambda device=None: host.half,
+            load_models_gpu=self.load_models_gpu,
+            get_free_memory=lambda dev=None: host.free_memory,
+            get_total_memory=lambda dev=None: host.total_memory,
+            soft_empty_cache=empty_cache,
+            is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
+            throw_exception_if_processing_interrupted=self.check_cancel,
+        )
+        comfy.model_patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
+        comfy.patcher_extension = _module(
+            "comfy.patcher_extension", CallbacksMP=SimpleNamespace(ON_LOAD="on_load_after")
+        )
+        comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
+        latest = _module("comfy_api.latest", io=_io(), ComfyExtension=type("ComfyExtension", (), {}))
+        api = _module("comfy_api", latest=latest)
+        found = [comfy, comfy.model_management, comfy.model_patcher, comfy.patcher_extension, comfy.utils, api, latest]
+        return {module.__name__: module for module in [*found, self._folder_paths()]}
+
+    def _folder_paths(self) -> ModuleType:
+        extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
+        folders = {"frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions)}
+
+        def add(folder_name, full_folder_path, is_default=False):
+            paths, _ = folders.setdefault(folder_name, ([], set()))
+            if full_folder_path not in paths:
+                paths.append(full_folder_path)
+
+        def names(folder_name):
+            paths, allowed = folders[folder_name]
+            files = [(p, f) for p in paths for f in Path(p).rglob("*") if f.is_file()]
+            return sorted({str(f.relative_to(p)) for p, f in files if not allowed or f.suffix in allowed})
+
+        def full(folder_name, filename):
+            found = [Path(p) / filename for p in folders[folder_name][0]]
+            return next((str(f) for f in found if f.is_file()), None)
+
+        return _module(
+            "folder_paths",
+            models_dir=str(self.models_dir),
+            supported_pt_extensions=extensions,
+            folder_names_and_paths=folders,
+            add_model_folder_path=add,
+            get_filename_list=names,
+            get_full_path=full,
+        )
+
+    def load_pack(self) -> ModuleType:
+        """The pack as ComfyUI loads it: under its path, then comfy_entrypoint, on_load, get_node_list."""
+        spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
+        pack = importlib.util.module_from_spec(spec)
+        sys.modules[PACK] = pack
+        spec.loader.exec_module(pack)
+        extension = asyncio.run(pack.comfy_entrypoint())
+        asyncio.run(extension.on_load())
+        self.nodes = {node.define_schema().node_id: node for node in asyncio.run(extension.get_node_list())}
+        return pack
+
+    def run(self, node_id: str, **inputs):
+        """A node's results, in inference mode as ComfyUI runs it."""
+        with torch.inference_mode():
+            return self.nodes[node_id].execute(**inputs).args
+
+
+def _module(name: str, **attributes) -> ModuleType:
+    module = ModuleType(name)
+    module.__dict__.update(attributes)
+    return module
+
+
+def _io() -> SimpleNamespace:
+    class Socket:
+        def __init__(self, id=None, **options):
+            self.id, self.options = id, options
+
+    class Schema:
+        def __init__(self, node_id, inputs=(), outputs=(), **options):
+            self.node_id, self.inputs, self.outputs, self.options = node_id, list(inputs), list(outputs), options
+
+    class NodeOutput:
+        def __init__(self, *args):
+            self.args = args
+
+    def kind(name):
+        sides = {side: type(side, (Socket,), {"io_type": name}) for side in ("Input", "Output")}
+        return type(name, (), sides)
+
+    kinds = {name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image")}
+    node = type("ComfyNode", (), {})
+    return SimpleNamespace(Custom=kind, ComfyNode=node, Schema=Schema, NodeOutput=NodeOutput, Input=Socket, **kinds)
+
+
+def installed(models_dir: Path) -> Iterator[Host]:
+    """Body of a fixture: a host with the pack in it; afterwards sys.modules is as before."""
+    kept = dict(sys.modules)
+    for name in [n for n in sys.modules if n.split(".")[0] in MODULES or n.startswith(PACK)]:
+        del sys.modules[name]
+    host = Host(models_dir)
+    sys.modules.update(host.modules)
+    try:
+        host.pack = host.load_pack()
+        yield host
+    finally:
+        for name in [n for n in sys.modules if n.split(".")[0] in MODULES or n.startswith(PACK)]:
+            del sys.modules[name]
+        sys.modules.update({n: m for n, m in kept.items() if n not in sys.modules})
+
+
+def small_network(kind, config, channels: tuple[int, ...] = (32, 24, 16, 16, 16)):
+    """An untrained IFNet of 4.26's shape, with flows of several pixels: fresh ones are next to none."""
+    torch.manual_seed(0)
+    network = kind(replace(config, family="custom", channels=channels)).eval()
+    with torch.no_grad():
+        for block in network.blocks:
+            block.lastconv[0].weight.mul_(20)
+    return network
+
+
+def used_names(folder: Path = ROOT / "nodes") -> dict[str, set[str]]:
+    """Every dotted name of ComfyUI that the nodes use, with the keywords they pass to it."""
+    used: dict[str, set[str]] = {}
+    for file in sorted(folder.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        aliases = dict(_imports(tree))
+        calls = {id(n.func): {k.arg for k in n.keywords if k.arg} for n in ast.walk(tree) if isinstance(n, ast.Call)}
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Attribute, ast.Name)) and (name := _dotted(node, aliases)):
+                used.setdefault(name, set()).update(calls.get(id(node), set()))
+    return used
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                root = name.name.split(".")[0]
+                if root in MODULES:
+                    yield root, root
+        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in MODULES:
+            for name in node.names:
+                yield name.asname or name.name, f"{node.module}.{name.name}"
+
+
+def _dotted(node: ast.AST, aliases: dict[str, str]) -> str | None:
+    if isinstance(node, ast.Name):
+        return aliases.get(node.id)
+    if isinstance(node, ast.Attribute) and (base := _dotted(node.value, aliases)):
+        return f"{base}.{node.attr}"
+    return None
+
+
+def find_comfyui() -> Path | None:
+    """COMFYUI_PATH, else the ComfyUI in whose custom_nodes this project lies, else ~/comfy/ComfyUI."""
+    if os.environ.get("COMFYUI_PATH"):
+        return Path(os.environ["COMFYUI_PATH"]).expanduser()
+    around = ROOT.parent.parent if ROOT.parent.name == "custom_nodes" else None
+    places = [around, Path.home() / "comfy" / "ComfyUI"]
+    return next((place for place in places if place and (place / "main.py").is_file()), None)
+
+
+def find_python(comfyui: Path) -> str | None:
+    """COMFYUI_PYTHON, else ComfyUI's own environment, else this one if it has what ComfyUI needs."""
+    if os.environ.get("COMFYUI_PYTHON"):
+        return os.environ["COMFYUI_PYTHON"]
+    for own in (".venv/bin/python", "venv/bin/python", ".venv/Scripts/python.exe", "venv/Scripts/python.exe"):
+        if (comfyui / own).exists():
+            return str(comfyui / own)
+    probe = "import torch, aiohttp, comfy_aimdo, transformers, av"
+    fits = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
+    return sys.executable if fits else None
+
+
+def comfyui_or_reason() -> tuple[Path, str] | str:
+    """(its folder, its python), or why there is none."""
+    comfyui = find_comfyui()
+    if comfyui is None or not (comfyui / "main.py").is_file():
+        return f"no ComfyUI at {comfyui or 'COMFYUI_PATH, above this folder, or ~/comfy/ComfyUI'}"
+    python = find_python(comfyui)
+    if python is None:
+        return f"no Python for {comfyui}: set COMFYUI_PYTHON to one that can start it"
+    return comfyui, python

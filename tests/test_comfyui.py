@@ -1,0 +1,200 @@
+"""The nodes in a real ComfyUI server, over its HTTP API. Skipped, loudly, where there is no ComfyUI."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+
+import host as stand_in
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import rife
+from rife.config import RELEASES
+from rife.ifnet import IFNet
+
+pytest_plugins = ["comfyui_server"]
+
+FRAMES = 3
+SIZE = (72, 88)  # not a multiple of the padding
+
+
+@pytest.fixture(scope="module", autouse=True)
+def checkpoint(server):
+    """Puts a small RIFE and the frames where the server looks for them; the checkpoint's path."""
+    small = stand_in.small_network(IFNet, RELEASES["4.26"])
+    path = rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "small.safetensors")
+    (server.base / "models" / "rife").mkdir(exist_ok=True)
+    shutil.copy(path, server.base / "models" / "rife" / "other.safetensors")
+    for i, frame in enumerate(_frames()):
+        Image.fromarray((frame * 255).round().byte().numpy()).save(server.base / "input" / f"{i}.png")
+    Image.new("RGB", (40, 40)).save(server.base / "input" / "square.png")
+    return path
+
+
+def _frames() -> torch.Tensor:
+    """A bright disc that moves over a gradient, as the PNGs hold it: (N,H,W,3) in 0..1."""
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    frames = []
+    for i in range(FRAMES):
+        disc = ((x - 20 - 12 * i) ** 2 + (y - 36) ** 2 < 200).float()
+        frames.append(torch.stack((disc, x / SIZE[1], y / SIZE[0]), -1))
+    return (torch.stack(frames) * 255).round() / 255
+
+
+def images(count=FRAMES) -> dict:
+    """Nodes that load the frames into one batch, called "clip"."""
+    nodes = {f"load{i}": _node("LoadImage", image=f"{i}.png") for i in range(count)}
+    last = ["load0", 0]
+    for i in range(1, count):
+        nodes[f"batch{i}"] = _node("ImageBatch", image1=last, image2=[f"load{i}", 0])
+        last = [f"batch{i}", 0]
+    nodes["clip"] = _node("ImageFromBatch", image=last, batch_index=0, length=count)
+    return nodes
+
+
+def _node(class_type: str, **inputs) -> dict:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def interpolation(loader="ours", runner="ours", **options) -> dict:
+    prompt = images()
+    if loader == "ours":
+        prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
+    else:
+        prompt["model"] = _node("FrameInterpolationModelLoader", model_name="small.safetensors")
+    kind = "RIFEInterpolate" if runner == "ours" else "FrameInterpolate"
+    options = {"multiplier": 4, **options}
+    prompt["run"] = _node(kind, interp_model=["model", 0], images=["clip", 0], **options)
+    prompt["save"] = _node("SaveImage", images=["run", 0], filename_prefix=f"{loader}-{runner}")
+    return prompt
+
+
+def saved(server, prompt: dict, node="save") -> torch.Tensor:
+    pictures = [Image.open(io.BytesIO(server.file(f))) for f in server.run(prompt)[node]["images"]]
+    return torch.stack([torch.from_numpy(numpy.array(picture)) for picture in pictures])
+
+
+def as_saved(frames: torch.Tensor) -> torch.Tensor:
+    """Bytes as ComfyUI's SaveImage makes them: cut off, not rounded."""
+    return (frames * 255).clamp(0, 255).byte()
+
+
+def worst(a: torch.Tensor, b: torch.Tensor) -> int:
+    assert a.shape == b.shape
+    return int((a.int() - b.int()).abs().max())
+
+
+def test_the_pack_loads_without_a_complaint(server):
+    assert "ComfyUI-RIFE" in server.log
+    for complaint in ("IMPORT FAILED", "Error while calling comfy_entrypoint", "Cannot import"):
+        assert complaint not in server.log, server.log
+
+
+def test_the_server_offers_our_nodes_with_their_files(server):
+    loader = server.get("/object_info/RIFECheckpointLoader")["RIFECheckpointLoader"]
+    options = loader["input"]["required"]["checkpoint"][1]["options"]
+    assert options[0] == "rife_comfy (bundled)"
+    assert {"other.safetensors", "small.safetensors"} <= set(options)
+    assert loader["output"] == ["INTERP_MODEL"]
+    interpolate = server.get("/object_info/RIFEInterpolate")["RIFEInterpolate"]
+    assert interpolate["output_name"] == ["images", "fps", "frame_count"]
+    assert list(interpolate["input"]["required"]) == ["interp_model", "images", "multiplier"]
+    assert interpolate["output_tooltips"] and "rife" in interpolate["search_aliases"]
+
+
+def test_the_frames_are_those_of_the_core(server, checkpoint):
+    result = saved(server, interpolation())
+    expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), _frames(), 4)
+    assert worst(result, as_saved(expected)) <= 1
+    assert worst(result[::4], as_saved(_frames())) == 0
+
+
+@pytest.mark.parametrize(("loader", "runner"), [("ours", "native"), ("native", "ours"), ("native", "native")])
+def test_both_loaders_feed_both_nodes(server, loader, runner):
+    assert worst(saved(server, interpolation(loader, runner)), saved(server, interpolation())) <= 1
+
+
+def test_fps_and_frame_count_come_out(server):
+    prompt = interpolation(fps=8.0, timesteps="1/3, 2/3")
+    del prompt["save"]
+    prompt["fps"] = _node("PreviewAny", source=["run", 1])
+    prompt["count"] = _node("PreviewAny", source=["run", 2])
+    outputs = server.run(prompt)
+    assert float(outputs["fps"]["text"][0]) == 24.0 and outputs["count"]["text"] == ["7"]
+
+
+def test_inbetween_in_the_middle_and_at_the_ends(server, checkpoint):
+    prompt = images()
+    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="other.safetensors")
+    for name, t in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
+        node = _node("RIFEInbetween", interp_model=["model", 0], image0=["load0", 0], image1=["load1", 0], timestep=t)
+        prompt[name] = node
+    prompt["b1"] = _node("ImageBatch", image1=["start", 0], image2=["middle", 0])
+    prompt["b2"] = _node("ImageBatch", image1=["b1", 0], image2=["end", 0])
+    prompt["save"] = _node("SaveImage", images=["b2", 0], filename_prefix="between")
+    result = saved(server, prompt)
+    model = rife.load_model(checkpoint, device="cpu")
+    assert worst(result, as_saved(rife.interpolate(model, _frames()[:2], 2))) <= 1
+    assert worst(result[::2], as_saved(_frames()[:2])) == 0
+
+
+def test_wrong_input_stops_with_our_message(server):
+    prompt = {
+        "a": _node("LoadImage", image="0.png"),
+        "b": _node("LoadImage", image="square.png"),
+        "model": _node("RIFECheckpointLoader", checkpoint="small.safetensors"),
+        "run": _node("RIFEInbetween", interp_model=["model", 0], image0=["a", 0], image1=["b", 0], timestep=0.5),
+        "save": _node("PreviewImage", images=["run", 0]),
+    }
+    entry = server.wait(server.queue(prompt))
+    error = server.events(entry)["execution_error"]
+    assert error["node_type"] == "RIFEInbetween" and "Resize one of them" in error["exception_message"]
+
+
+def test_timesteps_that_mean_nothing_stop_with_our_message(server):
+    entry = server.wait(server.queue(interpolation(timesteps="half")))
+    assert "expected numbers between 0 and 1" in server.events(entry)["execution_error"]["exception_message"]
+
+
+def test_a_checkpoint_that_is_not_there_does_not_even_start(server):
+    prompt = interpolation()
+    prompt["model"]["inputs"]["checkpoint"] = "absent.safetensors"
+    status, answer = server.post("/prompt", {"prompt": prompt})
+    assert status == 400 and answer["node_errors"]["model"]["errors"][0]["type"] == "value_not_in_list"
+
+
+def test_a_checkpoint_that_was_overwritten_is_loaded_again(server):
+    path = server.base / "models" / "frame_interpolation" / "mine.safetensors"
+    prompt = interpolation()
+    prompt["model"]["inputs"]["checkpoint"] = "mine.safetensors"
+    results = []
+    for width in (16, 32):
+        rife.save_checkpoint(stand_in.small_network(IFNet, RELEASES["4.26"], (width,) * 5), path)
+        results.append(saved(server, prompt))
+    assert worst(*results) > 1
+
+
+def test_cancel_stops_a_long_run_and_the_next_one_is_whole(server):
+    prompt = images(2)
+    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
+    prompt["many"] = _node("RepeatImageBatch", image=["clip", 0], amount=500)
+    prompt["run"] = _node("RIFEInterpolate", interp_model=["model", 0], images=["many", 0], multiplier=100)
+    prompt["save"] = _node("PreviewImage", images=["run", 0])
+    started = server.queue(prompt)
+    time.sleep(2)
+    asked = time.monotonic()
+    server.post("/interrupt")
+    events = server.events(server.wait(started, 30))
+    assert time.monotonic() - asked < 5
+    assert events["execution_interrupted"]["node_type"] == "RIFEInterpolate"
+    assert len(saved(server, interpolation(fps=9.0))) == 9
+
+
+def test_nothing_was_logged_that_looks_like_a_fault_of_ours(server):
+    ours = [line for line in server.log.splitlines() if "RIFE" in line and ("Error" in line or "rror while" in line)]
+    # The errors that these tests provoke are ValueErrors.
+    assert not [line for line in ours if "ValueError" not in line], ours

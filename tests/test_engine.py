@@ -1,0 +1,167 @@
+"""Frames in, frames out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import rife
+from rife.engine import pair_times
+
+
+class Fader:
+    """A stand-in model: a cross-fade, which shows in the result which pair and which time were asked for."""
+
+    run_device = torch.device("cpu")
+    run_dtype = torch.float32
+
+    def __init__(self, fits: int = 1000):
+        self.fits = fits
+        self.batches: list[int] = []
+
+    def memory_estimate(self, height, width, batch=1):
+        return batch
+
+    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
+        self.batches.append(len(img0))
+        if len(img0) > self.fits:
+            raise torch.OutOfMemoryError("pretended")
+        return torch.lerp(img0, img1, timestep.view(-1, 1, 1, 1).to(img0))
+
+
+def ramp(n: int, channels: int = 3, dtype=torch.float32) -> torch.Tensor:
+    """Frame i has the value i/n everywhere, so a frame's value is its time."""
+    return (torch.arange(n) / n).view(n, 1, 1, 1).expand(n, 4, 5, channels).to(dtype)
+
+
+@pytest.mark.parametrize("n, multiplier", [(1, 2), (2, 2), (5, 2), (4, 3), (3, 8), (4, 1)])
+def test_frame_law_and_order(n, multiplier):
+    out = rife.interpolate(Fader(), ramp(n), multiplier)
+    assert out.shape == ((n - 1) * multiplier + 1, 4, 5, 3)
+    expected = torch.arange(len(out)) / multiplier / n
+    torch.testing.assert_close(out[:, 0, 0, 0], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
+def test_result_does_not_depend_on_the_batch(batch_size):
+    frames = torch.rand(5, 6, 7, 3)
+    expected = rife.interpolate(Fader(), frames, 4, batch_size=1)
+    assert torch.equal(rife.interpolate(Fader(), frames, 4, batch_size=batch_size), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_originals_are_bit_exact(dtype):
+    frames = (torch.rand(4, 6, 7, 4, dtype=torch.float64) * 1.5 - 0.2).to(dtype)  # out of range values too
+    out = rife.interpolate(Fader(), frames, 3)
+    assert torch.equal(out[::3], frames)
+    assert out.dtype == dtype and out.is_contiguous()
+
+
+def test_frames_that_are_views_work():
+    frames = torch.rand(3, 5, 6, 3).permute(0, 2, 1, 3)
+    assert not frames.is_contiguous()
+    assert torch.equal(rife.interpolate(Fader(), frames)[::2], frames)
+
+
+def test_timesteps_replace_the_multiplier():
+    out = rife.interpolate(Fader(), ramp(3), timesteps=[0.25, 0.9])
+    torch.testing.assert_close(out[:, 0, 0, 0] * 3, torch.tensor([0, 0.25, 0.9, 1, 1.25, 1.9, 2]))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"multiplier": 0}, {"multiplier": 2.5}, {"timesteps": [0.5, 0.5]}, {"timesteps": [1.0]}]
+)
+def test_impossible_times_are_refused(bad):
+    with pytest.raises(ValueError, match="expected"):
+        rife.interpolate(Fader(), ramp(2), **bad)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5, 3), (4, 5, 3), (2, 0, 5, 3)])
+def test_empty_input_says_so(shape):
+    with pytest.raises(ValueError, match="at least one frame"):
+        rife.interpolate(Fader(), torch.zeros(shape))
+
+
+def test_out_of_memory_halves_the_batch_and_remembers():
+    model, calls = Fader(fits=2), []
+    out = rife.interpolate(model, ramp(9), batch_size=8, on_oom=lambda: calls.append(1))
+    torch.testing.assert_close(out, rife.interpolate(Fader(), ramp(9)))
+    assert model.batches == [8, 4, 2, 2, 2, 2]
+    assert len(calls) == 2
+
+
+def test_one_frame_that_does_not_fit_says_what_to_do():
+    with pytest.raises(RuntimeError, match="5x4.*smaller frames"):
+        rife.interpolate(Fader(fits=0), ramp(3), batch_size=2)
+
+
+def test_other_errors_travel():
+    model = Fader()
+    model.inference = lambda *a, **k: (_ for _ in ()).throw(KeyError("mine"))
+    with pytest.raises(KeyError, match="mine"):
+        rife.interpolate(model, ramp(2))
+
+
+def test_progress_counts_new_frames_and_may_cancel():
+    seen = []
+    rife.interpolate(Fader(), ramp(3), 3, batch_size=2, on_progress=lambda *a: seen.append(a))
+    assert [(done, total) for done, total, _ in seen] == [(0, 4), (2, 4), (4, 4)]
+    assert seen[0][2] is None and seen[-1][2].shape == (4, 5, 3)
+
+    def cancel(done, total, frame):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    model = Fader()
+    with pytest.raises(KeyboardInterrupt):
+        rife.interpolate(model, ramp(5), 3, batch_size=2, on_progress=cancel)
+    assert len(model.batches) == 1
+
+
+def test_output_may_be_given():
+    out = torch.zeros(5, 4, 5, 3)
+    assert rife.interpolate(Fader(), ramp(3), out=out) is out
+    with pytest.raises(ValueError, match="contiguous"):
+        rife.interpolate(Fader(), ramp(3), out=torch.zeros(4, 4, 5, 3))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 5])
+def test_stream_equals_the_batch(n, batch_size):
+    frames = torch.rand(n, 4, 5, 3)
+    streamed = list(rife.interpolate_stream(Fader(), iter(frames), 3, batch_size=batch_size))
+    expected = list(rife.interpolate(Fader(), frames, 3)) if n else []
+    assert len(streamed) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(streamed, expected, strict=True))
+
+
+def test_stream_holds_few_frames():
+    alive = []
+
+    def source():
+        for i in range(50):
+            alive.append(i)
+            yield torch.rand(4, 5, 3)
+
+    stream = rife.interpolate_stream(Fader(), source(), 2, batch_size=4)
+    for _ in range(10):
+        next(stream)
+    assert len(alive) <= 12
+
+
+def test_even_times():
+    assert pair_times(4) == [0.25, 0.5, 0.75]
+    assert pair_times(1) == []
+
+
+def test_a_real_network_batched_over_pairs_equals_pair_by_pair():
+    import golden_recipe as golden
+
+    model = rife.load_model(golden.state_dict("4.22.lite"), device="cpu")
+    frames = torch.cat([golden.frame(40, 50, d, 1) for d in (0, 1, 2)]).permute(0, 2, 3, 1)
+    out = rife.interpolate(model, frames, 3, batch_size=4)
+    for pair in (0, 1):
+        for j in (1, 2):
+            a, b = (frames[pair + k].permute(2, 0, 1)[None] for k in (0, 1))
+            alone = model.inference(a, b, timestep=j / 3)[0].permute(1, 2, 0)
+            torch.testing.assert_close(out[pair * 3 + j], alone, atol=1e-5, rtol=0)

@@ -1,0 +1,55 @@
+"""The stand-in host against the real ComfyUI, in its own Python: names, keywords, loading, interplay."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import host as stand_in
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CHECKS = re.findall(r"^@check\ndef (\w+)", (HERE / "inside_comfyui.py").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.fixture(scope="module")
+def results():
+    found = stand_in.comfyui_or_reason()
+    if isinstance(found, str):
+        warnings.warn(f"Not tested against the real ComfyUI: {found}", stacklevel=1)
+        pytest.skip(found)
+    comfyui, python = found
+    command = [python, str(HERE / "inside_comfyui.py"), str(comfyui)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=comfyui, check=False)
+    lines = [line for line in run.stdout.splitlines() if line.startswith("RESULTS ")]
+    assert lines, run.stdout[-2000:] + run.stderr[-4000:]
+    return json.loads(lines[-1].removeprefix("RESULTS "))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_in_the_real_comfyui(results, check):
+    assert results[check] == "ok", results[check]
+
+
+def test_the_stand_in_has_every_name_that_the_nodes_use(tmp_path):
+    generator = stand_in.installed(tmp_path)
+    next(generator)
+    try:
+        used = stand_in.used_names()
+        assert "comfy.model_management.load_models_gpu" in used and "comfy_api.latest.io.Int.Input" in used
+        for dotted in used:
+            value = sys.modules[dotted.split(".")[0]]
+            for part in dotted.split(".")[1:]:
+                value = getattr(value, part)
+    finally:
+        generator.close()
+
+
+def test_only_memory_touches_comfyuis_model_management():
+    for file in (stand_in.ROOT / "nodes").glob("*.py"):
+        if file.name != "memory.py":
+            assert not re.search(r"^\s*(import comfy\.|import comfy$|from comfy[. ])", file.read_text(), re.M), file

@@ -1,0 +1,132 @@
+"""The low-resolution pass is the network as published, which resamples everything to full size and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rife.config import RELEASES
+from rife.ifnet import IFNet, Prediction, _blend, _central, _linear, _swap, _time_tensor
+from rife.warp import resize, warp
+
+
+def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Prediction:
+    """The forward pass in the form of the official code, for networks without adaptive pyramid or refinement."""
+    cfg = net.config
+    f0, f1 = net.encode_frame(img0), net.encode_frame(img1)
+    src0, src1 = torch.cat((img0, f0), 1), torch.cat((img1, f1), 1)
+    t = _time_tensor(timestep, img0).expand(-1, 1, *img0.shape[2:])
+    flow, mask, feat = net._initial(t)
+    warped0, warped1 = src0, src1
+    for block, scale in zip(net.blocks, scales, strict=True):
+
+        def run(a, b, raw, t, mask, flow, block=block, scale=scale, feat=feat):
+            x = resize(net._inputs(a, b, raw, t, mask, feat, None), 1 / scale)
+            if flow is not None:
+                x = torch.cat((x, resize(flow, 1 / scale) / scale), 1)
+            out = block(x, scale)
+            full = [None if v is None else resize(v, out.scale) for v in out[:3]]
+            return full
+
+        delta, new_mask, new_feat = run(warped0, warped1, (src0, src1), t, mask, flow)
+        if reverse:
+            back = run(
+                warped1,
+                warped0,
+                (src1, src0),
+                1 - t,
+                None if mask is None else -mask,
+                None if flow is None else _swap(flow),
+            )
+            delta, new_mask = (delta + _swap(back[0])) / 2, (new_mask - back[1]) / 2
+        feat = new_feat
+        flow = delta if flow is None else flow + delta
+        mask = mask + new_mask if cfg.mask_add and mask is not None else new_mask
+        warped0, warped1 = warp(src0, flow[:, :2]), warp(src1, flow[:, 2:4])
+    return Prediction(_blend(warped0[:, :3], warped1[:, :3], mask), flow, torch.sigmoid(mask))
+
+
+@pytest.mark.parametrize(
+    "name, scales",
+    [
+        ("3.5", None),
+        ("4.6", None),
+        ("4.12.lite", (16, 8, 4, 2)),
+        ("4.22.lite", (8, 4, 4, 1)),
+        ("4.22.lite", (4, 2, 1, 0.5)),
+        ("4.22.lite", (2, 1, 0.5, 0.25)),
+        ("4.25.lite", None),
+        ("4.25", (4, 4, 2, 2, 1)),
+    ],
+)
+@torch.no_grad()
+def test_low_resolution_pass_equals_the_published_form(name, scales):
+    net = IFNet(RELEASES[name]).eval()
+    for key, value in net.state_dict().items():
+        if "lastconv" in key:
+            value.mul_(0.3)
+    scales = scales or net.config.scales
+    img0, img1 = torch.rand(2, 1, 3, 128, 256)
+    reverse = net.config.ensemble != "no"
+    ours = net.predict(img0, img1, 0.3, scales, reverse)
+    theirs = published(net, img0, img1, 0.3, scales, reverse)
+    assert theirs.flow.abs().max() > 0.1
+    torch.testing.assert_close(ours.flow, theirs.flow, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.image, theirs.image, atol=1e-4, rtol=0)
+
+
+def test_sparse_upsampling_is_upsampling_at_the_pixels_that_are_read():
+    x = torch.rand(1, 1, 4, 8)
+    rows, cols = _central(64, 8, x.device), _central(128, 8, x.device)
+    sparse = _linear(4, 16, rows) @ x @ _linear(8, 16, cols).T
+    full = resize(x, 16)
+    torch.testing.assert_close(sparse, full[:, :, rows][:, :, :, cols])
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(sparse, 2), resize(full, 1 / 8))
+
+
+@pytest.mark.parametrize("name", ["4.0", "3.8"])
+@torch.no_grad()
+def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
+    net = IFNet(RELEASES[name]).eval()
+    img0, img1 = torch.rand(2, 3, 3, 128, 128)
+    args = img0, img1, _time_tensor(0.5, img0), net.config.scales, False
+    for factor, expected in ((0.0, False), (1e6, True)):
+        for block in (net.block0, net.block1):
+            last = block.lastconv if name == "4.0" else block.conv1[2]
+            last.weight.mul_(factor) if factor else last.weight.mul_(1e-3)
+        assert net._doubles(*args).tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize("name", ["4.0", "3.8"])
+@torch.no_grad()
+def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
+    """Bright samples count as far-moving here: in a mixed batch each gets the pyramid it would get alone."""
+    monkeypatch.setattr(IFNet, "_doubles", lambda self, src0, *_: src0[:, :3].mean((1, 2, 3)) > 0.4)
+    net = IFNet(RELEASES[name]).eval()
+    img0, img1 = torch.rand(2, 4, 3, 128, 128)
+    img0[::2] *= 0.5
+    timestep = torch.tensor([0.2, 0.4, 0.6, 0.8])
+    together = net.predict(img0, img1, timestep)
+    alone = [net.predict(img0[i : i + 1], img1[i : i + 1], timestep[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(together.image, torch.cat([p.image for p in alone]), atol=1e-4, rtol=0)
+    plain = net._run(img0, img1, _time_tensor(timestep, img0), net.config.scales, False)
+    assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [False, True, False, True]
+
+
+def test_the_duck_type_of_comfyuis_own_node():
+    net = IFNet(RELEASES["4.22.lite"]).eval()
+    img0, img1 = torch.rand(2, 1, 3, 64, 64)
+    cache = {"img0": net.extract_features(img0), "img1": net.extract_features(img1)}
+    timestep = torch.full((1, 1, 64, 64), 0.25)
+    with torch.no_grad():
+        torch.testing.assert_close(net(img0, img1, timestep, cache=cache), net.predict(img0, img1, 0.25).image)
+    assert net.pad_align == 32
+    assert net.get_dtype() == torch.float32
+    assert net.memory_used_forward((1, 64, 64, 3), torch.float16) > 64 * 64 * 3 * 2
+
+
+def test_a_network_without_timestep_says_so():
+    net = IFNet(RELEASES["3.5"]).eval()
+    img = torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="only knows the middle"):
+        net(img, img, timestep=0.25)

@@ -1,0 +1,510 @@
+"""Every node, against the stand-in host."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import host as stand_in
+import pytest
+import torch
+from torch import nn
+
+import rife
+from rife.config import RELEASES
+from rife.ifnet import IFNet
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # Tensors this small only wait for each other's threads.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    network = stand_in.small_network(IFNet, RELEASES["4.26"])
+    return rife.save_checkpoint(network, tmp_path_factory.mktemp("files") / "small.safetensors")
+
+
+@pytest.fixture
+def host(tmp_path, checkpoint):
+    for folder in ("frame_interpolation", "rife"):
+        (tmp_path / folder).mkdir()
+    os.link(checkpoint, tmp_path / "frame_interpolation" / "small.safetensors")
+    yield from stand_in.installed(tmp_path)
+
+
+@pytest.fixture
+def model(host):
+    return host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+
+
+def clip(n=3, h=40, w=56, c=3):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, h, w, c, generator=generator)
+
+
+class Blend(nn.Module):
+    """A model as ComfyUI's own: the frames blended by time, so that every result is known."""
+
+    pad_align = 64
+
+    def __init__(self):
+        super().__init__()
+        self.conv = stand_in.ComfyOps(3, 3, 1)
+        self.beta = nn.Parameter(torch.ones(1))
+        self.calls = []
+
+    def get_dtype(self):
+        return self.beta.dtype
+
+    def memory_used_forward(self, shape, dtype):
+        return 300 * shape[1] * shape[2] * dtype.itemsize
+
+    def extract_features(self, img):
+        return img[:, :0]
+
+    def forward(self, img0, img1, timestep=0.5, cache=None):
+        assert img0.shape[2] % 64 == 0 and timestep.shape == (len(img0), 1, *img0.shape[2:])
+        self.calls.append(len(img0))
+        return torch.lerp(img0, img1, timestep)
+
+
+class Film(nn.Module):
+    """As ComfyUI's FILM: one pair, several times; takes every size that can be halved six times."""
+
+    pyramid_levels = 7
+
+    def __init__(self):
+        super().__init__()
+        self.conv = stand_in.ComfyOps(3, 3, 1)
+        self.pairs, self.extracted = [], 0
+
+    def get_dtype(self):
+        return self.conv.weight.dtype
+
+    def memory_used_forward(self, shape, dtype):
+        return 1700 * shape[1] * shape[2] * dtype.itemsize
+
+    def extract_features(self, img):
+        self.extracted += 1
+        return img
+
+    def forward(self, img0, img1, timestep=0.5, cache=None):
+        raise AssertionError("one pair with all its times is cheaper")
+
+    def forward_multi_timestep(self, img0, img1, timesteps, cache=None):
+        assert len(img0) == 1 and min(img0.shape[2:]) >= 64
+        assert torch.equal(cache["img0"], img0) and torch.equal(cache["img1"], img1)
+        self.pairs.append(list(timesteps))
+        return torch.cat([torch.lerp(img0, img1, t) for t in timesteps])
+
+
+def native(network):
+    return stand_in.Patcher(network, torch.device("cpu"), torch.device("cpu"))
+
+
+# the pack
+
+
+def test_importing_the_pack_imports_neither_its_nodes_nor_comfyui():
+    before = set(sys.modules)
+    spec = stand_in.importlib.util.spec_from_file_location("door-only", stand_in.ROOT / "__init__.py")
+    module = stand_in.importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert not {name for name in set(sys.modules) - before if "nodes" in name or "comfy" in name}
+    assert not hasattr(module, "NODE_CLASS_MAPPINGS")
+
+
+PROMISED = {
+    "RIFECheckpointLoader": (["checkpoint", "variant", "precision"], ["interp_model"]),
+    "RIFEInterpolate": (
+        ["interp_model", "images", "multiplier", "fps", "scale", "tta", "ensemble", "timesteps", "batch_size"],
+        ["images", "fps", "frame_count"],
+    ),
+    "RIFEInbetween": (
+        ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
+        ["images"],
+    ),
+}
+
+
+@pytest.mark.parametrize("node_id", PROMISED)
+def test_inputs_and_outputs_keep_their_names_and_order(host, node_id):
+    schema = host.nodes[node_id].define_schema()
+    inputs, outputs = PROMISED[node_id]
+    # New ones may follow, where they are optional.
+    assert [i.id for i in schema.inputs][: len(inputs)] == inputs
+    assert all(i.options.get("optional") for i in schema.inputs[len(inputs) :])
+    assert [o.options["display_name"] for o in schema.outputs][: len(outputs)] == outputs
+
+
+def test_every_node_explains_itself_and_each_of_its_sockets(host):
+    for node_id, node in host.nodes.items():
+        schema = node.define_schema()
+        assert node_id.startswith("RIFE") and schema.node_id == node_id
+        for field in ("display_name", "category", "description", "search_aliases"):
+            assert schema.options[field], (node_id, field)
+        for socket in (*schema.inputs, *schema.outputs):
+            assert socket.options.get("tooltip"), (node_id, socket.id)
+
+
+def test_required_inputs_come_before_optional_ones_and_every_widget_has_a_default(host):
+    for node in host.nodes.values():
+        inputs = node.define_schema().inputs
+        optional = [bool(i.options.get("optional")) for i in inputs]
+        assert optional == sorted(optional)
+        assert all("default" in i.options for i in inputs if i.io_type not in ("IMAGE", "INTERP_MODEL"))
+
+
+# loading
+
+
+def test_the_bundled_checkpoint_is_the_first_and_default_choice(host):
+    combo = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options
+    assert combo["options"] == ["rife_comfy (bundled)", "small.safetensors"]
+    assert combo["default"] == "rife_comfy (bundled)"
+
+
+def test_files_of_both_folders_are_listed_and_twins_carry_their_folder(host, checkpoint):
+    (host.models_dir / "rife" / "sub").mkdir()
+    (host.models_dir / "rife" / "sub" / "other.pkl").write_bytes(b"")
+    (host.models_dir / "rife" / "notes.txt").write_bytes(b"")
+    (host.models_dir / "rife" / "small.safetensors").write_bytes(checkpoint.read_bytes())
+    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    assert options[1:] == [
+        "frame_interpolation/small.safetensors",
+        "rife/small.safetensors",
+        os.path.join("sub", "other.pkl"),
+    ]
+    assert host.run("RIFECheckpointLoader", checkpoint="rife/small.safetensors")
+
+
+def test_one_file_in_both_folders_is_listed_once(host, checkpoint):
+    os.link(checkpoint, host.models_dir / "rife" / "small.safetensors")
+    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    assert options[1:] == ["small.safetensors"]
+
+
+def test_the_parts_of_a_three_network_family_are_one_entry(host):
+    folder = host.models_dir / "rife" / "RIFE_v2"
+    folder.mkdir()
+    for part in ("flownet", "contextnet", "unet"):
+        (folder / f"{part}.pkl").write_bytes(b"")
+    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    assert options[1:] == [os.path.join("RIFE_v2", "flownet.pkl"), "small.safetensors"]
+
+
+def test_a_folder_that_only_extra_model_paths_names_gets_the_usual_extensions(tmp_path):
+    host = stand_in.Host(tmp_path)
+    folder_paths = host.modules["folder_paths"]
+    folder_paths.add_model_folder_path("rife", str(tmp_path / "elsewhere"))
+    folder_paths.folder_names_and_paths["rife"] = ([str(tmp_path / "elsewhere")], set())
+    assert folder_paths.folder_names_and_paths["rife"][1] == set()
+    generator = stand_in.installed(tmp_path)
+    host = next(generator)
+    try:
+        paths, extensions = host.modules["folder_paths"].folder_names_and_paths["rife"]
+        assert ".pkl" in extensions and str(tmp_path / "rife") in paths
+    finally:
+        generator.close()
+
+
+def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, model):
+    factory, arguments = model.cached_patcher_init
+    again = factory(*arguments, disable_dynamic=True)
+    assert again.model is not model.model
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True))
+
+
+def test_weights_loaded_in_inference_mode_can_still_be_trained(model):
+    assert not any(p.is_inference() for p in model.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("precision", "half", "expected"),
+    [("auto", False, "float32"), ("auto", True, "float16"), ("fp32", True, "float32"), ("bf16", True, "bfloat16")],
+)
+def test_precision_follows_the_device_unless_it_is_named(host, precision, half, expected):
+    host.half = half
+    (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision=precision)
+    assert patcher.model.get_dtype() == getattr(torch, expected) == patcher.model_dtype()
+
+
+def test_the_fingerprint_changes_when_the_file_is_overwritten(host, checkpoint):
+    loader = host.nodes["RIFECheckpointLoader"]
+    path = host.models_dir / "frame_interpolation" / "mine.safetensors"
+    path.write_bytes(checkpoint.read_bytes())
+    first = loader.fingerprint_inputs("mine.safetensors", "auto", "auto")
+    assert loader.fingerprint_inputs("mine.safetensors", "auto", "auto") == first
+    os.utime(path, ns=(1, 1))
+    assert loader.fingerprint_inputs("mine.safetensors", "auto", "auto") != first
+
+
+def test_a_file_that_is_no_rife_is_refused_with_its_reason(host):
+    torch.save({"conv.weight": torch.zeros(1)}, host.models_dir / "rife" / "upscaler.pth")
+    with pytest.raises(ValueError, match="not a RIFE"):
+        host.run("RIFECheckpointLoader", checkpoint="upscaler.pth")
+    with pytest.raises(FileNotFoundError, match="models/frame_interpolation"):
+        host.run("RIFECheckpointLoader", checkpoint="absent.pkl")
+
+
+# interpolating
+
+
+def test_the_node_gives_what_the_core_gives(host, model, checkpoint):
+    frames = clip()
+    images, fps, count = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4, fps=8.0)
+    expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), frames, 4)
+    assert torch.equal(images, expected)
+    assert (fps, count) == (32.0, 9) and images.is_contiguous()
+    assert torch.equal(images[::4], frames)
+
+
+def test_timesteps_replace_the_multiplier(host, model):
+    frames = clip(2)
+    by_time = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=9, timesteps="1/4 .5; 0.75")
+    by_multiplier = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
+    assert torch.equal(by_time[0], by_multiplier[0]) and by_time[1:] == (96.0, 5)
+
+
+@pytest.mark.parametrize("text", ["half", "0, 0.5", "0.5, 0.5", "1/0", "nan"])
+def test_wrong_timesteps_are_refused(host, model, text):
+    with pytest.raises(ValueError, match="timesteps"):
+        host.run("RIFEInterpolate", interp_model=model, images=clip(2), multiplier=2, timesteps=text)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [clip(1), clip(2, 33, 41), clip(2, 5, 3), clip(2, 1, 1), clip(2, 40, 40, 4), clip(2, 40, 40, 1)],
+    ids=["one", "odd", "tiny", "pixel", "rgba", "grey"],
+)
+@pytest.mark.parametrize("kind", ["ours", "native", "film"])
+def test_every_shape_of_clip_runs(host, model, frames, kind):
+    patcher = {"ours": lambda: model, "native": lambda: native(Blend()), "film": lambda: native(Film())}[kind]()
+    images, _, count = host.run("RIFEInterpolate", interp_model=patcher, images=frames, multiplier=2)
+    assert images.shape == (2 * len(frames) - 1, *frames.shape[1:]) and count == len(images)
+    assert torch.equal(images[::2], frames) and 0 <= images.min() and images.max() <= 1
+    if kind != "ours" and len(frames) == 2:
+        torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
+
+
+def test_half_and_scattered_clips_give_the_intermediate_dtype(host, model):
+    frames = clip(3).half().permute(0, 2, 1, 3)
+    images, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)
+    assert images.dtype == torch.float32 and images.is_contiguous()
+    host.intermediate_dtype = torch.float16
+    images, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)
+    assert images.dtype == torch.float16 and torch.equal(images[::2], frames)
+
+
+def test_neither_the_clip_nor_the_weights_are_changed(host, model):
+    frames = clip()
+    kept, weights = frames.clone(), {k: v.clone() for k, v in model.model.state_dict().items()}
+    host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)
+    assert torch.equal(frames, kept)
+    assert all(torch.equal(v, weights[k]) for k, v in model.model.state_dict().items())
+
+
+def test_one_frame_or_multiplier_one_loads_no_model(host, model):
+    frames = clip()
+    assert torch.equal(host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=1)[0], frames)
+    assert host.run("RIFEInterpolate", interp_model=model, images=frames[:1], multiplier=8)[2] == 1
+    assert not host.loads
+
+
+@pytest.mark.parametrize("frames", [torch.zeros(0, 8, 8, 3), torch.zeros(2, 8, 8), torch.zeros(2, 8, 8, 2), None])
+def test_no_or_wrong_images_are_refused_before_any_work(host, model, frames):
+    with pytest.raises(ValueError, match="expected images"):
+        host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)
+    assert not host.loads
+
+
+def test_something_that_is_no_model_is_refused(host):
+    with pytest.raises(ValueError, match="Load RIFE Checkpoint"):
+        host.run("RIFEInterpolate", interp_model=object(), images=clip(2), multiplier=2)
+    with pytest.raises(ValueError, match="Patcher of Conv2d"):
+        host.run("RIFEInterpolate", interp_model=native(nn.Conv2d(1, 1, 1)), images=clip(2), multiplier=2)
+
+
+# memory, progress, cancel
+
+
+def test_memory_is_asked_for_the_frames_of_one_pass(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=3)
+    host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=1)
+    three, one = (load.memory for load in host.loads)
+    assert three == 3 * one > 40 * 56 * 4 * 20
+
+
+def test_batches_follow_the_memory_that_is_there(host, model):
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    model.load_device = torch.device("meta")  # any that is not the CPU
+    per_frame = memory.adapt(model).memory_estimate(480, 720)
+    host.free_memory = host.total_memory = 100 * per_frame
+    assert memory.load(model, 480, 720, wanted=100)[1] == 24
+    host.free_memory = 5 * per_frame
+    assert memory.load(model, 480, 720, wanted=100)[1] == 4
+    host.total_memory = 0
+    assert memory.load(model, 480, 720, wanted=100)[1] == 1
+    assert memory.load(model, 480, 720, wanted=7, auto=False)[1] == 7
+
+
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing_else(host, model, monkeypatch):
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    frames, batches = clip(6), []
+    expected = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)[0]
+    inference = memory.adapt(model).__class__.inference
+
+    def tight(self, img0, *args, **kwargs):
+        batches.append(len(img0))
+        if len(img0) > 2:
+            raise torch.OutOfMemoryError("too big")
+        return inference(self, img0, *args, **kwargs)
+
+    monkeypatch.setattr(memory.adapt(model).__class__, "inference", tight)
+    images, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, batch_size=5)
+    assert batches == [5, 2, 2, 1] and host.emptied == 1
+    torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), RuntimeError("MPS backend out of memory")])
+def test_one_frame_that_does_not_fit_says_what_to_do(host, error):
+    class Big(Blend):
+        def forward(self, *args, **kwargs):
+            raise error
+
+    with pytest.raises(RuntimeError, match="Not enough memory for one new frame of 56x40"):
+        host.run("RIFEInterpolate", interp_model=native(Big()), images=clip(2), multiplier=2)
+
+
+def test_a_result_that_does_not_fit_names_its_size(host, model, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    monkeypatch.setattr(memory.torch, "empty", refuse, raising=True)
+    with pytest.raises(RuntimeError):
+        memory.empty_images((3, 8, 8, 3))
+
+
+def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model, monkeypatch):
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    clock = iter(range(0, 1000, 1))
+    monkeypatch.setattr(memory.time, "monotonic", lambda: next(clock))
+    host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=1)
+    assert [(done, total) for done, total, _ in host.progress] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert host.progress[0][2] is None
+    kind, picture, side = host.progress[-1][2]
+    assert (kind, picture.mode, picture.size, side) == ("JPEG", "RGB", (56, 40), 512)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_previews_of_any_frame_are_small_rgb(host, channels):
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    picture = memory.to_picture(torch.full((1080, 2048, channels), 0.5))
+    assert picture.mode == "RGB" and picture.size == (512, 270) and picture.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_cancel_stops_at_the_next_pass_and_the_next_run_is_whole(host, model):
+    frames = clip(6)
+    host.cancel_after = 2
+    with pytest.raises(stand_in.InterruptProcessingException):
+        host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, batch_size=1)
+    assert host.progress[-1][0] == 1
+    host.cancel_after = None
+    assert host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)[2] == 11
+
+
+def test_a_partial_load_leaves_no_weight_behind_that_nobody_would_bring(host, model):
+    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    host.novram = True
+    model.load_device = torch.device("meta")
+    memory.load(model, 64, 64)
+    assert {p.device.type for p in model.model.parameters()} == {"meta"}
+    theirs = native(Blend())
+    theirs.load_device = torch.device("meta")
+    memory.load(theirs, 64, 64)
+    assert theirs.model.beta.device.type == "meta"
+    assert theirs.model.conv.weight.device.type == "cpu"  # brought at each call
+
+
+def test_strays_move_when_comfyuis_own_node_loads_our_model(host, model):
+    host.novram = True
+    model.load_device = torch.device("meta")
+    host.load_models_gpu([model])
+    assert {p.device.type for p in model.model.parameters()} == {"meta"}
+
+
+# models from ComfyUI's loader
+
+
+def test_comfyuis_rife_gets_every_pair_and_time_in_one_batch(host):
+    network, frames = Blend(), clip(3)
+    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6)
+    assert network.calls == [6]
+    for i, t in enumerate([0, 0.25, 0.5, 0.75]):
+        torch.testing.assert_close(images[4 + i], torch.lerp(frames[1], frames[2], t), atol=1e-6, rtol=0)
+
+
+def test_film_gets_all_times_of_a_pair_at_once_and_each_frame_is_encoded_once(host):
+    network, frames = Film(), clip(3, 70, 66)
+    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6)
+    assert network.pairs == [[0.25, 0.5, 0.75]] * 2 and network.extracted == 3
+    torch.testing.assert_close(images[2], frames[:2].mean(0), atol=1e-6, rtol=0)
+
+
+def test_alpha_of_comfyuis_models_moves_with_the_colours(host):
+    frames = clip(2, c=4)
+    images, *_ = host.run("RIFEInterpolate", interp_model=native(Blend()), images=frames, multiplier=2)
+    torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
+
+
+def test_tta_works_with_comfyuis_models_and_scale_and_ensemble_are_refused(host):
+    frames, network = clip(2), Blend()
+    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, tta=True)
+    assert network.calls == [1, 1]
+    torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
+    for option in ({"scale": "0.5"}, {"ensemble": True}):
+        with pytest.raises(ValueError, match="Load RIFE Checkpoint for these"):
+            host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, **option)
+
+
+# one frame between two
+
+
+def test_inbetween_gives_the_frame_at_its_time(host, model):
+    frames = clip(2)
+    (image,) = host.run("RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=0.25)
+    whole, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
+    torch.testing.assert_close(image[0], whole[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("timestep", [0.0, 1.0])
+def test_inbetween_at_either_end_gives_the_image_itself(host, model, timestep):
+    frames = clip(2)
+    (image,) = host.run("RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=timestep)
+    assert torch.equal(image[0], frames[int(timestep)]) and not host.loads
+
+
+def test_inbetween_takes_batches_pair_by_pair_and_one_image_for_all(host):
+    a, b = clip(3), clip(3).flip(0)
+    (images,) = host.run("RIFEInbetween", interp_model=native(Blend()), image0=a, image1=b, timestep=0.5)
+    torch.testing.assert_close(images, (a + b) / 2, atol=1e-6, rtol=0)
+    (images,) = host.run("RIFEInbetween", interp_model=native(Blend()), image0=a[:1], image1=b, timestep=0.5)
+    torch.testing.assert_close(images, (a[:1] + b) / 2, atol=1e-6, rtol=0)
+    assert [(done, total) for done, total, _ in host.progress[-2:]] == [(2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((2, 8, 8, 3), (3, 8, 8, 3)), ((1, 8, 8, 3), (1, 8, 9, 3)), ((1, 8, 8, 3), (1, 8, 8, 4))]
+)
+def test_inbetween_refuses_images_that_do_not_fit(host, model, a, b):
+    with pytest.raises(ValueError, match="image0 is .* expected the same size"):
+        host.run("RIFEInbetween", interp_model=model, image0=torch.zeros(a), image1=torch.zeros(b), timestep=0.5)
+    with pytest.raises(ValueError, match="timestep is 1.5"):
+        host.run("RIFEInbetween", interp_model=model, image0=clip(1), image1=clip(1), timestep=1.5)

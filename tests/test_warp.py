@@ -1,0 +1,41 @@
+import torch
+
+from rife.warp import resize, warp
+
+
+def test_flow_of_one_pixel_fetches_the_right_neighbour_and_repeats_the_border():
+    image = torch.arange(4.0).view(1, 1, 1, 4)
+    flow = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 4)
+    assert warp(image, flow).tolist() == [[[[1, 2, 3, 3]]]]
+
+
+def test_zero_flow_is_the_identity_in_every_dtype():
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        image = torch.rand(2, 3, 5, 7).to(dtype)
+        torch.testing.assert_close(warp(image, torch.zeros(2, 2, 5, 7)), image)
+
+
+def test_clamped_grid_with_zero_padding_is_border_padding():
+    """What MPS gets, which has no border padding, against what everybody else gets."""
+    import torch.nn.functional as F
+
+    image, points = torch.rand(1, 3, 9, 11), torch.rand(1, 20, 30, 2) * 4 - 2
+    options = {"mode": "bilinear", "align_corners": True}
+    border = F.grid_sample(image, points, padding_mode="border", **options)
+    clamped = F.grid_sample(image, points.clamp(-1, 1), padding_mode="zeros", **options)
+    assert torch.equal(border, clamped)
+
+
+def test_half_images_are_sampled_at_float32_positions():
+    """A half-precision grid misplaces samples by up to a quarter pixel at 1920 wide."""
+    width = 1920
+    image = (torch.arange(width) / width).half().expand(1, 1, 2, width)
+    moved = warp(image, torch.full((1, 2, 2, width), 0.0).half())
+    assert (moved - image).abs().max() <= 1 / width / 16
+
+
+def test_up_then_down_equals_the_direct_step():
+    """The identity that lets blocks hand over at low resolution; it needs a step of at least two."""
+    x = torch.rand(1, 2, 4, 6, dtype=torch.float64)
+    for up, down in ((16, 8), (8, 2), (4, 2), (16, 1)):
+        torch.testing.assert_close(resize(resize(x, up), 1 / down), resize(x, up / down))
