@@ -184,7 +184,7 @@ def empty_images(shape: Sequence[int]) -> Tensor:
     except Exception as error:
         if not is_oom(error):
             raise
-        size = torch.Size(shape).numel() * torch.empty((), dtype=dtype).element_size() / 1e9
+        size = torch.Size(shape).numel() * dtype.itemsize / 1e9
         raise RuntimeError(
             f"The result of {shape[0]} frames of {shape[2]}x{shape[1]} takes {size:.1f} GB, more than {device} has "
             "left. Interpolate the clip in parts, with a smaller multiplier, or start ComfyUI with "

@@ -118,9 +118,7 @@ class RenderedMotion:
             torch.randint(len(self.textures), (batch,), generator=self.generator),
             self._rand(batch, 2) * torch.tensor(self.textures.shape[:1:-1]),
             radius,
-            torch.stack(
-                (0.35 * self._rand(batch), (2 + 5 * self._rand(batch)).floor(), 6.3 * self._rand(batch)), 1
-            ),
+            torch.stack((0.35 * self._rand(batch), (2 + 5 * self._rand(batch)).floor(), 6.3 * self._rand(batch)), 1),
             0.5 + self._rand(batch),
         )
 
@@ -135,6 +133,11 @@ class RenderedMotion:
         zero, one = torch.zeros(batch), torch.ones(batch)
         gain = 1 + 0.15 * (2 * self._rand(batch) - 1) * (self._rand(batch) < 0.3)
         img0, img1, gt = (self._render(layers, t, gain ** (t - 0.5)) for t in (zero, one, times))
+        # Noise of its own in each given frame, none in the true one: where nothing moves, averaging is right.
+        noise = (0.02 * self._rand(batch) * (self._rand(batch) < 0.5)).view(-1, 1, 1, 1)
+        img0, img1 = (
+            (x + noise * torch.randn(x.shape, generator=self.generator)).clamp(0, 1) for x in (img0, img1)
+        )
         return Sample(img0, img1, gt, self._flow(layers, times), times)
 
     def clip(self, frames: int, timesteps: int = 1) -> Tensor:
@@ -214,19 +217,23 @@ def _alpha(layer: _Layer, local: Tensor) -> Tensor:
 class RealTriplets:
     """Triplets of real frames with the true middle frame, cropped and augmented as in the paper.
 
-    clips: each (N,H,W,3) uint8. strides: distance of img0 and img1 to the middle. A triplet across a cut, or in
-    which nothing moves, is not used.
+    clips: each (N,H,W,3) uint8; those smaller than the crop are left out. strides: distance of img0 and img1 to the
+    middle. A triplet across a cut, or in which nothing moves, is not used. Raises ValueError where none is left.
     """
 
     def __init__(self, clips: Sequence[Tensor], crop: int, strides: Sequence[int] = (1, 2), seed: int = 0):
-        self.clips, self.crop = clips, crop
+        self.clips, self.crop = [clip for clip in clips if min(clip.shape[1:3]) >= crop], crop
+        if not self.clips:
+            sizes = sorted({f"{clip.shape[2]}x{clip.shape[1]}" for clip in clips})
+            raise ValueError(
+                f"The {len(clips)} clips are {', '.join(sizes) or 'none'}, expected at least one of {crop} pixels "
+                "or more on both sides. Give larger clips, or a smaller crop."
+            )
         self.generator = torch.Generator().manual_seed(seed)
-        self.index = [
-            (c, i, s) for c, clip in enumerate(clips) for s in strides for i in usable_middles(clip, s)
-        ]
+        self.index = [(c, i, s) for c, clip in enumerate(self.clips) for s in strides for i in usable_middles(clip, s)]
         if not self.index:
             raise ValueError(
-                f"No usable triplet in {len(clips)} clips: they are too short, still, or all cuts. Give clips of "
+                f"No usable triplet in {len(self.clips)} clips: they are too short, still, or all cuts. Give clips of "
                 "at least three frames in which something moves."
             )
 
@@ -240,12 +247,13 @@ class RealTriplets:
         return Sample(img0, img1, gt, None, torch.full((batch,), 0.5))
 
     def _triplet(self) -> list[Tensor]:
-        for _ in range(8):
+        # Most of a static camera's picture rests: look a few times for a window where something moves. One in four
+        # is taken as it comes, or the network would never see rest.
+        for _ in range(8 if self._pick(4) else 1):
             clip, i, stride = self.index[self._pick(len(self.index))]
             frames = self.clips[clip]
             top, left = (self._pick(side - self.crop + 1) for side in frames.shape[1:3])
             window = frames[[i - stride, i, i + stride], top : top + self.crop, left : left + self.crop]
-            # Most of a static camera's picture rests: look a few times for a window where something moves.
             if (window[0].float() - window[2].float()).abs().mean() > 2:
                 break
         window = window.permute(0, 3, 1, 2)

@@ -403,7 +403,7 @@ class IFNet(nn.Module):
         """
         probe = _Pass(src0, src1, t, self.config.mask_add)
         if self.config.adaptive == "v38":
-            out = self._block(self.block0, probe, scales[0] * 2, reverse)
+            out = self._block(self.block0, probe, scales[0] * 2, False)
             return resize(out.flow, out.scale).abs().amax((1, 2, 3)) > 16 * scales[0]
         probe.add(self._block(self.block0, probe, scales[0], reverse))
         out = self._block(self.block1, probe, scales[1], False)

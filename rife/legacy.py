@@ -1,10 +1,332 @@
-from dataclasses import dataclass
-from torch import nn
-LEGACY_RELEASES = {}
+"""The three-network RIFEs: flownet, contextnet and fusionnet (released as unet.pkl); all know only t = 0.5.
+
+1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv models of spring 2021. Not supported: 1.0 to 1.4,
+whose structure is only known from converted graphs. Behaviour after hzwer/ECCV2022-RIFE's history (6ff1745) and
+HolyWu/vs-rife's (67cb5c5). The flow is found at half resolution, in pixels of that resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .ifnet import Prediction
+from .refine import Conv2, conv, deconv
+from .warp import resize, warp
+
+
 @dataclass(frozen=True)
 class LegacyConfig:
-    family: str = "legacy"
+    """Architecture of a three-network RIFE."""
+
+    family: str  # "1.x" | "2.x" | "3.x" | "arXiv"
+    channels: tuple[int, ...]  # width of each flow block's trunk, coarse to fine
+    scales: tuple[int, ...]
+    context: int  # width of the finest context features
+    full_resolution: bool = False  # arXiv 2F: one stem stage less, context at full size
+    pad: int = 32
+    timestep: bool = False
+    ensemble: str = "no"
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Released versions with this architecture."""
+        shared = {
+            "1.8": ("1.5", "1.6", "1.7", "1.8"),
+            "2.4": ("2.0", "2.1", "2.2", "2.3", "2.4"),
+            "3.1": ("3.0", "3.1"),
+        }
+        return next((shared.get(name, (name,)) for name, row in LEGACY_RELEASES.items() if row == self), ())
+
+    def to_dict(self) -> dict:
+        """Plain JSON types; `from_dict` gives the same config back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> LegacyConfig:
+        """Config from `to_dict`. Raises TypeError for unknown fields."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+LEGACY_RELEASES: dict[str, LegacyConfig] = {
+    "1.8": LegacyConfig("1.x", (192, 128, 96, 48), (8, 4, 2, 1), 32),
+    "2.4": LegacyConfig("2.x", (384, 256, 192, 96), (8, 4, 2, 1), 32),
+    "3.1": LegacyConfig("3.x", (160, 160, 160), (4, 2, 1), 32),
+    "arXiv-RIFE": LegacyConfig("arXiv", (240, 150, 90), (4, 2, 1), 16),
+    "arXiv-1.5C": LegacyConfig("arXiv", (320, 225, 135), (4, 2, 1), 24),
+    "arXiv-2F": LegacyConfig("arXiv", (240, 150, 90), (4, 2, 1), 16, full_resolution=True),
+    "arXiv-2F1.5C": LegacyConfig("arXiv", (360, 225, 135), (4, 2, 1), 24, full_resolution=True),
+}
+
+
+class ResBlock(nn.Module):
+    """Residual block with channel attention (squeeze and excitation) of 1.x; batch norm in the flow network only."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 2, flow: bool = False):
+        super().__init__()
+        keep = c_in == c_out and stride == 1
+        self.conv0 = nn.Identity() if keep else nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        if flow:
+            self.conv1 = _conv_norm(c_in, c_out, 5, stride)
+            self.conv2 = nn.Sequential(nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out))
+        else:
+            self.conv1 = conv(c_in, c_out, "prelu", stride)
+            self.conv2 = nn.Sequential(nn.Conv2d(c_out, c_out, 3, 1, 1))
+        self.relu1 = nn.PReLU(1)
+        self.relu2 = nn.PReLU(c_out)
+        self.fc1 = nn.Conv2d(c_out, 16, 1, bias=False)
+        self.fc2 = nn.Conv2d(16, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        weight = torch.sigmoid(self.fc2(self.relu1(self.fc1(y.mean((2, 3), keepdim=True)))))
+        return self.relu2(y * weight + self.conv0(x))
+
+
+def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Sequential:
+    layer = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(c_out), nn.PReLU(c_out))
+
+
+class FlowBlock(nn.Module):
+    """Flow at one scale; input and output are at the flow network's own resolution."""
+
+    def __init__(self, cfg: LegacyConfig, c_in: int, c: int):
+        super().__init__()
+        self.family = cfg.family
+        if cfg.family == "1.x":
+            self.conv0 = _conv_norm(c_in, c, 5, 2)
+            for i in range(6):
+                setattr(self, f"res{i}", ResBlock(c, c, 1, flow=True))
+            self.conv1 = nn.Conv2d(c, 8, 3, 1, 1)
+            return
+        if cfg.full_resolution:
+            self.conv0 = nn.Sequential(conv(c_in, c, "prelu", 2))
+            self.conv1 = nn.Conv2d(c, 4, 3, 1, 1)
+        else:
+            self.conv0 = nn.Sequential(conv(c_in, c // 2, "prelu", 2), conv(c // 2, c, "prelu", 2))
+            self.conv1 = nn.ConvTranspose2d(c, 4, 4, 2, 1)
+        if cfg.family == "3.x":
+            for i in range(3):
+                setattr(self, f"convblock{i}", nn.Sequential(conv(c, c, "prelu"), conv(c, c, "prelu")))
+        else:
+            depth = 6 if cfg.family == "2.x" else 8
+            self.convblock = nn.Sequential(*(conv(c, c, "prelu") for _ in range(depth)))
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        if self.family == "1.x":
+            for i in range(6):
+                x = getattr(self, f"res{i}")(x)
+            return x
+        if self.family == "3.x":
+            for i in range(3):
+                x = getattr(self, f"convblock{i}")(x) + x
+            return x
+        return self.convblock(x) + x if self.family == "arXiv" else self.convblock(x)
+
+    def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> Tensor:
+        """Images and, in their pixels, the flow so far -> change of the half-resolution flow."""
+        # Only 3.x gives flow in the pixels of the scale it works at; the others never convert it.
+        unit = scale if self.family == "3.x" else 1
+        if flow is not None:
+            x = torch.cat((x, flow / unit), 1)
+        x = self.conv1(self._trunk(self.conv0(resize(x, 1 / scale))))
+        if self.family == "1.x":
+            x = nn.functional.pixel_shuffle(x, 2)
+        return resize(x, scale) * unit
+
+
+class FlowNet(nn.Module):
+    """img0, img1 -> flow (B,4,H/2,W/2), t->0 and t->1, in pixels of that size."""
+
+    def __init__(self, cfg: LegacyConfig):
+        super().__init__()
+        self.cfg = cfg
+        later = 8 if cfg.family == "1.x" else 10
+        for i, c in enumerate(cfg.channels):
+            setattr(self, f"block{i}", FlowBlock(cfg, later if i else 6, c))
+
+    def forward(self, img0: Tensor, img1: Tensor, scales: Sequence[float], scale: float) -> Tensor:
+        half_input = self.cfg.family == "1.x"  # works on images of half size; the others shrink in their stems
+        img0, img1 = (resize(x, scale / 2 if half_input else scale) for x in (img0, img1))
+        flow, warped0, warped1 = None, img0, img1
+        for i in range(len(self.cfg.channels)):
+            seen = None if flow is None else self._seen(flow)
+            delta = getattr(self, f"block{i}")(torch.cat((warped0, warped1), 1), seen, scales[i])
+            flow = delta if flow is None else flow + delta
+            to0, to1 = self._seen(flow)[:, :2], -flow if half_input else self._seen(flow)[:, 2:4]
+            warped0, warped1 = warp(img0, to0), warp(img1, to1)
+        flow = torch.cat((flow, -flow), 1) if half_input else flow
+        return resize(flow, 1 / scale) / scale
+
+    def _seen(self, flow: Tensor) -> Tensor:
+        """The flow in the pixels of the images that the blocks get."""
+        return flow if self.cfg.family == "1.x" else resize(flow, 2) * 2
+
+
+class ContextNet(nn.Module):
+    """Four levels of features of one frame, warped."""
+
+    def __init__(self, cfg: LegacyConfig):
+        super().__init__()
+        c = cfg.context
+        self.cfg = cfg
+        self.shallow = cfg.family == "arXiv"
+        block = ResBlock if cfg.family == "1.x" else lambda a, b, s=2: Conv2(a, b, "prelu", s)
+        if not self.shallow:
+            self.conv0 = conv(3, c, "prelu", 2) if cfg.family == "1.x" else block(3, c)
+        self.conv1 = block(3 if self.shallow else c, c, 1 if cfg.full_resolution else 2)
+        self.conv2 = block(c, 2 * c)
+        self.conv3 = block(2 * c, 4 * c)
+        self.conv4 = block(4 * c, 8 * c)
+
+    def forward(self, x: Tensor, flow: Tensor) -> list[Tensor]:
+        """x (B,3,H,W), flow (B,2,...) at the resolution of the finest level, or twice that where there is conv0."""
+        if not self.shallow:
+            x = self.conv0(x)
+        levels = []
+        for i, block in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
+            x = block(x)
+            if i > 0 or not self.shallow:
+                flow = resize(flow, 0.5) * 0.5
+            levels.append(warp(x, flow))
+        return levels
+
+
+class FusionNet(nn.Module):
+    """Residual (3) and mask (1), before their sigmoids, from the warped frames and both contexts."""
+
+    def __init__(self, cfg: LegacyConfig):
+        super().__init__()
+        c = cfg.context
+        self.family = cfg.family
+        block = ResBlock if cfg.family == "1.x" else lambda a, b, s=2: Conv2(a, b, "prelu", s)
+        stride = 1 if cfg.full_resolution else 2
+        if cfg.family == "1.x":
+            self.conv0 = conv(8, c, "prelu", 2)
+            self.conv = nn.Conv2d(c, 16, 3, 1, 1)
+        elif cfg.family == "arXiv":
+            self.conv = nn.Conv2d(c, 4, 3, 3 - stride, 1)
+        else:
+            self.conv0 = block(10, c)
+            self.conv = nn.ConvTranspose2d(c, 4, 4, 2, 1)
+        self.down0 = block(12 if cfg.family == "arXiv" else c, 2 * c, stride)
+        self.down1 = block(4 * c, 4 * c)
+        self.down2 = block(8 * c, 8 * c)
+        self.down3 = block(16 * c, 16 * c)
+        self.up0 = deconv(32 * c, 8 * c, "prelu")
+        self.up1 = deconv(16 * c, 4 * c, "prelu")
+        self.up2 = deconv(8 * c, 2 * c, "prelu")
+        self.up3 = deconv(4 * c, c, "prelu")
+
+    def forward(self, frames: Tensor, warped: Tensor, flow: Tensor, c0: list[Tensor], c1: list[Tensor]) -> Tensor:
+        if self.family == "arXiv":
+            x = torch.cat((frames, warped), 1)
+        else:
+            x = self.conv0(torch.cat((warped, flow[:, :2] if self.family == "1.x" else flow), 1))
+        s0 = self.down0(x)
+        s1 = self.down1(torch.cat((s0, c0[0], c1[0]), 1))
+        s2 = self.down2(torch.cat((s1, c0[1], c1[1]), 1))
+        s3 = self.down3(torch.cat((s2, c0[2], c1[2]), 1))
+        x = self.up0(torch.cat((s3, c0[3], c1[3]), 1))
+        x = self.up1(torch.cat((x, s2), 1))
+        x = self.up2(torch.cat((x, s1), 1))
+        x = self.conv(self.up3(torch.cat((x, s0), 1)))
+        return nn.functional.pixel_shuffle(x, 2) if self.family == "1.x" else x
+
+
 class LegacyRIFE(nn.Module):
-    pass
-def detect_legacy(sd):
-    raise ValueError("three-network RIFE")
+    """The three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`."""
+
+    def __init__(self, config: LegacyConfig):
+        super().__init__()
+        self.config = config
+        self.flownet = FlowNet(config)
+        self.contextnet = ContextNet(config)
+        self.fusionnet = FusionNet(config)
+
+    def predict(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        timestep: float | Tensor = 0.5,
+        scale_list: Sequence[float] | None = None,
+        ensemble: bool = False,
+    ) -> Prediction:
+        """The middle frame of img0 and img1 (B,3,H,W). timestep and ensemble are for the common signature.
+
+        scale_list: the config's scales, all divided by one factor, at which the flow network then sees the frames.
+        """
+        cfg = self.config
+        scale = cfg.scales[0] / scale_list[0] if scale_list else 1.0
+        half = self.flownet(img0, img1, cfg.scales, scale)
+        flow = resize(half, 2) * 2
+
+        context_flow = flow if cfg.full_resolution else half
+        c0 = self.contextnet(img0, context_flow[:, :2])
+        c1 = self.contextnet(img1, context_flow[:, 2:4])
+        warped0, warped1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
+        frames, warped = torch.cat((img0, img1), 1), torch.cat((warped0, warped1), 1)
+        out = self.fusionnet(frames, warped, flow.to(img0.dtype), c0, c1)
+
+        mask = torch.sigmoid(out[:, 3:4])
+        residual = torch.sigmoid(out[:, :3]) * 2 - 1
+        image = (torch.lerp(warped1, warped0, mask) + residual).clamp(0, 1)
+        return Prediction(image, flow, mask)
+
+    def forward(self, img0, img1, timestep=0.5, scale_list=None, ensemble=False, cache=None) -> Tensor:
+        """The middle frame, (B,3,H,W)."""
+        return self.predict(img0, img1, timestep, scale_list, ensemble).image
+
+    def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
+        """Frames must be padded to a multiple of this."""
+        ratio = scale_list[0] / self.config.scales[0] if scale_list else 1.0
+        return int(self.config.pad * max(1.0, ratio))
+
+    # What ComfyUI's own FrameInterpolate node expects of a network.
+
+    @property
+    def pad_align(self) -> int:
+        """Padding multiple at scale 1."""
+        return self.pad_multiple()
+
+    def extract_features(self, img: Tensor) -> Tensor:
+        """These networks share nothing between pairs: (B,0,H,W)."""
+        return img[:, :0]
+
+    def get_dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.parameters()).dtype
+
+    def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        """Bytes of activations for one pass of images (B,H,W,C): about 120 full-resolution channels."""
+        return 120 * shape[1] * shape[2] * torch.empty((), dtype=dtype).element_size()
+
+
+def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
+    """The architecture of a merged state dict (flownet.*, contextnet.*, fusionnet.*) from names and shapes.
+
+    Raises ValueError with what was found, in particular for a flownet.pkl that lies alone.
+    """
+    parts = {key.split(".")[0] for key in state_dict}
+    files = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}
+    missing = [file for part, file in files.items() if part not in parts]
+    if missing:
+        raise ValueError(
+            f"this is one part of a three-network RIFE (1.x to 3.1, arXiv); {' and '.join(missing)} are missing. "
+            "Put flownet.pkl, contextnet.pkl and unet.pkl into one folder and give the folder."
+        )
+    shape = {key: tuple(value.shape) for key, value in state_dict.items()}
+    for row in LEGACY_RELEASES.values():
+        with torch.device("meta"):
+            wanted = {k: tuple(v.shape) for k, v in LegacyRIFE(row).state_dict().items()}
+        if all(shape.get(k) == v for k, v in wanted.items() if not k.endswith("num_batches_tracked")):
+            return row
+    widths = [shape.get(f"flownet.block{i}.conv1.weight") for i in range(4)]
+    raise ValueError(
+        f"a three-network RIFE of unknown shape (conv1 of the flow blocks: {widths}); known are 1.5 to 1.8, 2.0 to 2.4, "
+        "3.0, 3.1 and the arXiv models. 1.0 to 1.4 are not supported: use a later file."
+    )

@@ -387,9 +387,9 @@ def test_a_result_that_does_not_fit_names_its_size(host, model, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     memory = sys.modules[stand_in.PACK + ".nodes.memory"]
-    monkeypatch.setattr(memory.torch, "empty", refuse, raising=True)
-    with pytest.raises(RuntimeError):
-        memory.empty_images((3, 8, 8, 3))
+    monkeypatch.setattr(memory.torch, "empty", refuse)
+    with pytest.raises(RuntimeError, match="result of 1000 frames of 1920x1080 takes 24.9 GB"):
+        memory.empty_images((1000, 1080, 1920, 3))
 
 
 def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model, monkeypatch):

@@ -1,0 +1,131 @@
+"""Rendered motion against its own flow, and the choice of real triplets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rife.data import RealTriplets, RenderedMotion, noise_textures, usable_middles
+from rife.metrics import psnr
+from rife.warp import warp
+
+
+def scenes(seed: int = 3, size: int = 64, **options) -> RenderedMotion:
+    return RenderedMotion(size, size, seed, textures(), **options)
+
+
+def textures() -> torch.Tensor:
+    return noise_textures(4, 96, torch.Generator().manual_seed(1))
+
+
+def moving_clip(frames: int = 8, height: int = 48, width: int = 64, step: int = 3) -> torch.Tensor:
+    """A picture that slides by `step` pixels per frame, (N,H,W,3) uint8."""
+    long = torch.randint(0, 256, (height, width + step * frames, 3), dtype=torch.uint8)
+    return torch.stack([long[:, step * i : step * i + width] for i in range(frames)])
+
+
+def test_a_batch_has_the_promised_shapes_and_ranges():
+    sample = RenderedMotion(48, 64, 0, textures()).sample(2)
+    for image in (sample.img0, sample.img1, sample.gt):
+        assert image.shape == (2, 3, 48, 64) and image.dtype == torch.float32
+        assert 0 <= image.min() and image.max() <= 1
+    assert sample.flow.shape == (2, 4, 48, 64)
+    assert sample.timestep.shape == (2,) and ((0 < sample.timestep) & (sample.timestep < 1)).all()
+
+
+def test_a_seed_decides_everything():
+    first, again, other = (scenes(seed).sample(2) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.img0, other.img0)
+
+
+@pytest.mark.parametrize("timestep", [0.2, 0.5, 0.8])
+def test_the_flow_fetches_the_frame_at_its_time_from_both_ends(timestep):
+    """Without objects nothing is hidden: only the border, where things come into view, is left out.
+
+    Smooth textures, so that sampling twice costs nothing.
+    """
+    smooth = F.interpolate(textures()[:, :, ::8, ::8], scale_factor=12, mode="bicubic").clamp(0, 1)
+    sample = RenderedMotion(96, 96, 3, smooth, objects=0, max_motion=12.0).sample(6, timestep)
+    inner = (..., slice(16, -16), slice(16, -16))
+    average = psnr(((sample.img0 + sample.img1) / 2)[inner], sample.gt[inner])
+    for image, flow in ((sample.img0, sample.flow[:, :2]), (sample.img1, sample.flow[:, 2:])):
+        assert psnr(warp(image, flow)[inner], sample.gt[inner]) > average + 10
+
+
+def test_the_flow_of_objects_is_theirs_not_the_backgrounds():
+    """Warped by the true flow, a scene of objects is nearer to the truth than the average of its ends."""
+    sample = scenes(size=96, max_motion=12.0, objects=3).sample(6, 0.5)
+    warped = torch.stack((warp(sample.img0, sample.flow[:, :2]), warp(sample.img1, sample.flow[:, 2:])))
+    # Of what only one end shows, that end is taken.
+    best = (warped - sample.gt).abs().amin(0)
+    average = ((sample.img0 + sample.img1) / 2 - sample.gt).abs()
+    assert best.mean() < 0.5 * average.mean()
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_at_either_end_the_truth_is_that_frame_and_the_flow_to_it_is_zero(end):
+    sample = scenes().sample(3, float(end))
+    torch.testing.assert_close(sample.gt, (sample.img0, sample.img1)[end])
+    assert sample.flow[:, 2 * end : 2 * end + 2].abs().max() < 1e-3
+
+
+def test_motion_stays_below_its_limit_and_reaches_for_it():
+    sample = scenes(max_motion=8.0).sample(64, 0.5)
+    moved = (sample.flow[:, :2] - sample.flow[:, 2:]).norm(dim=1)
+    # Objects add their own motion to the background's, and what turns is fastest at its rim.
+    assert 6.0 < moved.max() < 2 * 8.0
+    assert moved.mean() < 4.0
+
+
+def test_stored_bytes_serve_as_textures():
+    pool = (textures() * 255).round().byte()
+    bytes_, floats = (RenderedMotion(32, 32, 3, x).sample(1, 0.5) for x in (pool, pool.float() / 255))
+    torch.testing.assert_close(bytes_.gt, floats.gt)
+
+
+def test_a_clip_is_one_scene_at_even_times():
+    maker = {"max_motion": 6.0, "objects": 2}
+    coarse, fine = scenes(**maker).clip(3), scenes(**maker).clip(3, timesteps=2)
+    assert coarse.shape == (3, 3, 64, 64) and fine.shape == (5, 3, 64, 64)
+    torch.testing.assert_close(fine[::2], coarse)
+
+
+def test_textures_are_in_range_and_differ():
+    made = textures()
+    assert made.shape == (4, 3, 96, 96) and 0 <= made.min() and made.max() <= 1
+    assert made.std((1, 2, 3)).min() > 0.01
+    assert not torch.equal(made[0], made[1])
+
+
+def test_triplets_across_a_cut_and_of_a_still_picture_are_left_out():
+    shot, still = moving_clip(6), moving_clip(1).expand(6, -1, -1, -1)
+    bright, dark = shot // 4 + 190, shot // 4  # steps inside a shot are small, that of the cut is not
+    assert usable_middles(torch.cat((bright, dark)), 1) == [1, 2, 3, 4, 7, 8, 9, 10]
+    assert usable_middles(torch.cat((bright, dark)), 2) == [2, 3, 8, 9]
+    assert usable_middles(still, 1) == []
+
+
+def test_real_triplets_keep_the_middle_in_the_middle_under_every_augmentation():
+    # Grey i in frame i, with a texture that is the same in all: the middle is the mean of its neighbours.
+    pattern = torch.randint(0, 100, (1, 48, 64, 3))
+    clip = (pattern + 10 * torch.arange(8).view(-1, 1, 1, 1)).byte()
+    sample = RealTriplets([clip], crop=32, strides=(1, 2)).sample(32)
+    assert sample.flow is None and (sample.timestep == 0.5).all()
+    assert sample.gt.shape == (32, 3, 32, 32)
+    torch.testing.assert_close((sample.img0 + sample.img1) / 2, sample.gt)
+    steps = ((sample.img1 - sample.img0).mean((1, 2, 3)) * 255).round().tolist()
+    assert set(steps) == {-40.0, -20.0, 20.0, 40.0}  # both strides, both directions of time
+
+
+def test_real_triplets_of_nothing_usable_say_so():
+    with pytest.raises(ValueError, match="No usable triplet"):
+        RealTriplets([moving_clip(1).expand(5, -1, -1, -1)], crop=32)
+
+
+def test_clips_smaller_than_the_crop_are_left_out():
+    small, large = moving_clip(height=24), moving_clip()
+    assert RealTriplets([small, large], crop=32).sample(4).gt.shape == (4, 3, 32, 32)
+    with pytest.raises(ValueError, match="32 pixels"):
+        RealTriplets([small], crop=32)
