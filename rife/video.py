@@ -85,13 +85,10 @@ def _open(path: str | os.PathLike):
             "give a file that a player shows."
         ) from error
     if not container.streams.video:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         container.close()
-        raise VideoError(f"{path} has no video stream, only {_kinds(container)}. Give a file with pictures.")
+        raise VideoError(f"{path} has no video stream, only {kinds}. Give a file with pictures.")
     return container
-
-
-def _kinds(container) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
 
 
 class VideoWriter:

@@ -1,0 +1,79 @@
+"""The command line, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import golden_recipe as golden
+import pytest
+import torch
+from test_video import make
+
+from rife import cli
+from rife.model import BUNDLED_CHECKPOINT
+from rife.video import probe
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "small.pkl"
+    torch.save(golden.state_dict("4.22.lite"), path)
+    return path
+
+
+def test_info_says_what_a_file_is(checkpoint, capsys):
+    assert cli.main(["info", str(checkpoint), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"] == ["4.22.lite"]
+    assert facts["parameters"] == 4866052
+    assert facts["decided by"] == "names and shapes of its tensors"
+    assert len(facts["sha256"]) == 64
+
+
+def test_info_of_the_bundled_checkpoint(capsys):
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "the file's metadata" in out and "any" in out
+
+
+def test_the_bundled_checkpoint_is_small_enough_to_ship():
+    assert BUNDLED_CHECKPOINT.stat().st_size < 12_000_000
+
+
+def test_interpolate_writes_the_video(tmp_path, checkpoint, capsys):
+    source = make(tmp_path / "in.mkv", frames=3)
+    args = ["interpolate", source, tmp_path / "out.mp4", "--multi", "3", "--model", checkpoint, "--device", "cpu"]
+    assert cli.main([str(a) for a in args]) == 0
+    assert "3 -> 7 frames" in capsys.readouterr().out
+    assert probe(tmp_path / "out.mp4").rate == 3 * probe(source).rate
+
+
+def test_errors_are_one_line_and_exit_code_1(tmp_path, capsys):
+    assert cli.main(["interpolate", str(tmp_path / "no.mp4"), str(tmp_path / "out.mp4")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rife: There is no video file") and error.count("\n") == 1
+    (tmp_path / "x.pkl").write_bytes(b"junk")
+    assert cli.main(["info", str(tmp_path / "x.pkl")]) == 1
+    assert "x.pkl" in capsys.readouterr().err
+
+
+def test_interrupt_is_exit_code_130_and_leaves_nothing(tmp_path, checkpoint, monkeypatch):
+    source = make(tmp_path / "in.mkv", frames=3)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rife.video.VideoWriter.write", interrupt)
+    args = ["interpolate", source, tmp_path / "out.mp4", "--model", checkpoint, "--device", "cpu"]
+    assert cli.main([str(a) for a in args]) == 130
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "small.pkl"]
+
+
+def test_demo_beats_frame_averaging_by_2_dB(tmp_path, capsys):
+    """The promise of the bundled checkpoint, on a scene that it never saw."""
+    assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--device", "cpu"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("PSNR"))
+    ours, average = (float(word) for word in line.replace(",", "").split() if word.replace(".", "").isdigit())
+    assert ours >= average + 2
+    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == ["before_after.png", "demo.mp4"]
+    assert probe(tmp_path / "demo" / "demo.mp4").width == 1024

@@ -1,0 +1,188 @@
+"""Video files, with clips made here."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import rife
+from rife import video
+from rife.video import VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
+
+NTSC = Fraction(24000, 1001)
+
+
+class Fader:
+    """A stand-in model: cross-fades."""
+
+    run_device, run_dtype = torch.device("cpu"), torch.float32
+
+    def memory_estimate(self, height, width, batch=1):
+        return 1
+
+    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
+        return torch.lerp(img0, img1, timestep.view(-1, 1, 1, 1).to(img0))
+
+
+def picture(i: int, height: int = 48, width: int = 64) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack(((x * 3 + i * 9) % 256, (y * 4) % 256, (x + y + i * 5) % 256), 2).astype(np.uint8) // 2 + 60
+
+
+def make(path, frames=5, rate=NTSC, height=48, width=64, audio=None, codec="ffv1", pix_fmt="bgr0"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        sound = container.add_stream(audio, rate=48000, layout="mono") if audio else None
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(i, height, width), format="rgb24")
+            container.mux(stream.encode(frame))
+        if sound:
+            size = sound.codec_context.frame_size or 1024
+            for k in range(10):
+                wave = np.sin(np.arange(k * size, (k + 1) * size) * 0.05).astype(np.float32)[None] * 0.3
+                frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = 48000, k * size
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+        container.mux(stream.encode(None))
+    return path
+
+
+def packets(path, kind="audio"):
+    with av.open(str(path)) as container:
+        stream = getattr(container.streams, kind)[0]
+        return [(float(p.pts * p.time_base), bytes(p)) for p in container.demux(stream) if p.dts is not None]
+
+
+def test_probe_and_read_are_exact(tmp_path):
+    path = make(tmp_path / "in.mkv")
+    info = probe(path)
+    assert (info.width, info.height, info.rate, info.has_audio) == (64, 48, NTSC, False)
+    frames = list(read_frames(path))
+    assert len(frames) == 5
+    assert all(np.array_equal(frame, picture(i)) for i, frame in enumerate(frames))
+    assert len(list(read_frames(path, max_frames=2))) == 2
+
+
+@pytest.mark.parametrize("multiplier", [1, 2, 3])
+def test_counts_rates_and_originals(tmp_path, multiplier):
+    source = make(tmp_path / "in.mkv")
+    summary = interpolate_video(Fader(), source, tmp_path / "out.mp4", multiplier, crf=1)
+    count = 4 * multiplier + 1
+    assert (summary.frames_in, summary.frames_out, summary.rate) == (5, count, NTSC * multiplier)
+    assert probe(tmp_path / "out.mp4").rate == NTSC * multiplier
+    frames = list(read_frames(tmp_path / "out.mp4"))
+    assert len(frames) == count
+    for i in range(5):  # 4:2:0 and crf 1 cost a few levels at these colour ramps
+        difference = np.abs(frames[i * multiplier].astype(int) - picture(i).astype(int))
+        assert difference.mean() < 4
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = sorted(p.pts * p.time_base for p in container.demux(video=0) if p.pts is not None)
+    assert times == [pytest.approx(float(k / (NTSC * multiplier)), abs=1e-4) for k in range(count)]
+
+
+def test_colours_survive(tmp_path):
+    """A file tagged BT.709 but converted as BT.601 turns greens by several levels."""
+    with VideoWriter(tmp_path / "flat.mp4", Fraction(10), 64, 48, crf=1) as writer:
+        for _ in range(3):
+            writer.write(np.broadcast_to(np.array([30, 180, 60], np.uint8), (48, 64, 3)))
+    frame = list(read_frames(tmp_path / "flat.mp4"))[1]
+    assert np.abs(frame.reshape(-1, 3).mean(0) - [30, 180, 60]).max() < 3  # 8-bit YUV rounds; BT.601 would be 22 off
+
+
+def test_frames_of_a_stream_equal_the_batch(tmp_path, monkeypatch):
+    source, written = make(tmp_path / "in.mkv"), []
+    write = VideoWriter.write
+    monkeypatch.setattr(VideoWriter, "write", lambda self, frame: (written.append(frame), write(self, frame)))
+    interpolate_video(Fader(), source, tmp_path / "out.mp4", 2)
+    frames = torch.from_numpy(np.stack(list(read_frames(source)))).float() / 255
+    expected = [video.to_bytes(frame) for frame in rife.interpolate(Fader(), frames, 2)]
+    assert all(np.array_equal(a, b) for a, b in zip(written, expected, strict=True))
+    assert np.array_equal(written[2], picture(1))
+
+
+@pytest.mark.parametrize("container", [".mp4", ".mkv"])
+def test_sound_is_copied_packet_for_packet(tmp_path, container):
+    source = make(tmp_path / "in.mp4", audio="aac", codec="libx264", pix_fmt="yuv420p")
+    summary = interpolate_video(Fader(), source, tmp_path / f"out{container}", 2)
+    assert summary.audio
+    before, after = packets(source), packets(tmp_path / f"out{container}")
+    assert [data for _, data in before] == [data for _, data in after]
+    # Matroska has no negative times: it moves picture and sound together. What counts is the one against the other.
+    shift = packets(tmp_path / f"out{container}", "video")[0][0] - packets(source, "video")[0][0]
+    assert [t - shift for t, _ in after] == [pytest.approx(t, abs=0.002) for t, _ in before]
+
+
+def test_slow_motion_keeps_the_rate_and_drops_the_sound(tmp_path):
+    source = make(tmp_path / "in.mp4", audio="aac", codec="libx264", pix_fmt="yuv420p")
+    summary = interpolate_video(Fader(), source, tmp_path / "slow.mp4", 4, keep_fps=True)
+    assert (summary.rate, summary.audio) == (NTSC, False)
+    assert not probe(tmp_path / "slow.mp4").has_audio
+
+
+def test_odd_sides_lose_no_pixel(tmp_path):
+    source = make(tmp_path / "odd.mkv", height=47, width=61)
+    interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, crf=1)
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height) == (62, 48)
+
+
+def test_one_frame_stays_one_frame(tmp_path):
+    source = make(tmp_path / "one.mkv", frames=1)
+    assert interpolate_video(Fader(), source, tmp_path / "out.mp4", 2).frames_out == 1
+
+
+def _no_leftovers(folder, *expected):
+    assert sorted(p.name for p in folder.iterdir()) == sorted(expected)
+
+
+def test_a_failing_run_leaves_what_was_there(tmp_path):
+    source = make(tmp_path / "in.mkv")
+    (tmp_path / "out.mp4").write_bytes(b"mine")
+
+    def fail(count):
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, on_progress=fail)
+    assert (tmp_path / "out.mp4").read_bytes() == b"mine"
+    _no_leftovers(tmp_path, "in.mkv", "out.mp4")
+
+
+def test_errors_name_cause_and_way_out(tmp_path):
+    source = make(tmp_path / "in.mkv")
+    (tmp_path / "text.mp4").write_text("not a video")
+    make_sound(tmp_path / "sound.mka")
+    cases = [
+        ({"source": tmp_path / "none.mp4"}, FileNotFoundError, "none.mp4"),
+        ({"source": tmp_path / "text.mp4"}, VideoError, "damaged"),
+        ({"source": tmp_path / "sound.mka"}, VideoError, "only audio"),
+        ({"target": source}, VideoError, "input and output"),
+        ({"target": tmp_path / "missing" / "out.mp4"}, VideoError, "no folder"),
+        ({"target": tmp_path / "out.xyz"}, VideoError, "container"),
+    ]
+    for change, kind, said in cases:
+        with pytest.raises(kind, match=said):
+            interpolate_video(Fader(), **{"source": source, "target": tmp_path / "out.mp4", **change})
+    _no_leftovers(tmp_path, "in.mkv", "text.mp4", "sound.mka")
+
+
+def make_sound(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_png_round_trip(tmp_path):
+    write_png(tmp_path / "x.png", picture(3))
+    with av.open(str(tmp_path / "x.png")) as container:
+        assert np.array_equal(next(container.decode(video=0)).to_ndarray(format="rgb24"), picture(3))
