@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def load_core():
     """The core of this checkout as `rife`, without its root on sys.path (nodes/ would hide ComfyUI's nodes.py)."""
     folder = ROOT / "rife"
-    spec = importlib.util.spec_from_file_location("rife", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        "rife", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["rife"] = module
     spec.loader.exec_module(module)
@@ -71,7 +73,9 @@ def clip(frames: int, height: int, width: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=720)
@@ -88,7 +92,9 @@ def main() -> None:
         weights = tame_weights(rife)
         ours = rife.load_model(weights, device=device)
         theirs = native.FrameInterpolationModelLoader._detect_and_load(dict(weights)).eval()
-        patcher = model_patcher.CoreModelPatcher(theirs, load_device=device, offload_device=torch.device("cpu"))
+        patcher = model_patcher.CoreModelPatcher(
+            theirs, load_device=device, offload_device=torch.device("cpu")
+        )
 
     def run_ours():
         return rife.interpolate(ours, frames, args.multiplier)
@@ -104,10 +110,16 @@ def main() -> None:
                 start = time.perf_counter()
                 run()
                 seconds[name].append(time.perf_counter() - start)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, {device}")
-    print(f"{args.frames} frames {args.width}x{args.height}, multiplier {args.multiplier}, float32, 4.26-shaped")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, {device}"
+    )
+    print(
+        f"{args.frames} frames {args.width}x{args.height}, multiplier {args.multiplier}, float32, 4.26-shaped"
+    )
     for name, values in seconds.items():
-        print(f"{name:7s} median {statistics.median(values):.2f} s  min {min(values):.2f}  max {max(values):.2f}")
+        print(
+            f"{name:7s} median {statistics.median(values):.2f} s  min {min(values):.2f}  max {max(values):.2f}"
+        )
     ratio = statistics.median(seconds["native"]) / statistics.median(seconds["ours"])
     print(f"native / ours: {ratio:.2f}   largest difference {float((a - b).abs().max()) * 255:.3f}/255")
 

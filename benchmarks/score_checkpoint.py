@@ -31,7 +31,9 @@ def load(path: Path, max_width: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", type=Path, nargs="*")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--triplets", type=int, default=12, help="per clip and stride")
@@ -57,7 +59,11 @@ def main() -> None:
         ours, average = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
         worst = min(a - b for a, b in pairs)
         rows.append((name, len(pairs), *(f"{x:.2f}" for x in (ours, average, ours - average, worst))))
-        print("{:42s} {:>3} triplets  RIFE {:>6} dB  average {:>6} dB  gain {:>6}  worst {:>6}".format(*rows[-1]))
+        print(
+            "{:42s} {:>3} triplets  RIFE {:>6} dB  average {:>6} dB  gain {:>6}  worst {:>6}".format(
+                *rows[-1]
+            )
+        )
     print(f"{time.perf_counter() - start:.0f} s on {model.run_device}, torch {torch.__version__}")
     if args.csv:
         with args.csv.open("w", newline="") as file:

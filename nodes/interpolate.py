@@ -28,7 +28,9 @@ class RIFEInterpolate(io.ComfyNode):
             search_aliases=ALIASES,
             inputs=[
                 model_input(),
-                io.Image.Input("images", tooltip="The frames of the clip in order; RGB, RGBA or grey, any size."),
+                io.Image.Input(
+                    "images", tooltip="The frames of the clip in order; RGB, RGBA or grey, any size."
+                ),
                 io.Int.Input(
                     "multiplier",
                     default=2,
@@ -73,9 +75,12 @@ class RIFEInterpolate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The given frames with the new ones between them."),
+                io.Image.Output(
+                    display_name="images", tooltip="The given frames with the new ones between them."
+                ),
                 io.Float.Output(
-                    display_name="fps", tooltip="Frames per second at which the result lasts as long as the clip."
+                    display_name="fps",
+                    tooltip="Frames per second at which the result lasts as long as the clip.",
                 ),
                 io.Int.Output(display_name="frame_count", tooltip="Number of frames in the result."),
             ],
@@ -126,7 +131,8 @@ class RIFEInbetween(io.ComfyNode):
                 model_input(),
                 io.Image.Input("image0", tooltip="The image at time 0, or a batch of them."),
                 io.Image.Input(
-                    "image1", tooltip="The image at time 1 in the same size; as many as image0, or one for all."
+                    "image1",
+                    tooltip="The image at time 1 in the same size; as many as image0, or one for all.",
                 ),
                 io.Float.Input(
                     "timestep",
@@ -167,7 +173,9 @@ class RIFEInbetween(io.ComfyNode):
         if timestep in (0, 1):
             return io.NodeOutput(memory.as_images(image1 if timestep else image0))
         return io.NodeOutput(
-            memory.between(interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble)
+            memory.between(
+                interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
+            )
         )
 
 

@@ -27,7 +27,10 @@ def register_folder() -> None:
     folder_paths.add_model_folder_path("rife", os.path.join(folder_paths.models_dir, "rife"))
     # A folder that only a yaml file named has no extensions, which means every file.
     paths, extensions = folder_paths.folder_names_and_paths["rife"]
-    folder_paths.folder_names_and_paths["rife"] = (paths, set(extensions) | folder_paths.supported_pt_extensions)
+    folder_paths.folder_names_and_paths["rife"] = (
+        paths,
+        set(extensions) | folder_paths.supported_pt_extensions,
+    )
 
 
 def checkpoint_files() -> dict[str, Path]:
@@ -77,7 +80,9 @@ def _sources(checkpoint: str) -> list[Path]:
     return [path, *(file for file in companions if file.exists())]
 
 
-def load_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False):
+def load_patcher(
+    checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False
+):
     """The patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
     sources = _sources(checkpoint)
     source = sources[0] if len(sources) == 1 else sources[0].parent

@@ -74,7 +74,9 @@ def move_strays(network: nn.Module, device: torch.device) -> None:
                 continue
             for name, weight in module._parameters.items():
                 if weight is not None and weight.device != device:
-                    module._parameters[name] = nn.Parameter(weight.to(device), requires_grad=weight.requires_grad)
+                    module._parameters[name] = nn.Parameter(
+                        weight.to(device), requires_grad=weight.requires_grad
+                    )
             for name, buffer in module._buffers.items():
                 if buffer is not None and buffer.device != device:
                     module._buffers[name] = buffer.to(device)
@@ -153,7 +155,9 @@ def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 
     if auto and device.type != "cpu":
         free = comfy.model_management.get_free_memory(device)
         batch = max(1, min(batch, int(free * 0.9) // per_frame))
-    log.debug("%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, per_frame * batch >> 20)
+    log.debug(
+        "%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, per_frame * batch >> 20
+    )
     return model, batch
 
 

@@ -22,7 +22,9 @@ def adapt(patcher):
             return Model.from_network(network)
         if hasattr(network, "extract_features") and hasattr(network, "memory_used_forward"):
             return NativeInterpolator(patcher)
-    what = type(patcher).__name__ if network is None else f"{type(patcher).__name__} of {type(network).__name__}"
+    what = (
+        type(patcher).__name__ if network is None else f"{type(patcher).__name__} of {type(network).__name__}"
+    )
     raise ValueError(
         f"interp_model is a {what}, expected a frame interpolation model. Connect Load RIFE Checkpoint or "
         "ComfyUI's Load Frame Interpolation Model."

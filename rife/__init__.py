@@ -1,9 +1,9 @@
 """RIFE (Real-Time Intermediate Flow Estimation) for every released checkpoint: inference, training, video.
 
-    import rife
-    model = rife.load_model()                      # the bundled checkpoint, or a path to any RIFE file
-    middle = model.inference(img0, img1)           # (B,3,H,W) in 0..1
-    clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
+import rife
+model = rife.load_model()                      # the bundled checkpoint, or a path to any RIFE file
+middle = model.inference(img0, img1)           # (B,3,H,W) in 0..1
+clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
 """
 
 from .checkpoint import UnknownCheckpointError, detect, save_checkpoint
@@ -11,8 +11,6 @@ from .config import RELEASES, IFNetConfig
 from .engine import interpolate, interpolate_stream
 from .model import Model, load_model
 from .version import __version__
-
-
 
 __all__ = [
     "RELEASES",

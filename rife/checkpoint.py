@@ -61,7 +61,9 @@ def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | N
         network = _build(config, state_dict)
     except UnknownCheckpointError as error:
         raise UnknownCheckpointError(f"{name}: {error}") from error
-    log.info("RIFE from %s: %s, versions %s", name, config.family, ", ".join(config.versions) or "own training")
+    log.info(
+        "RIFE from %s: %s, versions %s", name, config.family, ", ".join(config.versions) or "own training"
+    )
     return network
 
 
@@ -263,7 +265,10 @@ def _input_fields(shape: dict[str, tuple[int, ...]], found: dict[str, Any], n: i
         timestep = first - 6 - features
         feat = 8 if found["tail_channels"] == 13 and found["tail"] == "shuffle" else 0
         raw = 0 if later is None else later - (6 + features + timestep + 1 + 4 + feat)
-        fields, ok = {"timestep": bool(timestep), "raw_inputs": raw == 6}, timestep in (0, 1) and raw in (0, 6)
+        fields, ok = (
+            {"timestep": bool(timestep), "raw_inputs": raw == 6},
+            timestep in (0, 1) and raw in (0, 6),
+        )
     if not ok:
         raise UnknownCheckpointError(
             f"block0 takes {first} channels and block1 {later}, which no released version does. "
@@ -345,7 +350,9 @@ def _build(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Modu
     # Weights are copied, never shared with the caller's or a memory-mapped file's tensors.
     tensors = {key: value.detach().to("cpu", _plain(value), copy=True) for key, value in state_dict.items()}
     wanted = network.state_dict()
-    network.load_state_dict({key: tensors.get(key, torch.zeros((), dtype=torch.int64)) for key in wanted}, assign=True)
+    network.load_state_dict(
+        {key: tensors.get(key, torch.zeros((), dtype=torch.int64)) for key in wanted}, assign=True
+    )
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     return network.eval()
@@ -357,7 +364,9 @@ def _plain(value: Tensor) -> torch.dtype:
 
 def _check_tensors(network: nn.Module, state_dict: StateDict, config: IFNetConfig | LegacyConfig) -> None:
     # BatchNorm's step counter is absent from files of old PyTorch versions and means nothing in eval mode.
-    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wanted = {
+        k: tuple(v.shape) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")
+    }
     missing = sorted(set(wanted) - set(state_dict))
     extra = sorted(k for k in set(state_dict) - set(wanted) if not k.endswith("num_batches_tracked"))
     shapes = {k: (tuple(state_dict[k].shape), s) for k, s in wanted.items() if k in state_dict}
@@ -394,7 +403,9 @@ def save_checkpoint(model: Any, path: str | os.PathLike, dtype: torch.dtype | No
         path = path.with_name(path.name + ".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
-        key: value.detach().to("cpu", dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
+        key: value.detach()
+        .to("cpu", dtype if dtype and value.is_floating_point() else value.dtype)
+        .contiguous()
         for key, value in network.state_dict().items()
     }
     kind = "legacy" if isinstance(network.config, LegacyConfig) else "ifnet"

@@ -62,25 +62,39 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="render a clip, interpolate it, compare with the true frames")
-    demo.add_argument("--out", type=Path, default=Path("rife_demo"), help="folder for the results (default: %(default)s)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("rife_demo"), help="folder for the results (default: %(default)s)"
+    )
     _model_options(demo)
     demo.set_defaults(run=_demo)
 
     video = commands.add_parser("interpolate", help="give a video more frames")
     video.add_argument("input", type=Path)
     video.add_argument("output", type=Path, help=".mp4, .mkv or .mov")
-    video.add_argument("--multi", type=int, default=2, metavar="M", help="frame rate times M (default: %(default)s)")
-    video.add_argument("--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound")
+    video.add_argument(
+        "--multi", type=int, default=2, metavar="M", help="frame rate times M (default: %(default)s)"
+    )
+    video.add_argument(
+        "--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound"
+    )
     video.add_argument("--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K")
     video.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
-    video.add_argument("--ensemble", action="store_true", help="average with time reversed, where the version has it")
-    video.add_argument("--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)")
-    video.add_argument("--crf", type=int, default=18, help="H.264 quality, lower is better (default: %(default)s)")
+    video.add_argument(
+        "--ensemble", action="store_true", help="average with time reversed, where the version has it"
+    )
+    video.add_argument(
+        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
+    )
+    video.add_argument(
+        "--crf", type=int, default=18, help="H.264 quality, lower is better (default: %(default)s)"
+    )
     _model_options(video)
     video.set_defaults(run=_interpolate)
 
     info = commands.add_parser("info", help="say what a checkpoint is")
-    info.add_argument("checkpoint", type=Path, nargs="?", default=BUNDLED_CHECKPOINT, help="default: the bundled one")
+    info.add_argument(
+        "checkpoint", type=Path, nargs="?", default=BUNDLED_CHECKPOINT, help="default: the bundled one"
+    )
     info.add_argument("--variant", choices=[*RELEASES, *LEGACY_RELEASES], metavar="VERSION")
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=_info)
@@ -90,8 +104,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)")
-    parser.add_argument("--variant", choices=[*RELEASES, *LEGACY_RELEASES], metavar="VERSION", help="where tensors cannot tell")
+    parser.add_argument(
+        "--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)"
+    )
+    versions = [*RELEASES, *LEGACY_RELEASES]
+    parser.add_argument("--variant", choices=versions, metavar="VERSION", help="where tensors cannot tell")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
 
 
@@ -165,7 +182,9 @@ def _decided_by(variant: str | None, metadata: dict[str, str]) -> str:
 def _demo(args: argparse.Namespace) -> None:
     model = _load(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    truth = RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5).clip(13, timesteps=2).permute(0, 2, 3, 1)
+    truth = (
+        RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5).clip(13, timesteps=2).permute(0, 2, 3, 1)
+    )
     truth = (truth * 255).round() / 255
     keys = truth[::2]
 

@@ -31,7 +31,9 @@ class IFNetConfig:
     mask_add: bool = False  # blocks add to the mask (before 4.7) rather than replace it
     zero_init: bool = False  # the first block gets a zero flow and mask (3.x)
     ensemble: str = "no"  # time-reversed second pass per block: "no" | "optional" | "always"
-    adaptive: str = ""  # pyramid doubled when motion is large: "" | "v38" | "v40". Cannot be read from a checkpoint
+    adaptive: str = (
+        ""  # pyramid doubled when motion is large: "" | "v38" | "v40". Cannot be read from a checkpoint
+    )
     refine: str = ""  # "" | "unet" | "unet2r": Contextnet + Unet residual
     refine_act: str = "prelu"
     refine_default: bool = False  # whether the reference implementation uses the refinement

@@ -118,7 +118,9 @@ class RenderedMotion:
             torch.randint(len(self.textures), (batch,), generator=self.generator),
             self._rand(batch, 2) * torch.tensor(self.textures.shape[:1:-1]),
             radius,
-            torch.stack((0.35 * self._rand(batch), (2 + 5 * self._rand(batch)).floor(), 6.3 * self._rand(batch)), 1),
+            torch.stack(
+                (0.35 * self._rand(batch), (2 + 5 * self._rand(batch)).floor(), 6.3 * self._rand(batch)), 1
+            ),
             0.5 + self._rand(batch),
         )
 
@@ -147,7 +149,10 @@ class RenderedMotion:
         count = (frames - 1) * timesteps + 1
         middle = (frames - 1) / 2
         return torch.cat(
-            [self._render(layers, torch.full((1,), i / timesteps - middle + 0.5), torch.ones(1)) for i in range(count)]
+            [
+                self._render(layers, torch.full((1,), i / timesteps - middle + 0.5), torch.ones(1))
+                for i in range(count)
+            ]
         )
 
     def _pixels(self) -> Tensor:
@@ -230,7 +235,9 @@ class RealTriplets:
                 "or more on both sides. Give larger clips, or a smaller crop."
             )
         self.generator = torch.Generator().manual_seed(seed)
-        self.index = [(c, i, s) for c, clip in enumerate(self.clips) for s in strides for i in usable_middles(clip, s)]
+        self.index = [
+            (c, i, s) for c, clip in enumerate(self.clips) for s in strides for i in usable_middles(clip, s)
+        ]
         if not self.index:
             raise ValueError(
                 f"No usable triplet in {len(self.clips)} clips: they are too short, still, or all cuts. Give clips of "

@@ -70,7 +70,16 @@ def interpolate(
     options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
     done = 0
     for count, images in _run_batches(
-        model, lambda i: frames[i], tasks, times, frames.shape[1:3], batch_size, options, on_progress, is_oom, on_oom
+        model,
+        lambda i: frames[i],
+        tasks,
+        times,
+        frames.shape[1:3],
+        batch_size,
+        options,
+        on_progress,
+        is_oom,
+        on_oom,
     ):
         for (pair, j), image in zip(tasks[done : done + count], images, strict=True):
             out[pair * step + j + 1].copy_(image.permute(1, 2, 0))
@@ -136,7 +145,9 @@ def _check_frames(frames: Tensor) -> None:
             "Connect a node that gives images."
         )
     if not frames.is_floating_point():
-        raise ValueError(f"the frames are {frames.dtype}, expected floating point in 0..1. Divide bytes by 255.")
+        raise ValueError(
+            f"the frames are {frames.dtype}, expected floating point in 0..1. Divide bytes by 255."
+        )
 
 
 def _output(out: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -168,10 +179,11 @@ def _run_batches(
             if not is_oom(error):
                 raise
             if len(part) == 1:
+                cause = (str(error).splitlines() or [type(error).__name__])[0]
                 raise RuntimeError(
-                    f"Not enough memory for one new frame of {size[1]}x{size[0]} on {model.run_device} "
-                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Turn TTA and ensemble off, "
-                    "use half precision or smaller frames, or free memory held by other models."
+                    f"Not enough memory for one new frame of {size[1]}x{size[0]} on {model.run_device} ({cause}). "
+                    "Turn TTA and ensemble off, use half precision or smaller frames, or free memory held by "
+                    "other models."
                 ) from error
             images = None
         if images is None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import IFNetConfig
-from .refine import Contextnet, Unet, activation, conv, deconv
+from .refine import Contextnet, Unet, conv, deconv
 from .warp import resize, sampling_grid, warp
 
 
@@ -28,7 +28,9 @@ class Prediction:
     flow: Tensor  # (B,4,H,W) pixels: t->0, t->1
     mask: Tensor  # (B,1,H,W) in 0..1, weight of the warped img0
     flows: list[Tensor] = field(default_factory=list)  # of every block, coarse to fine; only if asked for
-    merged: list[Tensor] = field(default_factory=list)  # the frame after every block, before refinement, likewise
+    merged: list[Tensor] = field(
+        default_factory=list
+    )  # the frame after every block, before refinement, likewise
     flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
     merged_tea: Tensor | None = None
 
@@ -396,7 +398,9 @@ class IFNet(nn.Module):
         parts = (img0, img1, warped0, warped1, mask, flow.to(mask.dtype))
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 
-    def _doubles(self, src0: Tensor, src1: Tensor, t: Tensor, scales: Sequence[float], reverse: bool) -> Tensor:
+    def _doubles(
+        self, src0: Tensor, src1: Tensor, t: Tensor, scales: Sequence[float], reverse: bool
+    ) -> Tensor:
         """Which samples (B,) move too far for the pyramid, by the rules of 4.0/4.1 and 3.8.
 
         The official code asks the whole batch at once; per sample the result does not depend on the batch.
@@ -421,10 +425,14 @@ class IFNet(nn.Module):
             pyramid = [s * 2 for s in scales] if flag else scales
             # 4.0 and 4.1 rerun the first block without the reversed pass once the pyramid has doubled.
             first = False if flag and self.config.adaptive == "v40" else None
-            parts.append(self._run(src0[index], src1[index], t[index], pyramid, reverse, refine, reverse_first=first))
+            parts.append(
+                self._run(src0[index], src1[index], t[index], pyramid, reverse, refine, reverse_first=first)
+            )
             order.append(index)
         back = torch.cat(order).argsort()
-        image, flow, mask = (torch.cat([getattr(p, k) for p in parts])[back] for k in ("image", "flow", "mask"))
+        image, flow, mask = (
+            torch.cat([getattr(p, k) for p in parts])[back] for k in ("image", "flow", "mask")
+        )
         return Prediction(image, flow, mask)
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:

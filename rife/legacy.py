@@ -150,7 +150,9 @@ class FlowNet(nn.Module):
             setattr(self, f"block{i}", FlowBlock(cfg, later if i else 6, c))
 
     def forward(self, img0: Tensor, img1: Tensor, scales: Sequence[float], scale: float) -> Tensor:
-        half_input = self.cfg.family == "1.x"  # works on images of half size; the others shrink in their stems
+        half_input = (
+            self.cfg.family == "1.x"
+        )  # works on images of half size; the others shrink in their stems
         img0, img1 = (resize(x, scale / 2 if half_input else scale) for x in (img0, img1))
         flow, warped0, warped1 = None, img0, img1
         for i in range(len(self.cfg.channels)):
@@ -222,7 +224,9 @@ class FusionNet(nn.Module):
         self.up2 = deconv(8 * c, 2 * c, "prelu")
         self.up3 = deconv(4 * c, c, "prelu")
 
-    def forward(self, frames: Tensor, warped: Tensor, flow: Tensor, c0: list[Tensor], c1: list[Tensor]) -> Tensor:
+    def forward(
+        self, frames: Tensor, warped: Tensor, flow: Tensor, c0: list[Tensor], c1: list[Tensor]
+    ) -> Tensor:
         if self.family == "arXiv":
             x = torch.cat((frames, warped), 1)
         else:
@@ -327,6 +331,6 @@ def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
             return row
     widths = [shape.get(f"flownet.block{i}.conv1.weight") for i in range(4)]
     raise ValueError(
-        f"a three-network RIFE of unknown shape (conv1 of the flow blocks: {widths}); known are 1.5 to 1.8, 2.0 to 2.4, "
-        "3.0, 3.1 and the arXiv models. 1.0 to 1.4 are not supported: use a later file."
+        f"a three-network RIFE of unknown shape (conv1 of the flow blocks: {widths}); known are 1.5 to 1.8, "
+        "2.0 to 2.4, 3.0, 3.1 and the arXiv models. 1.0 to 1.4 are not supported: use a later file."
     )

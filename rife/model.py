@@ -137,7 +137,9 @@ class Model:
         if rank > 0:
             return None
         path = Path(path)
-        return save_checkpoint(self.net, path if path.suffix == ".safetensors" else path / "flownet.safetensors")
+        return save_checkpoint(
+            self.net, path if path.suffix == ".safetensors" else path / "flownet.safetensors"
+        )
 
     def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
         """Bytes of activations that `inference` needs at its peak for `batch` pairs of this size."""
@@ -184,7 +186,9 @@ class Model:
         image = self._at_times(a, b, times, scales, TTA, ensemble)
         return image.clamp(0, 1).to(img0.device, img0.dtype)
 
-    def _at_times(self, a: Tensor, b: Tensor, times: list[float], scales, tta: bool, ensemble: bool) -> Tensor:
+    def _at_times(
+        self, a: Tensor, b: Tensor, times: list[float], scales, tta: bool, ensemble: bool
+    ) -> Tensor:
         if self.config.timestep:
             t = torch.tensor(times, device=a.device, dtype=torch.float32)
             return self._predict(a, b, t, scales, tta, ensemble)
@@ -328,7 +332,9 @@ class Model:
     def _check_update(self, imgs: Tensor, gt: Tensor) -> None:
         multiple = self.net.pad_multiple()
         if not isinstance(self.net, IFNet):
-            raise ValueError(f"{self._name()} cannot be trained: its three networks have no published recipe.")
+            raise ValueError(
+                f"{self._name()} cannot be trained: its three networks have no published recipe."
+            )
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "

@@ -221,7 +221,9 @@ def _save(folder: Path, model: Model, averaged: Averaged, step: int, held_out) -
     if held_out:
         scores = score_triplets(Model.from_network(averaged.network), held_out)
         with (folder / "scores.csv").open("a", newline="") as file:
-            csv.writer(file).writerows((step, name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in scores.items())
+            csv.writer(file).writerows(
+                (step, name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in scores.items()
+            )
         for name, (ours, average) in scores.items():
             log.info("step %d  %-28s %.2f dB, averaging %.2f dB", step, name, ours, average)
 
@@ -281,7 +283,11 @@ def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 4
 def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int = 0) -> Tensor:
     """(count,3,size,size) uint8: half crops of the clips' frames, half procedural."""
     generator = torch.Generator().manual_seed(seed)
-    pool = [(noise_textures(count - count // 2 if clips else count, 256, generator)[:, :, :size, :size] * 255).byte()]
+    pool = [
+        (
+            noise_textures(count - count // 2 if clips else count, 256, generator)[:, :, :size, :size] * 255
+        ).byte()
+    ]
     usable = [clip for clip in clips if min(clip.shape[1:3]) >= size]
     for _ in range(count // 2 if usable else 0):
         clip = usable[int(torch.randint(len(usable), (), generator=generator))]
@@ -296,7 +302,9 @@ def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int
 def main(argv: Sequence[str] | None = None) -> int:
     """`rife train`: trains the bundled configuration on rendered motion and a folder of clips."""
     parser = argparse.ArgumentParser(prog="rife train", description=main.__doc__)
-    parser.add_argument("out", type=Path, help="folder for checkpoints and logs; an interrupted run goes on there")
+    parser.add_argument(
+        "out", type=Path, help="folder for checkpoints and logs; an interrupted run goes on there"
+    )
     parser.add_argument("--clips", type=Path, nargs="*", default=[], help="video files to learn from")
     parser.add_argument("--held-out", type=Path, nargs="*", default=[], help="video files to score on only")
     parser.add_argument("--device", default="cpu")

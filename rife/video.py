@@ -55,7 +55,9 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
-            raise VideoError(f"{path} states no frame rate, one is needed to time the new frames. Remux it with one.")
+            raise VideoError(
+                f"{path} states no frame rate, one is needed to time the new frames. Remux it with one."
+            )
         height, width = stream.height, stream.width
         return VideoInfo(width, height, Fraction(rate), stream.frames or None, bool(container.streams.audio))
 
@@ -119,7 +121,9 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         if not self.path.parent.is_dir():
-            raise VideoError(f"There is no folder {self.path.parent} to write {self.path.name} into. Create it first.")
+            raise VideoError(
+                f"There is no folder {self.path.parent} to write {self.path.name} into. Create it first."
+            )
         try:
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".rife-", suffix=self.path.suffix)
         except OSError as error:

@@ -115,7 +115,15 @@ class Host:
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
         latest = _module("comfy_api.latest", io=_io(), ComfyExtension=type("ComfyExtension", (), {}))
         api = _module("comfy_api", latest=latest)
-        found = [comfy, comfy.model_management, comfy.model_patcher, comfy.patcher_extension, comfy.utils, api, latest]
+        found = [
+            comfy,
+            comfy.model_management,
+            comfy.model_patcher,
+            comfy.patcher_extension,
+            comfy.utils,
+            api,
+            latest,
+        ]
         return {module.__name__: module for module in [*found, self._folder_paths()]}
 
     def _folder_paths(self) -> ModuleType:
@@ -176,7 +184,12 @@ def _io() -> SimpleNamespace:
 
     class Schema:
         def __init__(self, node_id, inputs=(), outputs=(), **options):
-            self.node_id, self.inputs, self.outputs, self.options = node_id, list(inputs), list(outputs), options
+            self.node_id, self.inputs, self.outputs, self.options = (
+                node_id,
+                list(inputs),
+                list(outputs),
+                options,
+            )
 
     class NodeOutput:
         def __init__(self, *args):
@@ -188,7 +201,9 @@ def _io() -> SimpleNamespace:
 
     kinds = {name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image")}
     node = type("ComfyNode", (), {})
-    return SimpleNamespace(Custom=kind, ComfyNode=node, Schema=Schema, NodeOutput=NodeOutput, Input=Socket, **kinds)
+    return SimpleNamespace(
+        Custom=kind, ComfyNode=node, Schema=Schema, NodeOutput=NodeOutput, Input=Socket, **kinds
+    )
 
 
 def installed(models_dir: Path) -> Iterator[Host]:
@@ -223,7 +238,11 @@ def used_names(folder: Path = ROOT / "nodes") -> dict[str, set[str]]:
     for file in sorted(folder.glob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         aliases = dict(_imports(tree))
-        calls = {id(n.func): {k.arg for k in n.keywords if k.arg} for n in ast.walk(tree) if isinstance(n, ast.Call)}
+        calls = {
+            id(n.func): {k.arg for k in n.keywords if k.arg}
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Call)
+        }
         for node in ast.walk(tree):
             if isinstance(node, (ast.Attribute, ast.Name)) and (name := _dotted(node, aliases)):
                 used.setdefault(name, set()).update(calls.get(id(node), set()))
@@ -237,7 +256,11 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 root = name.name.split(".")[0]
                 if root in MODULES:
                     yield root, root
-        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in MODULES:
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").split(".")[0] in MODULES
+        ):
             for name in node.names:
                 yield name.asname or name.name, f"{node.module}.{name.name}"
 

@@ -137,7 +137,9 @@ def both_loaders_feed_both_nodes():
 def film_gives_what_comfyuis_node_gives():
     net = importlib.import_module("comfy_extras.frame_interpolation_models.film_net")
     torch.manual_seed(0)
-    network = net.FILMNet(filters=8, flow_filters=(8, 8, 8, 8)) if takes_widths(net.FILMNet) else net.FILMNet()
+    network = (
+        net.FILMNet(filters=8, flow_filters=(8, 8, 8, 8)) if takes_widths(net.FILMNet) else net.FILMNet()
+    )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     cpu = torch.device("cpu")
@@ -166,11 +168,15 @@ def a_partial_load_moves_every_weight_that_no_layer_brings():
         theirs = native_nodes().FrameInterpolationModelLoader.execute("small.safetensors").args[0]
         theirs.partially_load(meta, 0.1)
         betas = [p for name, p in theirs.model.named_parameters() if name.endswith("beta")]
-        assert betas and all(p.device == cpu for p in betas), "ComfyUI moves beta itself now: drop move_strays"
+        assert betas and all(p.device == cpu for p in betas), (
+            "ComfyUI moves beta itself now: drop move_strays"
+        )
         pack_module("nodes.memory").move_strays(theirs.model, meta)
         betas = [p for name, p in theirs.model.named_parameters() if name.endswith("beta")]
         assert all(p.device == meta for p in betas), "beta stayed behind"
-        assert theirs.model.encode.cnn0.weight.device == cpu, "comfy.ops layers bring their weights themselves"
+        assert theirs.model.encode.cnn0.weight.device == cpu, (
+            "comfy.ops layers bring their weights themselves"
+        )
 
 
 @check

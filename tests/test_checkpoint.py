@@ -75,7 +75,10 @@ def test_refinement_in_a_4x_file_is_kept_but_off():
         ({}, "not a RIFE"),
         ({"extract.extract_sublevels.convs.0.0.conv.weight": torch.zeros(1)}, "not a RIFE"),
         ({"model.0.weight": torch.zeros(3, 3, 3, 3)}, "not a RIFE"),
-        ({"conv_first.weight": torch.zeros(1), "body.0.rdb1.conv1.weight": torch.zeros(1)}, "ESRGAN|upscalers"),
+        (
+            {"conv_first.weight": torch.zeros(1), "body.0.rdb1.conv1.weight": torch.zeros(1)},
+            "ESRGAN|upscalers",
+        ),
     ],
 )
 def test_other_networks_are_refused_with_what_was_found(tensors, said):
@@ -162,7 +165,8 @@ def test_saved_files_say_what_they_are_so_that_nothing_is_guessed(tmp_path, name
     assert path.name == "mine.safetensors"
     assert again.config == network.config
     assert all(
-        torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
     )
     with safetensors.safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["rife_config"])["family"] == network.config.family

@@ -42,7 +42,17 @@ def test_the_bundled_checkpoint_is_small_enough_to_ship():
 
 def test_interpolate_writes_the_video(tmp_path, checkpoint, capsys):
     source = make(tmp_path / "in.mkv", frames=3)
-    args = ["interpolate", source, tmp_path / "out.mp4", "--multi", "3", "--model", checkpoint, "--device", "cpu"]
+    args = [
+        "interpolate",
+        source,
+        tmp_path / "out.mp4",
+        "--multi",
+        "3",
+        "--model",
+        checkpoint,
+        "--device",
+        "cpu",
+    ]
     assert cli.main([str(a) for a in args]) == 0
     assert "3 -> 7 frames" in capsys.readouterr().out
     assert probe(tmp_path / "out.mp4").rate == 3 * probe(source).rate

@@ -131,7 +131,9 @@ def test_inbetween_in_the_middle_and_at_the_ends(server, checkpoint):
     prompt = images()
     prompt["model"] = _node("RIFECheckpointLoader", checkpoint="other.safetensors")
     for name, t in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
-        node = _node("RIFEInbetween", interp_model=["model", 0], image0=["load0", 0], image1=["load1", 0], timestep=t)
+        node = _node(
+            "RIFEInbetween", interp_model=["model", 0], image0=["load0", 0], image1=["load1", 0], timestep=t
+        )
         prompt[name] = node
     prompt["b1"] = _node("ImageBatch", image1=["start", 0], image2=["middle", 0])
     prompt["b2"] = _node("ImageBatch", image1=["b1", 0], image2=["end", 0])
@@ -147,7 +149,9 @@ def test_wrong_input_stops_with_our_message(server):
         "a": _node("LoadImage", image="0.png"),
         "b": _node("LoadImage", image="square.png"),
         "model": _node("RIFECheckpointLoader", checkpoint="small.safetensors"),
-        "run": _node("RIFEInbetween", interp_model=["model", 0], image0=["a", 0], image1=["b", 0], timestep=0.5),
+        "run": _node(
+            "RIFEInbetween", interp_model=["model", 0], image0=["a", 0], image1=["b", 0], timestep=0.5
+        ),
         "save": _node("PreviewImage", images=["run", 0]),
     }
     entry = server.wait(server.queue(prompt))
@@ -195,6 +199,10 @@ def test_cancel_stops_a_long_run_and_the_next_one_is_whole(server):
 
 
 def test_nothing_was_logged_that_looks_like_a_fault_of_ours(server):
-    ours = [line for line in server.log.splitlines() if "RIFE" in line and ("Error" in line or "rror while" in line)]
+    ours = [
+        line
+        for line in server.log.splitlines()
+        if "RIFE" in line and ("Error" in line or "rror while" in line)
+    ]
     # The errors that these tests provoke are ValueErrors.
     assert not [line for line in ours if "ValueError" not in line], ours

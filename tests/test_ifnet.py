@@ -110,7 +110,12 @@ def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     alone = [net.predict(img0[i : i + 1], img1[i : i + 1], timestep[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together.image, torch.cat([p.image for p in alone]), atol=1e-4, rtol=0)
     plain = net._run(img0, img1, _time_tensor(timestep, img0), net.config.scales, False)
-    assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [False, True, False, True]
+    assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_the_duck_type_of_comfyuis_own_node():
@@ -119,7 +124,9 @@ def test_the_duck_type_of_comfyuis_own_node():
     cache = {"img0": net.extract_features(img0), "img1": net.extract_features(img1)}
     timestep = torch.full((1, 1, 64, 64), 0.25)
     with torch.no_grad():
-        torch.testing.assert_close(net(img0, img1, timestep, cache=cache), net.predict(img0, img1, 0.25).image)
+        torch.testing.assert_close(
+            net(img0, img1, timestep, cache=cache), net.predict(img0, img1, 0.25).image
+        )
     assert net.pad_align == 32
     assert net.get_dtype() == torch.float32
     assert net.memory_used_forward((1, 64, 64, 3), torch.float16) > 64 * 64 * 3 * 2

@@ -101,7 +101,9 @@ def test_files_from_another_device_load_on_this_one(tmp_path):
 
     with zipfile.ZipFile(tmp_path / "x.pkl") as source, zipfile.ZipFile(tmp_path / "cuda.pkl", "w") as target:
         for name in source.namelist():
-            target.writestr(name, source.read(name).replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:1"))
+            target.writestr(
+                name, source.read(name).replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:1")
+            )
     model = rife.load_model(tmp_path / "cuda.pkl", device="cpu")
     assert torch.equal(model.net.encode.cnn0.weight, state_dict["encode.cnn0.weight"])
 
@@ -172,7 +174,9 @@ def test_tta_is_the_average_with_the_turned_frames():
     model = small()
     img0, img1 = frames(64, 64)
     turned = model.inference(img0.flip(2, 3), img1.flip(2, 3)).flip(2, 3)
-    torch.testing.assert_close(model.inference(img0, img1, TTA=True), (model.inference(img0, img1) + turned) / 2)
+    torch.testing.assert_close(
+        model.inference(img0, img1, TTA=True), (model.inference(img0, img1) + turned) / 2
+    )
 
 
 def test_ensemble_is_refused_where_it_is_not_defined():
@@ -184,7 +188,9 @@ def test_time_reversal_changes_nothing_with_the_ensemble():
     model = small("4.6")
     img0, img1 = frames(64, 64)
     forward = model.inference(img0, img1, timestep=0.25, ensemble=True)
-    torch.testing.assert_close(model.inference(img1, img0, timestep=0.75, ensemble=True), forward, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        model.inference(img1, img0, timestep=0.75, ensemble=True), forward, atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 1, 2, 4])

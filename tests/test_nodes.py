@@ -123,7 +123,17 @@ def test_importing_the_pack_imports_neither_its_nodes_nor_comfyui():
 PROMISED = {
     "RIFECheckpointLoader": (["checkpoint", "variant", "precision"], ["interp_model"]),
     "RIFEInterpolate": (
-        ["interp_model", "images", "multiplier", "fps", "scale", "tta", "ensemble", "timesteps", "batch_size"],
+        [
+            "interp_model",
+            "images",
+            "multiplier",
+            "fps",
+            "scale",
+            "tta",
+            "ensemble",
+            "timesteps",
+            "batch_size",
+        ],
         ["images", "fps", "frame_count"],
     ),
     "RIFEInbetween": (
@@ -218,7 +228,9 @@ def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, mo
     factory, arguments = model.cached_patcher_init
     again = factory(*arguments, disable_dynamic=True)
     assert again.model is not model.model
-    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True)
+    )
 
 
 def test_weights_loaded_in_inference_mode_can_still_be_trained(model):
@@ -227,7 +239,12 @@ def test_weights_loaded_in_inference_mode_can_still_be_trained(model):
 
 @pytest.mark.parametrize(
     ("precision", "half", "expected"),
-    [("auto", False, "float32"), ("auto", True, "float16"), ("fp32", True, "float32"), ("bf16", True, "bfloat16")],
+    [
+        ("auto", False, "float32"),
+        ("auto", True, "float16"),
+        ("fp32", True, "float32"),
+        ("bf16", True, "bfloat16"),
+    ],
 )
 def test_precision_follows_the_device_unless_it_is_named(host, precision, half, expected):
     host.half = half
@@ -267,7 +284,9 @@ def test_the_node_gives_what_the_core_gives(host, model, checkpoint):
 
 def test_timesteps_replace_the_multiplier(host, model):
     frames = clip(2)
-    by_time = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=9, timesteps="1/4 .5; 0.75")
+    by_time = host.run(
+        "RIFEInterpolate", interp_model=model, images=frames, multiplier=9, timesteps="1/4 .5; 0.75"
+    )
     by_multiplier = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
     assert torch.equal(by_time[0], by_multiplier[0]) and by_time[1:] == (96.0, 5)
 
@@ -285,7 +304,9 @@ def test_wrong_timesteps_are_refused(host, model, text):
 )
 @pytest.mark.parametrize("kind", ["ours", "native", "film"])
 def test_every_shape_of_clip_runs(host, model, frames, kind):
-    patcher = {"ours": lambda: model, "native": lambda: native(Blend()), "film": lambda: native(Film())}[kind]()
+    patcher = {"ours": lambda: model, "native": lambda: native(Blend()), "film": lambda: native(Film())}[
+        kind
+    ]()
     images, _, count = host.run("RIFEInterpolate", interp_model=patcher, images=frames, multiplier=2)
     assert images.shape == (2 * len(frames) - 1, *frames.shape[1:]) and count == len(images)
     assert torch.equal(images[::2], frames) and 0 <= images.min() and images.max() <= 1
@@ -312,12 +333,16 @@ def test_neither_the_clip_nor_the_weights_are_changed(host, model):
 
 def test_one_frame_or_multiplier_one_loads_no_model(host, model):
     frames = clip()
-    assert torch.equal(host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=1)[0], frames)
+    assert torch.equal(
+        host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=1)[0], frames
+    )
     assert host.run("RIFEInterpolate", interp_model=model, images=frames[:1], multiplier=8)[2] == 1
     assert not host.loads
 
 
-@pytest.mark.parametrize("frames", [torch.zeros(0, 8, 8, 3), torch.zeros(2, 8, 8), torch.zeros(2, 8, 8, 2), None])
+@pytest.mark.parametrize(
+    "frames", [torch.zeros(0, 8, 8, 3), torch.zeros(2, 8, 8), torch.zeros(2, 8, 8, 2), None]
+)
 def test_no_or_wrong_images_are_refused_before_any_work(host, model, frames):
     with pytest.raises(ValueError, match="expected images"):
         host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)
@@ -407,7 +432,9 @@ def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model
 def test_previews_of_any_frame_are_small_rgb(host, channels):
     memory = sys.modules[stand_in.PACK + ".nodes.memory"]
     picture = memory.to_picture(torch.full((1080, 2048, channels), 0.5))
-    assert picture.mode == "RGB" and picture.size == (512, 270) and picture.getpixel((0, 0)) == (128, 128, 128)
+    assert (
+        picture.mode == "RGB" and picture.size == (512, 270) and picture.getpixel((0, 0)) == (128, 128, 128)
+    )
 
 
 def test_cancel_stops_at_the_next_pass_and_the_next_run_is_whole(host, model):
@@ -445,7 +472,9 @@ def test_strays_move_when_comfyuis_own_node_loads_our_model(host, model):
 
 def test_comfyuis_rife_gets_every_pair_and_time_in_one_batch(host):
     network, frames = Blend(), clip(3)
-    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6)
+    images, *_ = host.run(
+        "RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6
+    )
     assert network.calls == [6]
     for i, t in enumerate([0, 0.25, 0.5, 0.75]):
         torch.testing.assert_close(images[4 + i], torch.lerp(frames[1], frames[2], t), atol=1e-6, rtol=0)
@@ -453,7 +482,9 @@ def test_comfyuis_rife_gets_every_pair_and_time_in_one_batch(host):
 
 def test_film_gets_all_times_of_a_pair_at_once_and_each_frame_is_encoded_once(host):
     network, frames = Film(), clip(3, 70, 66)
-    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6)
+    images, *_ = host.run(
+        "RIFEInterpolate", interp_model=native(network), images=frames, multiplier=4, batch_size=6
+    )
     assert network.pairs == [[0.25, 0.5, 0.75]] * 2 and network.extracted == 3
     torch.testing.assert_close(images[2], frames[:2].mean(0), atol=1e-6, rtol=0)
 
@@ -466,7 +497,9 @@ def test_alpha_of_comfyuis_models_moves_with_the_colours(host):
 
 def test_tta_works_with_comfyuis_models_and_scale_and_ensemble_are_refused(host):
     frames, network = clip(2), Blend()
-    images, *_ = host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, tta=True)
+    images, *_ = host.run(
+        "RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, tta=True
+    )
     assert network.calls == [1, 1]
     torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
     for option in ({"scale": "0.5"}, {"ensemble": True}):
@@ -479,7 +512,9 @@ def test_tta_works_with_comfyuis_models_and_scale_and_ensemble_are_refused(host)
 
 def test_inbetween_gives_the_frame_at_its_time(host, model):
     frames = clip(2)
-    (image,) = host.run("RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=0.25)
+    (image,) = host.run(
+        "RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=0.25
+    )
     whole, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
     torch.testing.assert_close(image[0], whole[1], atol=1e-5, rtol=0)
 
@@ -487,7 +522,9 @@ def test_inbetween_gives_the_frame_at_its_time(host, model):
 @pytest.mark.parametrize("timestep", [0.0, 1.0])
 def test_inbetween_at_either_end_gives_the_image_itself(host, model, timestep):
     frames = clip(2)
-    (image,) = host.run("RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=timestep)
+    (image,) = host.run(
+        "RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=timestep
+    )
     assert torch.equal(image[0], frames[int(timestep)]) and not host.loads
 
 
@@ -505,6 +542,8 @@ def test_inbetween_takes_batches_pair_by_pair_and_one_image_for_all(host):
 )
 def test_inbetween_refuses_images_that_do_not_fit(host, model, a, b):
     with pytest.raises(ValueError, match="image0 is .* expected the same size"):
-        host.run("RIFEInbetween", interp_model=model, image0=torch.zeros(a), image1=torch.zeros(b), timestep=0.5)
+        host.run(
+            "RIFEInbetween", interp_model=model, image0=torch.zeros(a), image1=torch.zeros(b), timestep=0.5
+        )
     with pytest.raises(ValueError, match="timestep is 1.5"):
         host.run("RIFEInbetween", interp_model=model, image0=clip(1), image1=clip(1), timestep=1.5)

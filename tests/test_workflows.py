@@ -60,7 +60,9 @@ def to_prompt(workflow: dict, kinds: dict) -> dict:
         if node["type"] in NOTES:
             continue
         names = widgets_of(kinds[node["type"]])
-        values = {name: value for (name, sent), value in zip(names, node["widgets_values"], strict=True) if sent}
+        values = {
+            name: value for (name, sent), value in zip(names, node["widgets_values"], strict=True) if sent
+        }
         linked = {i["name"]: links[i["link"]] for i in node["inputs"] if i["link"] is not None}
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": {**values, **linked}}
     return prompt
@@ -76,7 +78,9 @@ def test_links_and_ids_agree(workflow):
     assert workflow["last_link_id"] == max(link[0] for link in workflow["links"])
     for link, source, out, target, into, type_ in workflow["links"]:
         assert nodes[source]["outputs"][out]["type"] == type_ == nodes[target]["inputs"][into]["type"]
-        assert link in nodes[source]["outputs"][out]["links"] and nodes[target]["inputs"][into]["link"] == link
+        assert (
+            link in nodes[source]["outputs"][out]["links"] and nodes[target]["inputs"][into]["link"] == link
+        )
 
 
 def test_missing_models_and_nodes_can_be_found(workflow):
@@ -84,7 +88,9 @@ def test_missing_models_and_nodes_can_be_found(workflow):
         properties = node["properties"]
         if node["type"] not in NOTES:
             ours = node["type"].startswith("RIFE")
-            assert properties["cnr_id"] == ("rife-interpolation" if ours else "comfy-core") and properties["ver"]
+            assert (
+                properties["cnr_id"] == ("rife-interpolation" if ours else "comfy-core") and properties["ver"]
+            )
         for model in properties.get("models", []):
             assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(model["name"])
             assert model["name"].endswith(".safetensors") and model["name"] in node["widgets_values"]
