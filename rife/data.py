@@ -67,6 +67,7 @@ class RenderedMotion:
 
     textures: (P,3,h,w) in 0..1, for instance crops of photographs; None renders procedural ones.
     max_motion: largest displacement between img0 and img1 in pixels; displacements are log-uniform below it.
+    rest: share of the scenes in which nothing moves, though noise, brightness and a fading picture change them.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class RenderedMotion:
         textures: Tensor | None = None,
         max_motion: float = 24.0,
         objects: int = 3,
+        rest: float = 0.0,
     ):
         self.height, self.width, self.max_motion, self.objects = height, width, max_motion, objects
+        self.rest = rest
         self.generator = torch.Generator().manual_seed(seed)
         self.textures = noise_textures(32, 256, self.generator) if textures is None else textures
 
@@ -132,15 +135,34 @@ class RenderedMotion:
             times = torch.as_tensor(timestep, dtype=torch.float32).expand(batch)
         layers = [self._layer(batch, None)]
         layers += [self._layer(batch, layers[0]) for _ in range(self.objects)]
+        still = (self._rand(batch) < self.rest).float() if self.rest else torch.zeros(batch)
+        if self.rest:
+            layers = [
+                x._replace(
+                    shift=x.shift * (1 - still)[:, None], turn=x.turn * (1 - still), zoom=x.zoom * (1 - still)
+                )
+                for x in layers
+            ]
         zero, one = torch.zeros(batch), torch.ones(batch)
         gain = 1 + 0.15 * (2 * self._rand(batch) - 1) * (self._rand(batch) < 0.3)
         img0, img1, gt = (self._render(layers, t, gain ** (t - 0.5)) for t in (zero, one, times))
+        if self.rest:
+            veil = self._veil(batch) * still.view(-1, 1, 1, 1)
+            fades = (-0.5, 0.5, (times - 0.5).view(-1, 1, 1, 1))
+            img0, img1, gt = (
+                (x + veil * k).clamp(0, 1) for x, k in zip((img0, img1, gt), fades, strict=True)
+            )
         # Noise of its own in each given frame, none in the true one: where nothing moves, averaging is right.
         noise = (0.02 * self._rand(batch) * (self._rand(batch) < 0.5)).view(-1, 1, 1, 1)
         img0, img1 = (
             (x + noise * torch.randn(x.shape, generator=self.generator)).clamp(0, 1) for x in (img0, img1)
         )
         return Sample(img0, img1, gt, self._flow(layers, times), times)
+
+    def _veil(self, batch: int) -> Tensor:
+        """(B,3,H,W) another picture, faint, that fades in over what rests: change that is no motion."""
+        picture = self._texture(self._layer(batch, None), self._pixels().expand(batch, -1, -1, -1)) - 0.5
+        return 0.3 * self._rand(batch, 1, 1, 1) ** 2 * picture
 
     def clip(self, frames: int, timesteps: int = 1) -> Tensor:
         """One scene at frames*timesteps evenly spaced times, (M,3,H,W): true in-between frames of a longer move."""
@@ -189,6 +211,12 @@ class RenderedMotion:
         return total
 
 
+def _slowed(layer: _Layer, pace: Tensor) -> _Layer:
+    """The same scene with all motion times `pace` (B,)."""
+    shift, turn, zoom = layer.shift * pace[:, None], layer.turn * pace, layer.zoom * pace
+    return layer._replace(shift=shift, turn=turn, zoom=zoom)
+
+
 def _placement(layer: _Layer, times: Tensor) -> Tensor:
     """(B,3,3) matrices from the layer's own pixels (origin at its centre) to the image at `times` (B,)."""
     elapsed = times - 0.5
@@ -223,10 +251,18 @@ class RealTriplets:
     """Triplets of real frames with the true middle frame, cropped and augmented as in the paper.
 
     clips: each (N,H,W,3) uint8; those smaller than the crop are left out. strides: distance of img0 and img1 to the
-    middle. A triplet across a cut, or in which nothing moves, is not used. Raises ValueError where none is left.
+    middle. A triplet across a cut, or in which nothing moves, is not used. rest: share of windows taken as they
+    come, or the network would never see rest. Raises ValueError where no triplet is left.
     """
 
-    def __init__(self, clips: Sequence[Tensor], crop: int, strides: Sequence[int] = (1, 2), seed: int = 0):
+    def __init__(
+        self,
+        clips: Sequence[Tensor],
+        crop: int,
+        strides: Sequence[int] = (1, 2),
+        seed: int = 0,
+        rest: float = 0.25,
+    ):
         self.clips, self.crop = [clip for clip in clips if min(clip.shape[1:3]) >= crop], crop
         if not self.clips:
             sizes = sorted({f"{clip.shape[2]}x{clip.shape[1]}" for clip in clips})
@@ -235,6 +271,7 @@ class RealTriplets:
                 "or more on both sides. Give larger clips, or a smaller crop."
             )
         self.generator = torch.Generator().manual_seed(seed)
+        self.rest = rest
         self.index = [
             (c, i, s) for c, clip in enumerate(self.clips) for s in strides for i in usable_middles(clip, s)
         ]
@@ -254,9 +291,9 @@ class RealTriplets:
         return Sample(img0, img1, gt, None, torch.full((batch,), 0.5))
 
     def _triplet(self) -> list[Tensor]:
-        # Most of a static camera's picture rests: look a few times for a window where something moves. One in four
-        # is taken as it comes, or the network would never see rest.
-        for _ in range(8 if self._pick(4) else 1):
+        # Most of a static camera's picture rests: look a few times for a window where something moves.
+        as_it_comes = float(torch.rand((), generator=self.generator)) < self.rest
+        for _ in range(1 if as_it_comes else 8):
             clip, i, stride = self.index[self._pick(len(self.index))]
             frames = self.clips[clip]
             top, left = (self._pick(side - self.crop + 1) for side in frames.shape[1:3])

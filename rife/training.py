@@ -2,7 +2,8 @@
 
 Flow does not emerge from pictures alone in a short training: the first layers start as matching costs
 (`match_init`), known flow teaches on rendered motion whose largest displacement grows (curriculum), then real frames
-join, whose flow nobody knows.
+join, whose flow nobody knows. A short second run from the result (`--start`), with many scenes at rest and a small
+learning rate, takes the last hundredths of a pixel of flow from what does not move.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .checkpoint import save_checkpoint
+from .checkpoint import load_network, save_checkpoint
 from .config import IFNetConfig
 from .data import RealTriplets, RenderedMotion, Sample, noise_textures, usable_middles
 from .ifnet import IFNet
@@ -90,6 +91,8 @@ class Settings:
     curriculum: float = 0.4  # share of the steps over which the motion grows to max_motion
     small_until: float = 0.5  # share of the steps with crops of half the side, four times as fast
     real_from: float = 0.5  # share of the steps after which every second step uses real frames
+    rest: float = 0.0  # share of the rendered scenes in which nothing moves
+    real_rest: float = 0.25  # share of the real windows taken wherever they fall, mostly on what rests
     flow_weight: float = 0.1  # at the start; falls to a tenth with the learning rate
     ema: float = 0.998
     seed: int = 0
@@ -139,8 +142,15 @@ def train(
     averaged = Averaged(model.net, settings.ema)
     start = _resume(folder, model, averaged) if resume else 0
     # Data is a function of the seed and of where the run stands, so that a resumed run sees new scenes.
-    rendered = RenderedMotion(settings.crop, settings.crop, settings.seed + 7919 * start, textures)
-    real = RealTriplets(clips, settings.crop, seed=settings.seed + start) if clips else None
+    seed = settings.seed + 7919 * start
+    rendered = RenderedMotion(settings.crop, settings.crop, seed, textures, rest=settings.rest)
+    # A network without timestep only ever sees the middle.
+    times = None if model.config.timestep else 0.5
+    real = (
+        RealTriplets(clips, settings.crop, seed=settings.seed + start, rest=settings.real_rest)
+        if clips
+        else None
+    )
     saved = time.monotonic()
     began = time.monotonic()
     skipped = 0
@@ -148,11 +158,11 @@ def train(
     for step in range(start, settings.steps):
         progress = step / settings.steps
         use_real = real is not None and progress >= settings.real_from and step % 2 == 1
-        growth = min(1.0, progress / settings.curriculum)
+        growth = min(1.0, progress / settings.curriculum) if settings.curriculum else 1.0
         rendered.max_motion = 4.0 * (settings.max_motion / 4.0) ** growth
         crop = settings.crop // 2 if progress < settings.small_until else settings.crop
         rendered.height = rendered.width = crop
-        sample = real.sample(settings.batch) if use_real else rendered.sample(settings.batch)
+        sample = real.sample(settings.batch) if use_real else rendered.sample(settings.batch, times)
         info = _step(model, sample, step, settings)
         skipped += info["skipped"]
         if skipped > 100:
@@ -300,18 +310,29 @@ def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`rife train`: trains the bundled configuration on rendered motion and a folder of clips."""
+    """`rife train`: trains the bundled configuration, or goes on from a checkpoint, on rendered motion and clips."""
     parser = argparse.ArgumentParser(prog="rife train", description=main.__doc__)
     parser.add_argument(
         "out", type=Path, help="folder for checkpoints and logs; an interrupted run goes on there"
     )
     parser.add_argument("--clips", type=Path, nargs="*", default=[], help="video files to learn from")
     parser.add_argument("--held-out", type=Path, nargs="*", default=[], help="video files to score on only")
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from; default: fresh weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
     for name, default in (("steps", 4000), ("batch", 12), ("crop", 128), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    for name, meaning in (
+        ("learning_rate", "its peak"),
+        ("max_motion", "largest displacement of rendered motion, pixels"),
+        ("curriculum", "share of the steps over which rendered motion grows to it"),
+        ("small_until", "share of the steps with crops of half the side"),
+        ("real_from", "share of the steps after which every second step uses the clips"),
+        ("rest", "share of rendered scenes in which nothing moves"),
+        ("real_rest", "share of windows of the clips taken wherever they fall"),
+    ):
+        option, default = f"--{name.replace('_', '-')}", getattr(Settings, name)
+        parser.add_argument(option, type=float, default=default, help=f"{meaning} (default: %(default)s)")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if args.threads:
@@ -324,11 +345,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         clip = load_clip(path)
         held_out |= {f"{path.stem} stride {s}": rows for s in (1, 2) if (rows := real_triplets(clip, s, 6))}
     held_out |= {f"rendered up to {m} px": rendered_triplets(m, 8) for m in (4, 8, 16, 24)}
-    settings = Settings(
-        steps=args.steps, batch=args.batch, crop=args.crop, seed=args.seed, learning_rate=args.learning_rate
-    )
-    network = IFNet(BUNDLED_CONFIG)
-    match_init(network)
+    chosen = {
+        field.name: getattr(args, field.name) for field in fields(Settings) if hasattr(args, field.name)
+    }
+    settings = Settings(**chosen)
+    if args.start:
+        network = load_network(args.start).float()
+    else:
+        network = IFNet(BUNDLED_CONFIG)
+        match_init(network)
     model = Model.from_network(network.to(args.device, memory_format=torch.channels_last))
     result = train(model, args.out, settings, texture_pool(clips, 256), clips, held_out)
     save_checkpoint(result, args.out / "rife_comfy.safetensors", torch.float16)

@@ -82,6 +82,15 @@ def test_motion_stays_below_its_limit_and_reaches_for_it():
     assert moved.mean() < 4.0
 
 
+def test_scenes_at_rest_have_no_flow_and_their_middle_is_the_average():
+    """Whatever fades or flickers there; the noise of the two frames is what averaging halves."""
+    sample = scenes(rest=1.0).sample(6, 0.5)
+    assert sample.flow.abs().max() < 1e-4
+    assert not torch.equal(sample.img0, sample.img1)
+    assert psnr((sample.img0 + sample.img1) / 2, sample.gt) > 34
+    assert scenes(rest=0.0).sample(6).flow.abs().max() > 1
+
+
 def test_stored_bytes_serve_as_textures():
     pool = (textures() * 255).round().byte()
     bytes_, floats = (RenderedMotion(32, 32, 3, x).sample(1, 0.5) for x in (pool, pool.float() / 255))
