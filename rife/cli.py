@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from .checkpoint import read_file
@@ -182,9 +183,8 @@ def _decided_by(variant: str | None, metadata: dict[str, str]) -> str:
 def _demo(args: argparse.Namespace) -> None:
     model = _load(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    truth = (
-        RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5).clip(13, timesteps=2).permute(0, 2, 3, 1)
-    )
+    scene = RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5)
+    truth = rearrange(scene.clip(13, timesteps=2), "n c h w -> n h w c")
     truth = (truth * 255).round() / 255
     keys = truth[::2]
 

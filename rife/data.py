@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 
@@ -300,7 +301,7 @@ class RealTriplets:
             window = frames[[i - stride, i, i + stride], top : top + self.crop, left : left + self.crop]
             if (window[0].float() - window[2].float()).abs().mean() > 2:
                 break
-        window = window.permute(0, 3, 1, 2)
+        window = rearrange(window, "n h w c -> n c h w")
         for dims in ((1,), (2,), (3,), (0,)):  # channel reversal, vertical and horizontal flip, time swap
             if self._pick(2):
                 window = window.flip(dims)

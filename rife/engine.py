@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def interpolate(
         on_oom,
     ):
         for (pair, j), image in zip(tasks[done : done + count], images, strict=True):
-            out[pair * step + j + 1].copy_(image.permute(1, 2, 0))
+            out[pair * step + j + 1].copy_(rearrange(image, "c h w -> h w c"))
         done += count
         if on_progress:
             pair, j = tasks[done - 1]
@@ -205,7 +206,7 @@ def _forward(model, frame_at, part, times, uploaded: dict[int, Tensor], options)
         del uploaded[i]
     for i in needed:
         if i not in uploaded:
-            uploaded[i] = frame_at(i).to(model.run_device).permute(2, 0, 1)
+            uploaded[i] = rearrange(frame_at(i).to(model.run_device), "h w c -> c h w")
     img0 = torch.stack([uploaded[pair] for pair, _ in part])
     img1 = torch.stack([uploaded[pair + 1] for pair, _ in part])
     timestep = torch.tensor([times[j] for _, j in part])
