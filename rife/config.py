@@ -38,6 +38,7 @@ class IFNetConfig:
     refine_act: str = "prelu"
     refine_default: bool = False  # whether the reference implementation uses the refinement
     teacher: bool = False  # the file holds block_tea, the privileged teacher of training
+    sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
 
     @property

@@ -201,11 +201,11 @@ class _Pass:
             return self._warp_sparse(int(scale))
         return tuple(resize(x, 1 / scale) for x in self.warped())
 
-    def warped(self, channels: int | None = None) -> tuple[Tensor, Tensor]:
+    def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
         """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
         flow = self.full_flow()
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
-        return warp(src0, flow[:, :2], self.grid), warp(src1, flow[:, 2:4], self.grid)
+        return warp(src0, flow[:, :2], self.grid, mode), warp(src1, flow[:, 2:4], self.grid, mode)
 
     def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
         rows, cols = (_central(side, scale, self.src0.device) for side in self.size)
@@ -328,7 +328,7 @@ class IFNet(nn.Module):
                 merged.append(run.blend())
 
         flow, mask = run.full_flow(), run.mask_at(1)
-        warped = run.warped(3)
+        warped = run.warped(3, cfg.sampling)
         image = _blend(*warped, mask)
         flow_tea = merged_tea = None
         if gt is not None and cfg.teacher:

@@ -1,19 +1,25 @@
 """The three-network RIFEs: flownet, contextnet and fusionnet (released as unet.pkl); all know only t = 0.5.
 
-1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv models of spring 2021. Not supported: 1.0 to 1.4,
-whose structure is only known from converted graphs. Behaviour after hzwer/ECCV2022-RIFE's history (6ff1745) and
-HolyWu/vs-rife's (67cb5c5). The flow is found at half resolution, in pixels of that resolution.
+1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv models of spring 2021. Not supported: 1.0 to 1.4
+(late 2020), for which there is no official output to hold an implementation to. Behaviour after
+hzwer/ECCV2022-RIFE's history (6ff1745) and HolyWu/vs-rife's (67cb5c5). The flow is found at half resolution, in pixels
+of that resolution, and kept in float32 whatever the networks run in.
+
+`scale` of the official `inference` resizes the frames that the flow network sees, and its flow back; contexts and
+fusion always work on the frames as they are. The pyramid is fixed. The arXiv code has no `scale`; here it gets the
+same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from .ifnet import Prediction
+from .ifnet import Prediction, _only_half
 from .refine import Conv2, conv, deconv
 from .warp import resize, warp
 
@@ -132,11 +138,11 @@ class FlowBlock(nn.Module):
         # Only 3.x gives flow in the pixels of the scale it works at; the others never convert it.
         unit = scale if self.family == "3.x" else 1
         if flow is not None:
-            x = torch.cat((x, flow / unit), 1)
+            x = torch.cat((x, (flow / unit).to(x.dtype)), 1)
         x = self.conv1(self._trunk(self.conv0(resize(x, 1 / scale))))
         if self.family == "1.x":
             x = nn.functional.pixel_shuffle(x, 2)
-        return resize(x, scale) * unit
+        return resize(x.float(), scale) * unit
 
 
 class FlowNet(nn.Module):
@@ -149,24 +155,23 @@ class FlowNet(nn.Module):
         for i, c in enumerate(cfg.channels):
             setattr(self, f"block{i}", FlowBlock(cfg, later if i else 6, c))
 
-    def forward(self, img0: Tensor, img1: Tensor, scales: Sequence[float], scale: float) -> Tensor:
-        half_input = (
+    def forward(self, img0: Tensor, img1: Tensor, scale: float) -> Tensor:
+        """Looks at the frames resized by `scale`; the flow is float32 and that of the frames as they came."""
+        half = (
             self.cfg.family == "1.x"
-        )  # works on images of half size; the others shrink in their stems
-        img0, img1 = (resize(x, scale / 2 if half_input else scale) for x in (img0, img1))
-        flow, warped0, warped1 = None, img0, img1
-        for i in range(len(self.cfg.channels)):
-            seen = None if flow is None else self._seen(flow)
-            delta = getattr(self, f"block{i}")(torch.cat((warped0, warped1), 1), seen, scales[i])
-            flow = delta if flow is None else flow + delta
-            to0, to1 = self._seen(flow)[:, :2], -flow if half_input else self._seen(flow)[:, 2:4]
-            warped0, warped1 = warp(img0, to0), warp(img1, to1)
-        flow = torch.cat((flow, -flow), 1) if half_input else flow
+        )  # works on frames of half the size; the others shrink them in their stems
+        img0, img1 = (resize(x, scale / 2 if half else scale) for x in (img0, img1))
+        total, seen, warped0, warped1 = 0, None, img0, img1
+        for i, pyramid in enumerate(self.cfg.scales):
+            if seen is not None:
+                to0, to1 = (seen, -seen) if half else (seen[:, :2], seen[:, 2:4])
+                warped0, warped1 = warp(img0, to0), warp(img1, to1)
+            block = getattr(self, f"block{i}")
+            total = total + block(torch.cat((warped0, warped1), 1), seen, pyramid)
+            # What the next block gets: the flow in the pixels of its images.
+            seen = total if half else resize(total, 2) * 2
+        flow = torch.cat((total, -total), 1) if half else total
         return resize(flow, 1 / scale) / scale
-
-    def _seen(self, flow: Tensor) -> Tensor:
-        """The flow in the pixels of the images that the blocks get."""
-        return flow if self.cfg.family == "1.x" else resize(flow, 2) * 2
 
 
 class ContextNet(nn.Module):
@@ -243,7 +248,11 @@ class FusionNet(nn.Module):
 
 
 class LegacyRIFE(nn.Module):
-    """The three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`."""
+    """The three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`.
+
+    Batch norm (1.x) always uses the released statistics: there is no training of these networks, and in training
+    mode one pair of frames would shift them.
+    """
 
     def __init__(self, config: LegacyConfig):
         super().__init__()
@@ -260,16 +269,17 @@ class LegacyRIFE(nn.Module):
         scale_list: Sequence[float] | None = None,
         ensemble: bool = False,
     ) -> Prediction:
-        """The middle frame of img0 and img1 (B,3,H,W). timestep and ensemble are for the common signature.
+        """The middle frame of img0 and img1 (B,3,H,W), with flow (B,4,H,W) float32 in pixels and mask (B,1,H,W).
 
-        scale_list: the config's scales, all divided by one factor, at which the flow network then sees the frames.
+        timestep: 0.5, the only one these networks know. ensemble: for the common signature, without effect.
+        scale_list: the config's scales, all divided by one factor, by which the flow network then sees the frames
+        resized. Raises ValueError for any other timestep or pyramid.
         """
-        cfg = self.config
-        scale = cfg.scales[0] / scale_list[0] if scale_list else 1.0
-        half = self.flownet(img0, img1, cfg.scales, scale)
+        _only_half(timestep)
+        half = self.flownet(img0, img1, self._scale(scale_list))
         flow = resize(half, 2) * 2
 
-        context_flow = flow if cfg.full_resolution else half
+        context_flow = flow if self.config.full_resolution else half
         c0 = self.contextnet(img0, context_flow[:, :2])
         c1 = self.contextnet(img1, context_flow[:, 2:4])
         warped0, warped1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
@@ -286,9 +296,29 @@ class LegacyRIFE(nn.Module):
         return self.predict(img0, img1, timestep, scale_list, ensemble).image
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
-        """Frames must be padded to a multiple of this."""
-        ratio = scale_list[0] / self.config.scales[0] if scale_list else 1.0
-        return int(self.config.pad * max(1.0, ratio))
+        """Frames must be padded to a multiple of this. Raises ValueError as `predict`."""
+        return int(self.config.pad / min(1.0, self._scale(scale_list)))
+
+    def _scale(self, scale_list: Sequence[float] | None) -> float:
+        """The factor by which `scale_list` asks for larger frames than the config's scales."""
+        scales = self.config.scales
+        if scale_list is None:
+            return 1.0
+        factors = {own / asked for own, asked in zip(scales, scale_list, strict=False)}
+        if len(scale_list) != len(scales) or len(factors) != 1:
+            raise ValueError(
+                f"scale_list is {list(scale_list)}, expected {list(scales)} divided by one factor: the pyramid of a "
+                "three-network RIFE is fixed. Use scale (0.25, 0.5, 1, 2 or 4) instead."
+            )
+        return factors.pop()
+
+    def train(self, mode: bool = True) -> LegacyRIFE:
+        """As in any module, except for batch norm, which stays in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     # What ComfyUI's own FrameInterpolate node expects of a network.
 
@@ -306,31 +336,72 @@ class LegacyRIFE(nn.Module):
         return next(self.parameters()).dtype
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Bytes of activations for one pass of images (B,H,W,C): about 120 full-resolution channels."""
-        return 120 * shape[1] * shape[2] * torch.empty((), dtype=dtype).element_size()
+        """Bytes of activations for one forward pass of images shaped (B,H,W,C).
+
+        The peak is in the fusion network, proportional to the context's width and to the area of its first level:
+        the full one in 2F, a quarter in the other arXiv models, a sixteenth before them.
+        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.8 516, measured 415; 2.4 516,
+        459; arXiv-RIFE 772, 701; arXiv-1.5C 1124, 1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
+        """
+        cfg = self.config
+        per_context = 32 if cfg.full_resolution else 11 if cfg.family == "arXiv" else 3.5
+        size = torch.empty((), dtype=dtype).element_size()
+        float32 = 4 + 2 * 2 + 3 * 3  # flow, grid and the float32 copies of a warp
+        return int(shape[1] * shape[2] * (per_context * cfg.context * size + float32 * 4))
+
+
+_FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}
 
 
 def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
     """The architecture of a merged state dict (flownet.*, contextnet.*, fusionnet.*) from names and shapes.
 
-    Raises ValueError with what was found, in particular for a flownet.pkl that lies alone.
+    Raises ValueError with what was found and what was expected, in particular for a flownet.pkl that lies alone
+    (whose keys may come without the prefix).
     """
-    parts = {key.split(".")[0] for key in state_dict}
-    files = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}
-    missing = [file for part, file in files.items() if part not in parts]
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    flow = {k.removeprefix("flownet."): s for k, s in shapes.items() if k.startswith(("flownet.", "block"))}
+    if "block0.res0.fc1.weight" in flow and flow.get("block0.conv0.0.weight", (0,))[-1] == 3:
+        raise ValueError(
+            "this is RIFE 1.0 to 1.4 (squeeze-and-excitation blocks behind a 3x3 stem), which is not supported; the "
+            "stem of 1.5 to 1.8 is 5x5. Use one of these or a later version."
+        )
+    _check_parts(
+        {"flownet" if key in flow else key.split(".")[0] for key in shapes} | ({"flownet"} if flow else set())
+    )
+    for row in LEGACY_RELEASES.values():
+        if all(shapes.get(k) == s for k, s in _wanted(row).items()):
+            return row
+    raise ValueError(_nearest(shapes))
+
+
+def _check_parts(found: set[str]) -> None:
+    """Raises ValueError unless all three networks are there."""
+    missing = [file for part, file in _FILES.items() if part not in found]
     if missing:
         raise ValueError(
-            f"this is one part of a three-network RIFE (1.x to 3.1, arXiv); {' and '.join(missing)} are missing. "
+            f"this is a part of a three-network RIFE (1.x to 3.1, arXiv): found {', '.join(sorted(found))}, but "
+            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing. "
             "Put flownet.pkl, contextnet.pkl and unet.pkl into one folder and give the folder."
         )
-    shape = {key: tuple(value.shape) for key, value in state_dict.items()}
-    for row in LEGACY_RELEASES.values():
-        with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in LegacyRIFE(row).state_dict().items()}
-        if all(shape.get(k) == v for k, v in wanted.items() if not k.endswith("num_batches_tracked")):
-            return row
-    widths = [shape.get(f"flownet.block{i}.conv1.weight") for i in range(4)]
-    raise ValueError(
-        f"a three-network RIFE of unknown shape (conv1 of the flow blocks: {widths}); known are 1.5 to 1.8, "
-        "2.0 to 2.4, 3.0, 3.1 and the arXiv models. 1.0 to 1.4 are not supported: use a later file."
+
+
+@cache
+def _wanted(config: LegacyConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights. Batch norm's step counter is no weight: not every file has it."""
+    with torch.device("meta"):
+        state_dict = LegacyRIFE(config).state_dict()
+    return {k: tuple(v.shape) for k, v in state_dict.items() if not k.endswith("num_batches_tracked")}
+
+
+def _nearest(shapes: dict[str, tuple[int, ...]]) -> str:
+    """What keeps these tensors from being the released model that they resemble most."""
+    row = max(LEGACY_RELEASES.values(), key=lambda r: sum(shapes.get(k) == s for k, s in _wanted(r).items()))
+    wrong = [
+        f"{k} {shapes.get(k, 'missing')}, expected {s}" for k, s in _wanted(row).items() if shapes.get(k) != s
+    ]
+    return (
+        f"this is a three-network RIFE of no released shape. Nearest is {'/'.join(row.versions)}, but {len(wrong)} of "
+        f"{len(_wanted(row))} tensors differ: {'; '.join(wrong[:3])}. Download the files again and keep those of one "
+        "version together in a folder; networks of forks are not supported."
     )

@@ -43,6 +43,7 @@ BUNDLED_CONFIG = IFNetConfig(
     head="cnn",
     head_mid=16,
     head_channels=4,
+    sampling="bicubic",
     pad=32,
 )
 
@@ -335,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("curriculum", "share of the steps over which rendered motion grows to it"),
         ("small_until", "share of the steps with crops of half the side"),
         ("real_from", "share of the steps after which every second step uses the clips"),
+        ("flow_weight", "weight of the end-point error of rendered motion at the start"),
         ("rest", "share of rendered scenes in which nothing moves"),
         ("real_rest", "share of windows of the clips taken wherever they fall"),
     ):

@@ -8,7 +8,8 @@ import torch
 
 import rife
 from rife.checkpoint import load_network
-from rife.legacy import LEGACY_RELEASES, LegacyConfig
+from rife.legacy import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
+from rife.warp import resize
 
 FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}
 
@@ -41,13 +42,14 @@ def test_a_folder_of_three_files_loads(tmp_path, prefix):
 def test_a_lone_flownet_names_the_missing_files(tmp_path, arch):
     _unpack(tmp_path, golden.state_dict(arch), ["flownet"])
     for source in (tmp_path, tmp_path / "flownet.pkl"):
-        with pytest.raises(rife.UnknownCheckpointError, match="contextnet.pkl and unet.pkl are missing"):
+        # "but": flownet.pkl itself, whose keys come without a prefix here, must not be called missing.
+        with pytest.raises(rife.UnknownCheckpointError, match="but contextnet.pkl and unet.pkl are missing"):
             load_network(source)
 
 
 def test_a_missing_part_is_named(tmp_path):
     _unpack(tmp_path, golden.state_dict("3.1"), ["flownet", "contextnet"])
-    with pytest.raises(rife.UnknownCheckpointError, match="unet.pkl are missing"):
+    with pytest.raises(rife.UnknownCheckpointError, match="but unet.pkl is missing"):
         load_network(tmp_path)
 
 
@@ -67,3 +69,110 @@ def test_scale_odd_sizes_and_recursion(arch, scale):
     assert model.inference(img0, img1, scale=scale, timestep=0.25, TTA=True).shape == img0.shape
     with pytest.raises(ValueError, match="cannot be trained"):
         model.update(torch.cat((img0, img1), 1), img0)
+
+
+@pytest.mark.parametrize("arch", LEGACY_RELEASES)
+def test_keys_and_shapes_are_those_of_the_released_files(arch):
+    with torch.device("meta"):
+        network = LegacyRIFE(LEGACY_RELEASES[arch])
+    assert {k: list(v.shape) for k, v in network.state_dict().items()} == golden.shapes(arch)
+
+
+def test_a_foreign_shape_is_compared_with_the_nearest_release():
+    state_dict = {k: torch.empty(s, device="meta") for k, s in golden.shapes("3.1").items()}
+    del state_dict["flownet.block1.conv1.weight"]
+    with pytest.raises(
+        ValueError, match=r"Nearest is 3\.0/3\.1, but 1 of .*block1\.conv1\.weight missing, expected"
+    ):
+        detect_legacy(state_dict)
+
+
+def test_the_first_versions_are_refused_by_name_even_alone():
+    flow = {
+        k.removeprefix("flownet."): torch.empty([3 if n == 5 else n for n in s], device="meta")
+        for k, s in golden.shapes("1.8").items()
+        if k.startswith("flownet.")
+    }
+    with pytest.raises(ValueError, match=r"RIFE 1\.0 to 1\.4 .* not supported"):
+        detect_legacy(flow)
+
+
+def _network(arch):
+    network = LegacyRIFE(LEGACY_RELEASES[arch])
+    network.load_state_dict(golden.state_dict(arch))
+    return network.eval()
+
+
+@pytest.mark.parametrize("scale", [0.5, 2])
+@pytest.mark.parametrize("arch", ["1.8", "2.4", "3.1", "arXiv-RIFE"])
+def test_scale_is_the_size_of_the_frames_that_the_flow_network_sees(arch, scale):
+    network = _network(arch)
+    img0, img1 = (golden.frame(64, 128, d, 1) for d in (0, 1))
+    with torch.no_grad():
+        scaled = network.predict(img0, img1, scale_list=[s / scale for s in network.config.scales])
+        there = network.predict(resize(img0, scale), resize(img1, scale))
+        plain = network.predict(img0, img1)
+    # The flow as found on the resized frames, in their pixels: brought back from half their size to full size here.
+    half = resize(there.flow, 0.5) / 2
+    expected = resize(resize(half, 1 / scale) / scale, 2) * 2
+    inside = (..., slice(16, -16), slice(16, -16))
+    assert (scaled.flow - expected)[inside].abs().mean() < 0.02 * expected.abs().mean()
+    assert (scaled.flow - expected).abs().mean() < 0.1 * (scaled.flow - plain.flow).abs().mean()
+
+
+@pytest.mark.parametrize("arch", ["1.8", "2.4", "3.1", "arXiv-2F"])
+def test_a_batch_is_its_pairs_one_by_one(arch):
+    network = _network(arch)
+    img0, img1 = (torch.cat([golden.frame(64, 64, d, seed) for seed in (1, 2)]) for d in (0, 1))
+    with torch.no_grad():
+        batch = network(img0, img1)
+        alone = torch.cat([network(img0[i : i + 1], img1[i : i + 1]) for i in range(2)])
+    assert (batch - alone).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("scale_list", [[4, 4, 1], [4, 2], [4, 2, 1, 1]])
+def test_another_pyramid_is_refused(scale_list):
+    network = LegacyRIFE(LEGACY_RELEASES["arXiv-RIFE"])
+    frame = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="divided by one factor"):
+        network(frame, frame, scale_list=scale_list)
+
+
+@pytest.mark.parametrize("timestep", [0.25, torch.full((1, 1, 32, 32), 1 / 3)])
+def test_another_time_than_the_middle_is_refused(timestep):
+    network = LegacyRIFE(LEGACY_RELEASES["arXiv-RIFE"])
+    frame = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="only knows the middle"):
+        network(frame, frame, timestep)
+
+
+def test_training_mode_changes_neither_frames_nor_batch_norm():
+    network = _network("1.8")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    img0, img1 = (golden.frame(64, 64, d, 1) for d in (0, 1))
+    with torch.no_grad():
+        expected = network(img0, img1)
+        network.train()
+        assert torch.equal(network(img0, img1), expected)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ["1.8", "3.1", "arXiv-2F"])
+def test_flow_stays_float32_in_half_precision(arch):
+    network = _network(arch)
+    img0, img1 = (golden.frame(64, 64, d, 1) for d in (0, 1))
+    with torch.no_grad():
+        expected = network.predict(img0, img1)
+        prediction = network.bfloat16().predict(img0.bfloat16(), img1.bfloat16())
+    assert (prediction.image.dtype, prediction.flow.dtype) == (torch.bfloat16, torch.float32)
+    assert (prediction.image.float() - expected.image).abs().mean() < 0.01
+
+
+def test_memory_estimate_knows_that_full_resolution_costs_more():
+    def per_pixel(arch):
+        network = LegacyRIFE(LEGACY_RELEASES[arch])
+        return network.memory_used_forward((1, 64, 64, 3), torch.float32) / 64**2
+
+    # Measured growth of the process, bytes per pixel.
+    measured = {"1.8": 415, "arXiv-RIFE": 701, "arXiv-2F": 2025}
+    assert all(size < per_pixel(arch) < 1.5 * size for arch, size in measured.items())
