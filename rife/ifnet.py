@@ -128,15 +128,23 @@ class IFBlock(nn.Module):
             return x
         return self.convblock(x) + x if self.cfg.trunk_skip else self.convblock(x)
 
-    def forward(self, x: Tensor, scale: float) -> Output:
+    def _tail(self, x: Tensor, last: bool) -> Tensor:
+        """Flow, mask and, unless this is the last block, whose features nobody reads, the rest."""
+        if self.cfg.tail == "deconv":
+            return self.lastconv(x)
+        if self.cfg.tail != "shuffle":
+            return torch.cat((self.conv1(x), self.conv2(x)), 1)
+        if not last:
+            return self.lastconv(x)
+        # PixelShuffle makes its first five channels from the first twenty: 60% less work at the finest scale.
+        up, shuffle = self.lastconv
+        return shuffle(F.conv_transpose2d(x, up.weight[:, :20], up.bias[:20], up.stride, up.padding))
+
+    def forward(self, x: Tensor, scale: float, last: bool = False) -> Output:
         """Inputs (B,C,h,w) at 1/scale, flow last and in their pixels -> what it finds, at its own resolution."""
-        x = self._trunk(self.conv0(x))
-        if self.cfg.tail in ("deconv", "shuffle"):
-            out = self.lastconv(x)
-        else:
-            out = torch.cat((self.conv1(x), self.conv2(x)), 1)
+        out = self._tail(self._trunk(self.conv0(x)), last)
         scale = scale * self.up
-        feat = out[:, 5:] if self.cfg.feat_channels else None
+        feat = out[:, 5:] if self.cfg.feat_channels and not last else None
         return Output(out[:, :4].float() * scale, out[:, 4:5], feat, scale)
 
 
@@ -346,11 +354,12 @@ class IFNet(nn.Module):
             flow, mask, feat = run.flow_at(scale), run.mask_at(scale), run.feat_at(scale)
         else:
             flow, mask, feat = self._initial(t)
-        out = block(self._inputs(*src, raw, t, mask, feat, flow), scale)
+        last = len(run.outputs) == len(self.config.channels) - 1
+        out = block(self._inputs(*src, raw, t, mask, feat, flow), scale, last)
         if both:
             back_mask = None if mask is None else -mask
             back_flow = None if flow is None else _swap(flow)
-            back = block(self._inputs(*src[::-1], raw[::-1], 1 - t, back_mask, feat, back_flow), scale)
+            back = block(self._inputs(*src[::-1], raw[::-1], 1 - t, back_mask, feat, back_flow), scale, last)
             out = out._replace(flow=(out.flow + _swap(back.flow)) / 2, mask=(out.mask - back.mask) / 2)
         return out
 

@@ -340,8 +340,8 @@ class LegacyRIFE(nn.Module):
 
         The peak is in the fusion network, proportional to the context's width and to the area of its first level:
         the full one in 2F, a quarter in the other arXiv models, a sixteenth before them.
-        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.8 516, measured 415; 2.4 516,
-        459; arXiv-RIFE 772, 701; arXiv-1.5C 1124, 1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
+        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.8 516, measured 415;
+        2.4 516, 459; arXiv-RIFE 772, 701; arXiv-1.5C 1124, 1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
         """
         cfg = self.config
         per_context = 32 if cfg.full_resolution else 11 if cfg.family == "arXiv" else 3.5
@@ -361,14 +361,13 @@ def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
     """
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     flow = {k.removeprefix("flownet."): s for k, s in shapes.items() if k.startswith(("flownet.", "block"))}
+    others = {key.split(".")[0] for key in shapes if not key.startswith(("flownet.", "block"))}
     if "block0.res0.fc1.weight" in flow and flow.get("block0.conv0.0.weight", (0,))[-1] == 3:
         raise ValueError(
             "this is RIFE 1.0 to 1.4 (squeeze-and-excitation blocks behind a 3x3 stem), which is not supported; the "
             "stem of 1.5 to 1.8 is 5x5. Use one of these or a later version."
         )
-    _check_parts(
-        {"flownet" if key in flow else key.split(".")[0] for key in shapes} | ({"flownet"} if flow else set())
-    )
+    _check_parts(others | ({"flownet"} if flow else set()))
     for row in LEGACY_RELEASES.values():
         if all(shapes.get(k) == s for k, s in _wanted(row).items()):
             return row
