@@ -7,17 +7,18 @@ Attribute names (`block0`, `convblock`, `lastconv`, `encode`, `block_tea` ...) a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .config import IFNetConfig
+from .pyramid import Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
-from .warp import resize, sampling_grid, warp
+from .warp import resize, warp
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,15 @@ def _build_head(cfg: IFNetConfig) -> nn.Module:
     return nn.Sequential(*layers, nn.ConvTranspose2d(mid, c_out, 4, 2, 1))
 
 
-class Output(NamedTuple):
-    """What one block finds, at 1/scale of the frames' size."""
-
-    flow: Tensor  # (B,4,h,w) float32, change of flow in full-resolution pixels
-    mask: Tensor  # (B,1,h,w) logits
-    feat: Tensor | None  # (B,8,h,w) for the next block
-    scale: float
-
-
 class IFBlock(nn.Module):
     """Refines flow and mask at one scale."""
 
-    def __init__(self, cfg: IFNetConfig, c_in: int, c: int):
+    def __init__(self, cfg: IFNetConfig, c: int, first: bool = False, teacher: bool = False):
         super().__init__()
         act = cfg.act
         self.cfg = cfg
+        self.columns = input_columns(cfg, first, teacher)
+        c_in = sum(width for columns in self.columns.values() for _, width in columns)
         self.conv0 = nn.Sequential(conv(c_in, c // 2, act, cfg.stem_stride), conv(c // 2, c, act, 2))
         if cfg.trunk == "res":
             self.convblock = nn.Sequential(*(ResConv(c, cfg.groups) for _ in range(8)))
@@ -128,128 +122,80 @@ class IFBlock(nn.Module):
             return x
         return self.convblock(x) + x if self.cfg.trunk_skip else self.convblock(x)
 
-    def _tail(self, x: Tensor, last: bool) -> Tensor:
-        """Flow, mask and, unless this is the last block, whose features nobody reads, the rest."""
+    def _stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The first convolution over all inputs, which are concatenated, or not even that.
+
+        On a CPU the concatenation costs more than the convolution: a sum of convolutions over the parts is the
+        same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
+        """
+        first, activation = self.conv0[0]
+        if next(iter(inputs.values())).device.type != "cpu":
+            return self.conv0[1](activation(first(self.concatenate(inputs))))
+        total, bias = None, first.bias
+        for name, x in inputs.items():
+            weight = torch.cat([first.weight[:, start : start + n] for start, n in self.columns[name]], 1)
+            x = x.contiguous(memory_format=torch.channels_last)
+            part = F.conv2d(x, weight, bias, first.stride, first.padding)
+            total, bias = part if total is None else total.add_(part), None
+        return self.conv0[1](activation(total))
+
+    def concatenate(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B,C,h,w) in the order that the released weights expect."""
+        parts = []
+        for name, x in inputs.items():
+            widths = [width for _, width in self.columns[name]]
+            starts = [start for start, _ in self.columns[name]]
+            parts += zip(starts, x.split(widths, 1), strict=True)
+        return torch.cat([x for _, x in sorted(parts, key=lambda part: part[0])], 1)
+
+    def _tail(self, x: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+        """Change of flow, and mask with features, from the trunk's output."""
         if self.cfg.tail == "deconv":
-            return self.lastconv(x)
+            out = self.lastconv(x)
+            return out[:, :4], out[:, 4:5]
         if self.cfg.tail != "shuffle":
-            return torch.cat((self.conv1(x), self.conv2(x)), 1)
-        if not last:
-            return self.lastconv(x)
-        # PixelShuffle makes its first five channels from the first twenty: 60% less work at the finest scale.
-        up, shuffle = self.lastconv
-        return shuffle(F.conv_transpose2d(x, up.weight[:, :20], up.bias[:20], up.stride, up.padding))
+            return self.conv1(x), self.conv2(x)
+        # PixelShuffle makes one channel out of four. The finest block's features are read by nobody: 20 channels
+        # of 52 are computed there.
+        conv, _ = self.lastconv
+        used = 4 * (5 if last else 5 + self.cfg.feat_channels)
+        out = F.conv_transpose2d(x, conv.weight[:, :used], conv.bias[:used], conv.stride, conv.padding)
+        # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
+        flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
+        rest = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
+        return flow, rest
 
-    def forward(self, x: Tensor, scale: float, last: bool = False) -> Output:
-        """Inputs (B,C,h,w) at 1/scale, flow last and in their pixels -> what it finds, at its own resolution."""
-        out = self._tail(self._trunk(self.conv0(x)), last)
+    def forward(self, inputs: Mapping[str, Tensor], scale: float, last: bool = False) -> Output:
+        """Inputs by name (see `input_columns`) at 1/scale, flow in their pixels -> what it finds."""
+        flow, rest = self._tail(self._trunk(self._stem(inputs)), last)
         scale = scale * self.up
-        feat = out[:, 5:] if self.cfg.feat_channels and not last else None
-        return Output(out[:, :4].float() * scale, out[:, 4:5], feat, scale)
+        return Output(flow.float() * scale, rest, scale)
 
 
-def _swap(flow: Tensor) -> Tensor:
-    return torch.cat((flow[:, 2:4], flow[:, :2]), 1)
+def input_columns(cfg: IFNetConfig, first: bool, teacher: bool = False) -> dict[str, list[tuple[int, int]]]:
+    """Where a block's weights expect its inputs: name -> (first column, width) of the parts of its channels.
 
-
-class _Pass:
-    """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
-
-    RIFE is written as: every block resamples its output to full size, the next one resamples it down again.
-    Bilinear up by a and then down by b <= a/2 (powers of two, align_corners=False) is exactly up by a/b, so the
-    detour through full size is left out (`_chain`). Up by a and then by b is not up by a*b: each block's flow is
-    kept apart and the direct up-samplings are summed. Down by s reads only the central 2x2 pixels of each s x s
-    cell, so for the coarse blocks only those are warped (`_warp_sparse`). Same frames to 5e-6.
+    src0, src1: warped frame and its features; raw0, raw1: frame; t: timestep; rest: mask and features of the
+    block before; gt: the true frame; flow. `first` and `teacher` blocks get less and more.
     """
-
-    def __init__(self, src0: Tensor, src1: Tensor, timestep: Tensor, mask_add: bool):
-        self.src0, self.src1 = src0, src1  # (B,3+h,H,W) frames and their features
-        self.timestep = timestep  # (B,1,1,1), or (B,1,H,W)
-        self.mask_add = mask_add
-        self.size = src0.shape[-2:]
-        self.grid = sampling_grid(*self.size, src0.device)
-        self.outputs: list[Output] = []
-        self._full: tuple[int, Tensor] | None = None
-
-    def add(self, output: Output) -> None:
-        self.outputs.append(output)
-
-    def timestep_at(self, scale: float) -> Tensor:
-        height, width = (int(side / scale) for side in self.size)
-        if self.timestep.shape[-1] == 1:
-            return self.timestep.expand(-1, 1, height, width)
-        return resize(self.timestep, 1 / scale)
-
-    def flow_at(self, scale: float) -> Tensor:
-        """(B,4,H/scale,W/scale), in pixels of that size."""
-        return sum(_chain(o.flow, o.scale, scale) for o in self.outputs) / scale
-
-    def mask_at(self, scale: float) -> Tensor:
-        outputs = self.outputs if self.mask_add else self.outputs[-1:]
-        return sum(_chain(o.mask, o.scale, scale) for o in outputs)
-
-    def feat_at(self, scale: float) -> Tensor | None:
-        last = self.outputs[-1]
-        return None if last.feat is None else _chain(last.feat, last.scale, scale)
-
-    def full_flow(self) -> Tensor:
-        """(B,4,H,W) in pixels; the sum so far is kept for the next block."""
-        count, total = self._full or (0, None)
-        for o in self.outputs[count:]:
-            flow = resize(o.flow, o.scale)
-            total = flow if total is None else total + flow
-        self._full = (len(self.outputs), total)
-        return total
-
-    def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
-        """Both frames and their features, warped by the flow so far, at 1/scale."""
-        if not self.outputs:
-            return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
-        if scale >= 2 and all(o.scale >= 1 for o in self.outputs):
-            return self._warp_sparse(int(scale))
-        return tuple(resize(x, 1 / scale) for x in self.warped())
-
-    def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
-        """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
-        flow = self.full_flow()
-        src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
-        return warp(src0, flow[:, :2], self.grid, mode), warp(src1, flow[:, 2:4], self.grid, mode)
-
-    def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
-        rows, cols = (_central(side, scale, self.src0.device) for side in self.size)
-        flow = sum(
-            _linear(o.flow.shape[2], o.scale, rows) @ o.flow @ _linear(o.flow.shape[3], o.scale, cols).T
-            for o in self.outputs
-        )
-        grid = self.grid._replace(base=self.grid.base[:, rows][:, :, cols])
-        pair = warp(self.src0, flow[:, :2], grid), warp(self.src1, flow[:, 2:4], grid)
-        return tuple(F.avg_pool2d(x, 2) for x in pair)
-
-    def blend(self) -> Tensor:
-        """The frame that flow and mask so far give."""
-        warped0, warped1 = self.warped(3)
-        return _blend(warped0, warped1, self.mask_at(1))
-
-
-def _chain(x: Tensor, scale: float, target: float) -> Tensor:
-    """x found at 1/scale, as it would be after going to full size and down (or up) to 1/target."""
-    # Not for scale == target > 1: there the two pixels read lie on both sides of a kink.
-    if scale == 1 or target == 1 or (target > 1 and scale >= 2 * target):
-        return resize(x, scale / target)
-    return resize(resize(x, scale), 1 / target)
-
-
-def _central(side: int, scale: int, device: torch.device) -> Tensor:
-    """Indices of the two central pixels of each cell of `scale` pixels: all that bilinear down-sampling reads."""
-    start = torch.arange(scale // 2 - 1, side, scale, device=device)
-    return torch.stack((start, start + 1), 1).flatten()
-
-
-def _linear(side: int, factor: float, points: Tensor) -> Tensor:
-    """Matrix (points, side) of linear up-sampling by `factor` (align_corners=False), at the given outputs only."""
-    position = ((points.float() + 0.5) / factor - 0.5).clamp_(0, side - 1)
-    distance = position[:, None] - torch.arange(side, device=points.device)[None, :]
-    return (1 - distance.abs()).clamp_(min=0)
+    frame, features, timestep = 3, cfg.head_channels, int(cfg.timestep)
+    begun = not first or cfg.zero_init
+    order = []
+    if cfg.raw_inputs:
+        order += [("raw0", frame), ("raw1", frame), ("t", timestep)]
+    if begun or not cfg.raw_inputs:
+        order += [("src0", frame), ("src1", frame), ("src0", features), ("src1", features)]
+    order += [("t", 0 if cfg.raw_inputs else timestep)]
+    order += [("rest", 1 + cfg.feat_channels)] if begun else []
+    order += [("gt", frame)] if teacher else []
+    order += [("flow", 4)] if begun else []
+    columns: dict[str, list[tuple[int, int]]] = {}
+    start = 0
+    for name, width in order:
+        if width:
+            columns.setdefault(name, []).append((start, width))
+            start += width
+    return columns
 
 
 class IFNet(nn.Module):
@@ -259,10 +205,9 @@ class IFNet(nn.Module):
         super().__init__()
         self.config = config
         for i, c in enumerate(config.channels):
-            c_in = config.later_inputs if i else config.first_inputs
-            setattr(self, f"block{i}", IFBlock(config, c_in, c))
+            setattr(self, f"block{i}", IFBlock(config, c, first=i == 0))
         if config.teacher:
-            self.block_tea = IFBlock(config, config.later_inputs + 3, config.channels[-1])
+            self.block_tea = IFBlock(config, config.channels[-1], teacher=True)
         if config.head:
             self.encode = _build_head(config)
         if config.refine:
@@ -325,7 +270,7 @@ class IFNet(nn.Module):
     ) -> Prediction:
         cfg = self.config
         keep_stages = keep_stages or gt is not None
-        run = _Pass(src0, src1, t, cfg.mask_add)
+        run = Pass(src0, src1, t, cfg.mask_add)
         flows, merged = [], []
 
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
@@ -335,70 +280,60 @@ class IFNet(nn.Module):
                 flows.append(run.full_flow())
                 merged.append(run.blend())
 
-        flow, mask = run.full_flow(), run.mask_at(1)
+        flow, mask = run.full_flow(), run.rest_at(1)[:, :1]
         warped = run.warped(3, cfg.sampling)
-        image = _blend(*warped, mask)
+        image = blend(*warped, mask)
         flow_tea = merged_tea = None
         if gt is not None and cfg.teacher:
-            flow_tea, merged_tea = self._teach(run, flow, mask, gt)
+            flow_tea, merged_tea = self._teach(run, flow, gt)
         if cfg.refine and (cfg.refine_default if refine is None else refine):
             image = self._refine(src0, src1, *warped, flow, mask, image)
         return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea)
 
-    def _block(self, block: IFBlock, run: _Pass, scale: float, both: bool) -> Output:
+    def _block(self, block: IFBlock, run: Pass, scale: float, both: bool) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward."""
-        src = run.sources_at(scale)
+        src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
-        if run.outputs:
-            flow, mask, feat = run.flow_at(scale), run.mask_at(scale), run.feat_at(scale)
-        else:
-            flow, mask, feat = self._initial(t)
+        rest, flow = (run.rest_at(scale), run.flow_at(scale)) if run.outputs else self._initial(t)
         last = len(run.outputs) == len(self.config.channels) - 1
-        out = block(self._inputs(*src, raw, t, mask, feat, flow), scale, last)
+        out = block(self._inputs(src, raw, t, rest, flow), scale, last)
         if both:
-            back_mask = None if mask is None else -mask
-            back_flow = None if flow is None else _swap(flow)
-            back = block(self._inputs(*src[::-1], raw[::-1], 1 - t, back_mask, feat, back_flow), scale, last)
-            out = out._replace(flow=(out.flow + _swap(back.flow)) / 2, mask=(out.mask - back.mask) / 2)
+            # Only networks without features have an ensemble: the rest is the mask.
+            back = (None, None) if rest is None else (-rest, swap(flow))
+            back = block(self._inputs(src[::-1], raw[::-1], 1 - t, *back), scale, last)
+            out = out._replace(flow=(out.flow + swap(back.flow)) / 2, rest=(out.rest - back.rest) / 2)
         return out
 
-    def _initial(self, t: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """Flow, mask and features before the first block: none, or zeros in 3.x."""
+    def _initial(self, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Mask and flow before the first block: none, or zeros in 3.x."""
         if not self.config.zero_init:
-            return None, None, None
+            return None, None
         zero = torch.zeros_like(t)
-        return zero.float().repeat(1, 4, 1, 1), zero, None
+        return zero, zero.float().repeat(1, 4, 1, 1)
 
-    def _inputs(self, src0, src1, raw, t, mask, feat, flow, gt=None) -> Tensor:
-        """Concatenates in the order that the released weights expect; the flow is last."""
-        cfg = self.config
-        parts = []
-        if cfg.raw_inputs:
-            parts += [x[:, :3] for x in raw]
-            parts += [t] if cfg.timestep else []
-        if not cfg.raw_inputs or mask is not None:
-            parts += [src0[:, :3], src1[:, :3]]
-        if cfg.head:
-            parts += [src0[:, 3:], src1[:, 3:]]
-        if cfg.timestep and not cfg.raw_inputs:
-            parts.append(t)
-        dtype = src0.dtype
-        parts += [x.to(dtype) for x in (mask, feat, gt, flow) if x is not None]
-        return torch.cat(parts, 1)
+    def _inputs(self, src, raw, t: Tensor, rest, flow, gt=None) -> dict[str, Tensor]:
+        """What a block gets, by name (see `input_columns`), in the network's dtype."""
+        named = {"rest": rest, "gt": gt, "flow": flow, "t": t if self.config.timestep else None}
+        named |= dict(zip(("src0", "src1"), src, strict=False))
+        named |= {name: x[:, :3] for name, x in zip(("raw0", "raw1"), raw, strict=False)}
+        return {name: x.to(t.dtype) for name, x in named.items() if x is not None}
 
-    def _teach(self, run: _Pass, flow: Tensor, mask: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+    def _teach(self, run: Pass, flow: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher sees the true frame (last input, scale 1) and corrects flow and mask; paper section 3.4."""
-        src = run.warped()
         raw = (run.src0, run.src1)
-        out = self.block_tea(self._inputs(*src, raw, run.timestep_at(1), mask, run.feat_at(1), flow, gt), 1)
+        rest = run.rest_at(1)
+        inputs = self._inputs(
+            run.warped(), raw if self.config.raw_inputs else (), run.timestep_at(1), rest, flow, gt
+        )
+        out = self.block_tea(inputs, 1)
         flow_tea = flow + resize(out.flow, out.scale)
-        mask_d = resize(out.mask, out.scale)
-        mask_tea = mask + mask_d if self.config.mask_add else mask_d
+        mask_d = resize(out.rest[:, :1], out.scale)
+        mask_tea = rest[:, :1] + mask_d if self.config.mask_add else mask_d
         warped0, warped1 = (
             warp(x[:, :3], f, run.grid) for x, f in zip(raw, (flow_tea[:, :2], flow_tea[:, 2:4]), strict=True)
         )
-        return flow_tea, _blend(warped0, warped1, mask_tea)
+        return flow_tea, blend(warped0, warped1, mask_tea)
 
     def _refine(self, src0, src1, warped0, warped1, flow, mask, image) -> Tensor:
         img0, img1 = src0[:, :3], src1[:, :3]
@@ -414,7 +349,7 @@ class IFNet(nn.Module):
 
         The official code asks the whole batch at once; per sample the result does not depend on the batch.
         """
-        probe = _Pass(src0, src1, t, self.config.mask_add)
+        probe = Pass(src0, src1, t, self.config.mask_add)
         if self.config.adaptive == "v38":
             out = self._block(self.block0, probe, scales[0] * 2, False)
             return resize(out.flow, out.scale).abs().amax((1, 2, 3)) > 16 * scales[0]
@@ -503,10 +438,6 @@ def _time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
     if timestep.ndim <= 1:
         timestep = timestep.reshape(-1, 1, 1, 1)
     return timestep.to(img).expand(img.shape[0], -1, -1, -1)
-
-
-def _blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
-    return torch.lerp(warped1, warped0, torch.sigmoid(mask))
 
 
 def activation_bytes(cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype) -> int:

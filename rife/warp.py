@@ -13,19 +13,27 @@ from torch import Tensor
 
 
 class SamplingGrid(NamedTuple):
-    """The identity grid of one size, made once per forward pass and shared by its warps."""
+    """The identity grid of one size, made once per forward pass and shared by its warps.
 
-    base: Tensor  # (1,H,W,2) float32, x first, -1 and 1 at the centres of the corner pixels
-    step: Tensor  # (2,) float32, what one pixel is in grid units
+    Planar, as flow is: on a CPU grid_sample reads a planar grid as fast as an interleaved one, which would first
+    have to be made.
+    """
+
+    base: Tensor  # (1,2,H,W) float32, x first, -1 and 1 at the centres of the corner pixels
+    step: Tensor  # (2,1,1) float32, what one pixel is in grid units
+
+    def at(self, rows: Tensor, cols: Tensor) -> SamplingGrid:
+        """The grid of these rows and columns only; flow stays in pixels of the full size."""
+        return self._replace(base=self.base[:, :, rows][:, :, :, cols])
 
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
     """Identity grid of `height` x `width` on `device`."""
-    y = torch.linspace(-1.0, 1.0, height, device=device).view(1, height, 1, 1).expand(1, height, width, 1)
-    x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, width, 1).expand(1, height, width, 1)
+    y = torch.linspace(-1.0, 1.0, height, device=device).view(1, 1, height, 1).expand(1, 1, height, width)
+    x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, 1, width).expand(1, 1, height, width)
     # A side of one pixel has no extent: any finite step does.
     step = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=device)
-    return SamplingGrid(torch.cat((x, y), 3), step)
+    return SamplingGrid(torch.cat((x, y), 1), step.view(2, 1, 1))
 
 
 def warp(image: Tensor, flow: Tensor, grid: SamplingGrid | None = None, mode: str = "bilinear") -> Tensor:
@@ -37,7 +45,7 @@ def warp(image: Tensor, flow: Tensor, grid: SamplingGrid | None = None, mode: st
     """
     if grid is None:
         grid = sampling_grid(*image.shape[-2:], image.device)
-    points = torch.addcmul(grid.base, flow.float().permute(0, 2, 3, 1), grid.step)
+    points = torch.addcmul(grid.base, flow.float(), grid.step).permute(0, 2, 3, 1)
     border = "border"
     if image.device.type == "mps":
         # MPS has no border padding. With align_corners=True a clamped grid and zero padding give the same bits.

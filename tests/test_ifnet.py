@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rife.config import RELEASES
-from rife.ifnet import IFNet, Prediction, _blend, _central, _linear, _swap, _time_tensor
+from rife.ifnet import IFNet, Prediction, _time_tensor
+from rife.pyramid import _central, _linear, blend, swap
 from rife.warp import resize, warp
 
 
@@ -16,17 +17,20 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
     f0, f1 = net.encode_frame(img0), net.encode_frame(img1)
     src0, src1 = torch.cat((img0, f0), 1), torch.cat((img1, f1), 1)
     t = _time_tensor(timestep, img0).expand(-1, 1, *img0.shape[2:])
-    flow, mask, feat = net._initial(t)
+    mask, flow = net._initial(t)
+    feat = None
     warped0, warped1 = src0, src1
     for block, scale in zip(net.blocks, scales, strict=True):
 
         def run(a, b, raw, t, mask, flow, block=block, scale=scale, feat=feat):
-            x = resize(net._inputs(a, b, raw, t, mask, feat, None), 1 / scale)
-            if flow is not None:
-                x = torch.cat((x, resize(flow, 1 / scale) / scale), 1)
-            out = block(x, scale)
-            full = [None if v is None else resize(v, out.scale) for v in out[:3]]
-            return full
+            rest = mask if feat is None else torch.cat((mask, feat), 1)
+            inputs = net._inputs((a, b), raw if cfg.raw_inputs else (), t, rest, flow)
+            inputs = {
+                name: resize(x, 1 / scale) / (scale if name == "flow" else 1) for name, x in inputs.items()
+            }
+            out = block(inputs, scale)
+            rest = resize(out.rest, out.scale)
+            return resize(out.flow, out.scale), rest[:, :1], rest[:, 1:] if cfg.feat_channels else None
 
         delta, new_mask, new_feat = run(warped0, warped1, (src0, src1), t, mask, flow)
         if reverse:
@@ -36,14 +40,14 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
                 (src1, src0),
                 1 - t,
                 None if mask is None else -mask,
-                None if flow is None else _swap(flow),
+                None if flow is None else swap(flow),
             )
-            delta, new_mask = (delta + _swap(back[0])) / 2, (new_mask - back[1]) / 2
+            delta, new_mask = (delta + swap(back[0])) / 2, (new_mask - back[1]) / 2
         feat = new_feat
         flow = delta if flow is None else flow + delta
         mask = mask + new_mask if cfg.mask_add and mask is not None else new_mask
         warped0, warped1 = warp(src0, flow[:, :2]), warp(src1, flow[:, 2:4])
-    return Prediction(_blend(warped0[:, :3], warped1[:, :3], mask), flow, torch.sigmoid(mask))
+    return Prediction(blend(warped0[:, :3], warped1[:, :3], mask), flow, torch.sigmoid(mask))
 
 
 @pytest.mark.parametrize(

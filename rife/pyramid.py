@@ -1,0 +1,137 @@
+"""The pyramid of one forward pass: what the blocks found, and what the next one gets to see, at its resolution.
+
+B C H W throughout; flow is in pixels of the full size, mask a logit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .warp import SamplingGrid, resize, sampling_grid, warp
+
+
+class Output(NamedTuple):
+    """What one block finds, at 1/scale of the frames' size."""
+
+    flow: Tensor  # (B,4,h,w) float32, change of flow in full-resolution pixels
+    rest: Tensor  # (B,1,h,w) mask logits; (B,9,h,w) with the 8 features for the next block
+    scale: float
+
+
+class Pass:
+    """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
+
+    RIFE is written as: every block resamples its output to full size, the next one resamples it down again.
+    Bilinear up by a and then down by b <= a/2 (powers of two, align_corners=False) is exactly up by a/b, so the
+    detour through full size is left out (`_chain`). Up by a and then by b is not up by a*b: each block's flow is
+    kept apart and the direct up-samplings are summed. Down by s reads only the central 2x2 pixels of each s x s
+    cell, so for the coarse blocks only those are warped (`_warp_sparse`). Same frames to 5e-6.
+    """
+
+    def __init__(self, src0: Tensor, src1: Tensor, timestep: Tensor, mask_add: bool):
+        self.src0, self.src1 = src0, src1  # (B,3+h,H,W) frames and their features
+        self.timestep = timestep  # (B,1,1,1), or (B,1,H,W)
+        self.mask_add = mask_add
+        self.size = src0.shape[-2:]
+        self.grid = sampling_grid(*self.size, src0.device)
+        self.outputs: list[Output] = []
+        self._full: tuple[int, Tensor | None] = (0, None)
+
+    def add(self, output: Output) -> None:
+        self.outputs.append(output)
+
+    def timestep_at(self, scale: float) -> Tensor:
+        height, width = (int(side / scale) for side in self.size)
+        if self.timestep.shape[-1] == 1:
+            return self.timestep.expand(-1, 1, height, width)
+        return resize(self.timestep, 1 / scale)
+
+    def flow_at(self, scale: float) -> Tensor:
+        """(B,4,H/scale,W/scale), in pixels of that size."""
+        if self._full[0] == len(self.outputs):
+            return resize(self.full_flow(), 1 / scale) / scale
+        return _total(_chain(o.flow, o.scale, scale) for o in self.outputs) / scale
+
+    def rest_at(self, scale: float) -> Tensor:
+        """(B,1,H/scale,W/scale) mask so far, or (B,9,...) with the last block's features."""
+        outputs = self.outputs if self.mask_add else self.outputs[-1:]
+        return _total(_chain(o.rest, o.scale, scale) for o in outputs)
+
+    def full_flow(self) -> Tensor:
+        """(B,4,H,W) in pixels; the sum so far is kept for the next block."""
+        count, total = self._full
+        for o in self.outputs[count:]:
+            flow = resize(o.flow, o.scale)
+            total = flow if total is None else total + flow
+        self._full = (len(self.outputs), total)
+        return total
+
+    def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
+        """Both frames and their features, warped by the flow so far, at 1/scale."""
+        if not self.outputs:
+            return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
+        # At scale 2 the central 2x2 pixels are all pixels, and the next block wants the full flow as well.
+        if scale >= 4 and all(o.scale >= 1 for o in self.outputs):
+            return self._warp_sparse(int(scale))
+        return tuple(resize(x, 1 / scale) for x in self.warped())
+
+    def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
+        """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
+        return self._warp_both(self.full_flow(), self.grid, channels, mode)
+
+    def _warp_both(self, flow, grid: SamplingGrid, channels=None, mode="bilinear") -> tuple[Tensor, Tensor]:
+        src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
+        return warp(src0, flow[:, :2], grid, mode), warp(src1, flow[:, 2:4], grid, mode)
+
+    def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
+        rows, cols = (_central(side, scale, self.src0.device) for side in self.size)
+        flow = _total(
+            _linear(o.flow.shape[2], o.scale, rows) @ o.flow @ _linear(o.flow.shape[3], o.scale, cols).T
+            for o in self.outputs
+        )
+        return tuple(resize(x, 0.5) for x in self._warp_both(flow, self.grid.at(rows, cols)))
+
+    def blend(self, mode: str = "bilinear") -> Tensor:
+        """The frame that flow and mask so far give."""
+        return blend(*self.warped(3, mode), self.rest_at(1)[:, :1])
+
+
+def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
+    """warped0 where the mask's logit is high, warped1 where it is low."""
+    return torch.lerp(warped1, warped0, torch.sigmoid(mask))
+
+
+def swap(flow: Tensor) -> Tensor:
+    """The flow (B,4,H,W) with its two halves exchanged, as for the same frames in reversed order."""
+    return torch.cat((flow[:, 2:4], flow[:, :2]), 1)
+
+
+def _total(terms) -> Tensor:
+    first, *others = terms
+    for term in others:
+        first = first + term
+    return first
+
+
+def _chain(x: Tensor, scale: float, target: float) -> Tensor:
+    """x found at 1/scale, as it would be after going to full size and down (or up) to 1/target."""
+    # Not for scale == target > 1: there the two pixels read lie on both sides of a kink.
+    if scale == 1 or target == 1 or (target > 1 and scale >= 2 * target):
+        return resize(x, scale / target)
+    return resize(resize(x, scale), 1 / target)
+
+
+def _central(side: int, scale: int, device: torch.device) -> Tensor:
+    """Indices of the two central pixels of each cell of `scale` pixels: all that bilinear down-sampling reads."""
+    start = torch.arange(scale // 2 - 1, side, scale, device=device)
+    return torch.stack((start, start + 1), 1).flatten()
+
+
+def _linear(side: int, factor: float, points: Tensor) -> Tensor:
+    """Matrix (points, side) of linear up-sampling by `factor` (align_corners=False), at the given outputs only."""
+    position = ((points.float() + 0.5) / factor - 0.5).clamp_(0, side - 1)
+    distance = position[:, None] - torch.arange(side, device=points.device)[None, :]
+    return (1 - distance.abs()).clamp_(min=0)
