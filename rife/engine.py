@@ -19,7 +19,10 @@ Progress = Callable[[int, int, Tensor | None], None]
 
 
 class Interpolator(Protocol):
-    """What the engine needs; `rife.Model` is one."""
+    """What the engine needs; `rife.Model` is one.
+
+    One that has `encode` and `between` besides, as `rife.Model` has, looks at each frame once instead of once per pair.
+    """
 
     run_device: torch.device
     run_dtype: torch.dtype
@@ -168,14 +171,14 @@ def _run_batches(
     """Yields (number of tasks done, their frames (B,C,H,W) on the model's device), halving on out of memory."""
     is_oom = is_oom or (lambda error: isinstance(error, torch.OutOfMemoryError))
     batch = batch_size or _auto_batch(model, *size)
-    uploaded: dict[int, Tensor] = {}
+    encoded: dict[int, Tensor] = {}
     if on_progress:
         on_progress(0, len(tasks), None)
     done = 0
     while done < len(tasks):
         part = tasks[done : done + batch]
         try:
-            images = _forward(model, frame_at, part, times, uploaded, options)
+            images = _forward(model, frame_at, part, times, encoded, options)
         except Exception as error:
             if not is_oom(error):
                 raise
@@ -190,7 +193,7 @@ def _run_batches(
         if images is None:
             # Outside the except block: the traceback would keep the failed batch's tensors alive.
             batch = len(part) // 2
-            uploaded.clear()
+            encoded.clear()
             log.warning("Out of memory at %d new frames per batch, going on with %d.", len(part), batch)
             if on_oom:
                 on_oom()
@@ -199,18 +202,32 @@ def _run_batches(
         yield len(part), images
 
 
-def _forward(model, frame_at, part, times, uploaded: dict[int, Tensor], options) -> Tensor:
-    """One batch of (pair, time). Each frame is uploaded once and kept while a later pair needs it."""
+def _forward(model, frame_at, part, times, encoded: dict[int, Tensor], options) -> Tensor:
+    """One batch of (pair, time). Each frame is uploaded and encoded once and kept while a later pair needs it."""
     needed = sorted({i for pair, _ in part for i in (pair, pair + 1)})
-    for i in [i for i in uploaded if i < needed[0]]:
-        del uploaded[i]
-    for i in needed:
-        if i not in uploaded:
-            uploaded[i] = rearrange(frame_at(i).to(model.run_device), "h w c -> c h w")
-    img0 = torch.stack([uploaded[pair] for pair, _ in part])
-    img1 = torch.stack([uploaded[pair + 1] for pair, _ in part])
+    for i in [i for i in encoded if i < needed[0]]:
+        del encoded[i]
+    new = [i for i in needed if i not in encoded]
+    if new:
+        frames = torch.stack([frame_at(i) for i in new]).to(model.run_device)
+        frames = rearrange(frames, "n h w c -> n c h w")
+        encoded.update(zip(new, _encode(model, frames, options).split(1), strict=True))
+    sources = (_together([encoded[pair + k] for pair, _ in part]) for k in (0, 1))
     timestep = torch.tensor([times[j] for _, j in part])
-    return model.inference(img0, img1, timestep=timestep, **options)
+    if not hasattr(model, "between"):
+        return model.inference(*sources, timestep=timestep, **options)
+    height, width, channels = frame_at(part[0][0]).shape
+    return model.between(*sources, (channels, height, width), timestep=timestep, **options)
+
+
+def _together(samples: list[Tensor]) -> Tensor:
+    return torch.cat(samples) if len(samples) > 1 else samples[0]
+
+
+def _encode(model, frames: Tensor, options) -> Tensor:
+    if not hasattr(model, "encode"):
+        return frames
+    return model.encode(frames, scale=options["scale"], TTA=options["TTA"], name="the clip")
 
 
 def _auto_batch(model: Interpolator, height: int, width: int) -> int:

@@ -291,6 +291,16 @@ class LegacyRIFE(nn.Module):
         image = (torch.lerp(warped1, warped0, mask) + residual).clamp(0, 1)
         return Prediction(image, flow, mask)
 
+    def source(self, img: Tensor) -> Tensor:
+        """The frame itself: these networks share nothing between pairs."""
+        return img
+
+    def predict_from(
+        self, src0, src1, timestep=0.5, scale_list=None, ensemble=False, *, geometry=None
+    ) -> Prediction:
+        """`predict` from the `source` of both frames; geometry is for the common signature, without effect."""
+        return self.predict(src0, src1, timestep, scale_list, ensemble)
+
     def forward(self, img0, img1, timestep=0.5, scale_list=None, ensemble=False, cache=None) -> Tensor:
         """The middle frame, (B,3,H,W)."""
         return self.predict(img0, img1, timestep, scale_list, ensemble).image

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
 from .losses import distillation_loss, flow_loss, laplacian_loss
+from .pyramid import Geometry
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -82,6 +83,7 @@ class Model:
         self.net = network
         self._optimizer: torch.optim.Optimizer | None = None
         self._wrapped: nn.Module | None = None
+        self._geometry: Geometry | None = None  # of the last size only, and gone with the model
 
     @property
     def flownet(self) -> nn.Module:
@@ -169,36 +171,79 @@ class Model:
         Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
         """
         _check_images(img0, img1)
-        times = _check_timestep(timestep, img0.shape[0])
+        options = {"scale": scale, "scale_list": scale_list, "TTA": TTA}
+        source0, source1 = self.encode(img0, **options), self.encode(img1, name="img1", **options)
+        image = self.between(
+            source0, source1, img0.shape[1:], timestep=timestep, ensemble=ensemble, **options
+        )
+        return image.to(img0.device, img0.dtype)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: Tensor,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        name: str = "img0",
+    ) -> Tensor:
+        """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
+
+        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`.
+        """
+        # A NaN makes the sum NaN; looked for where the frames are, so that an accelerator need not be waited for.
+        if torch.isnan(images.sum(dtype=torch.float32)):
+            raise ValueError(
+                f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
+                "(often a VAE decode in half precision): repair that first."
+            )
+        multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
+        images = pad_to(images.to(self.run_device, self.run_dtype).clamp(0, 1), multiple)
+        return self._encode(images, TTA)
+
+    @torch.no_grad()
+    def between(
+        self,
+        source0: Tensor,
+        source1: Tensor,
+        shape: Sequence[int],
+        *,
+        timestep: float | Tensor = 0.5,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        ensemble: bool = False,
+    ) -> Tensor:
+        """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
+        times = _check_timestep(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
         if ensemble and self.config.ensemble == "no":
             raise ValueError(
                 f"ensemble is not defined for {self._name()}: its blocks pass features on, or the paper does not "
                 "have it. Use TTA, or a version from 4.0 to 4.20."
             )
-        a, b = (x.to(self.run_device, self.run_dtype).clamp(0, 1) for x in (img0, img1))
-        for name, x in (("img0", a), ("img1", b)):
-            if not torch.isfinite(x).all():
-                raise ValueError(
-                    f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
-                    "(often a VAE decode in half precision): repair that first."
-                )
-        image = self._at_times(a, b, times, scales, TTA, ensemble)
-        return image.clamp(0, 1).to(img0.device, img0.dtype)
+        channels, height, width = shape
+        image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
+        return image[:, :, :height, :width].clamp(0, 1)
 
-    def _at_times(
-        self, a: Tensor, b: Tensor, times: list[float], scales, tta: bool, ensemble: bool
-    ) -> Tensor:
+    def _encode(self, images: Tensor, tta: bool) -> Tensor:
+        """Along channels: the network's source, alpha where there is one, and for `tta` both of the turned frame."""
+        channels = images.shape[1]
+        rgb = images.expand(-1, 3, -1, -1) if channels == 1 else images[:, :3]
+        parts = [self.net.source(rgb)] + ([images[:, 3:]] if channels == 4 else [])
+        if tta:
+            parts.append(self._encode(images.flip(2, 3), False))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _at_times(self, pair: _Pair, times: list[float], options: tuple) -> Tensor:
         if self.config.timestep:
-            t = torch.tensor(times, device=a.device, dtype=torch.float32)
-            return self._predict(a, b, t, scales, tta, ensemble)
+            t = torch.tensor(times, device=pair.source0.device, dtype=torch.float32)
+            return self._predict(pair, t, *options)
         if all(t == 0.5 for t in times):
-            return self._predict(a, b, None, scales, tta, ensemble)
-        return torch.cat(
-            [self._bisect(a[i : i + 1], b[i : i + 1], t, scales, tta, ensemble) for i, t in enumerate(times)]
-        )
+            return self._predict(pair, None, *options)
+        return torch.cat([self._bisect(pair.sample(i), t, options) for i, t in enumerate(times)])
 
-    def _bisect(self, a: Tensor, b: Tensor, t: float, scales, tta: bool, ensemble: bool) -> Tensor:
+    def _bisect(self, pair: _Pair, t: float, options: tuple) -> Tensor:
         """t = j/2^k by k middles of middles: exact for networks that only know 0.5."""
         if not (t * 2**_MAX_BISECTIONS).is_integer():
             raise ValueError(
@@ -207,31 +252,40 @@ class Model:
                 "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
             )
         while True:
-            middle = self._predict(a, b, None, scales, tta, ensemble)
+            middle = self._predict(pair, None, *options)
             if t == 0.5:
                 return middle
-            a, b, t = (a, middle, t * 2) if t < 0.5 else (middle, b, t * 2 - 1)
+            source = self._encode(middle, tta=options[1])
+            pair, t = (
+                (pair._replace(source1=source), t * 2)
+                if t < 0.5
+                else (pair._replace(source0=source), t * 2 - 1)
+            )
 
-    def _predict(self, a: Tensor, b: Tensor, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
-        image = self._forward(a, b, t, scales, ensemble)
-        if tta:
-            turned = self._forward(a.flip(2, 3), b.flip(2, 3), t, scales, ensemble)
-            image = (image + turned.flip(2, 3)) / 2
-        return image
+    def _predict(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        if not tta:
+            return self._forward(pair, t, scales, ensemble)
+        pair, turned = pair.halves()
+        image = self._forward(pair, t, scales, ensemble)
+        return (image + self._forward(turned, t, scales, ensemble).flip(2, 3)) / 2
 
-    def _forward(self, a: Tensor, b: Tensor, t: Tensor | None, scales, ensemble: bool) -> Tensor:
-        """One padded pass; returns as many channels as came in."""
-        channels, height, width = a.shape[1:]
-        multiple = _pad_multiple(self.net, scales)
-        a, b = pad_to(a, multiple), pad_to(b, multiple)
-        rgb0, rgb1 = (x.expand(-1, 3, -1, -1) if channels == 1 else x[:, :3] for x in (a, b))
-        prediction = self.net.predict(rgb0, rgb1, 0.5 if t is None else t, scales, ensemble)
+    def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
+        """One padded pass; returns as many channels as the frames have."""
+        alpha = int(pair.channels == 4)
+        known = pair.source0.shape[1] - alpha
+        src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
+        if self._geometry is None or not self._geometry.fits(src0):
+            self._geometry = Geometry(*src0.shape[-2:], src0.device)
+        prediction = self.net.predict_from(
+            src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry
+        )
         image = prediction.image
-        if channels == 1:
-            image = image.mean(1, True)
-        elif channels == 4:
-            image = torch.cat((image, _follow(a[:, 3:], b[:, 3:], prediction)), 1)
-        return image[:, :, :height, :width]
+        if pair.channels == 1:
+            return image.mean(1, True)
+        if alpha:
+            followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
+            return torch.cat((image, followed), 1)
+        return image
 
     def _scales(self, scale: float, scale_list: Sequence[float] | None) -> tuple[float, ...]:
         config = self.config
@@ -344,6 +398,23 @@ class Model:
             raise ValueError(
                 f"the frames are {imgs.shape[2]}x{imgs.shape[3]}, training needs multiples of {multiple}. Crop them."
             )
+
+
+class _Pair(NamedTuple):
+    """What `Model.encode` made of two frames of `channels` channels each."""
+
+    source0: Tensor
+    source1: Tensor
+    channels: int
+
+    def sample(self, i: int) -> _Pair:
+        """The pair of one sample of the batch."""
+        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1])
+
+    def halves(self) -> tuple[_Pair, _Pair]:
+        """The frames as they are, and turned, as `Model._encode` put them together for test-time augmentation."""
+        (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
+        return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
 
 
 class _Trainable(nn.Module):

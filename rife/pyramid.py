@@ -5,6 +5,7 @@ B C H W throughout; flow is in pixels of the full size, mask a logit.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,49 @@ class Output(NamedTuple):
     scale: float
 
 
+class Geometry:
+    """Where the pixels of frames of one size lie, whole and for the coarse blocks: made once, used by every pass."""
+
+    def __init__(self, height: int, width: int, device: torch.device):
+        self.size, self.device = (height, width), device
+        self._sparse: dict[int, tuple[SamplingGrid, Tensor, Tensor]] = {}
+        self._matrices: dict[tuple[int, int, int], Tensor] = {}
+
+    def fits(self, frames: Tensor) -> bool:
+        """Whether this is the geometry of frames (B,C,H,W)."""
+        return self.size == tuple(frames.shape[-2:]) and self.device == frames.device
+
+    @cached_property
+    def grid(self) -> SamplingGrid:
+        """Of all pixels."""
+        return sampling_grid(*self.size, self.device)
+
+    def sparse(self, scale: int) -> SamplingGrid:
+        """Of the central 2x2 pixels of each cell of `scale` pixels."""
+        return self._central(scale)[0]
+
+    def sparse_flow(self, output: Output, scale: int) -> Tensor:
+        """A block's flow, (B,4,2H/scale,2W/scale), at those pixels only."""
+        _, rows, cols = self._central(scale)
+        down, right = (
+            self._linear(scale, axis, output.flow.shape[2 + axis], points)
+            for axis, points in enumerate((rows, cols))
+        )
+        return down @ output.flow @ right.T
+
+    def _central(self, scale: int) -> tuple[SamplingGrid, Tensor, Tensor]:
+        if scale not in self._sparse:
+            rows, cols = (_central(side, scale, self.device) for side in self.size)
+            self._sparse[scale] = self.grid.at(rows, cols), rows, cols
+        return self._sparse[scale]
+
+    def _linear(self, scale: int, axis: int, side: int, points: Tensor) -> Tensor:
+        key = scale, axis, side
+        if key not in self._matrices:
+            self._matrices[key] = _linear(side, self.size[axis] / side, points)
+        return self._matrices[key]
+
+
 class Pass:
     """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
 
@@ -31,14 +75,24 @@ class Pass:
     cell, so for the coarse blocks only those are warped (`_warp_sparse`). Same frames to 5e-6.
     """
 
-    def __init__(self, src0: Tensor, src1: Tensor, timestep: Tensor, mask_add: bool):
+    def __init__(
+        self, src0: Tensor, src1: Tensor, timestep: Tensor, mask_add: bool, geometry: Geometry | None = None
+    ):
         self.src0, self.src1 = src0, src1  # (B,3+h,H,W) frames and their features
         self.timestep = timestep  # (B,1,1,1), or (B,1,H,W)
         self.mask_add = mask_add
         self.size = src0.shape[-2:]
-        self.grid = sampling_grid(*self.size, src0.device)
+        fits = geometry is not None and geometry.fits(src0)
+        self.geometry = geometry if fits else Geometry(*self.size, src0.device)
         self.outputs: list[Output] = []
         self._full: tuple[int, Tensor | None] = (0, None)
+
+    def again(self, samples: Tensor | None = None) -> Pass:
+        """A pass from the beginning over the same frames, or over those at these indices of the batch."""
+        inputs = self.src0, self.src1, self.timestep
+        if samples is not None:
+            inputs = (x[samples] for x in inputs)
+        return Pass(*inputs, self.mask_add, self.geometry)
 
     def add(self, output: Output) -> None:
         self.outputs.append(output)
@@ -51,9 +105,11 @@ class Pass:
 
     def flow_at(self, scale: float) -> Tensor:
         """(B,4,H/scale,W/scale), in pixels of that size."""
-        if self._full[0] == len(self.outputs):
-            return resize(self.full_flow(), 1 / scale) / scale
-        return _total(_chain(o.flow, o.scale, scale) for o in self.outputs) / scale
+        if self._full[0] == len(self.outputs) or scale == 1:
+            flow = resize(self.full_flow(), 1 / scale)
+        else:
+            flow = _total(_chain(o.flow, o.scale, scale) for o in self.outputs)
+        return flow / scale if scale != 1 else flow
 
     def rest_at(self, scale: float) -> Tensor:
         """(B,1,H/scale,W/scale) mask so far, or (B,9,...) with the last block's features."""
@@ -65,7 +121,11 @@ class Pass:
         count, total = self._full
         for o in self.outputs[count:]:
             flow = resize(o.flow, o.scale)
-            total = flow if total is None else total + flow
+            if total is None:
+                total = flow
+            else:
+                # Into the fresh tensor, never into the sum that somebody else may hold.
+                total = total + flow if flow is o.flow else flow.add_(total)
         self._full = (len(self.outputs), total)
         return total
 
@@ -80,19 +140,15 @@ class Pass:
 
     def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
         """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
-        return self._warp_both(self.full_flow(), self.grid, channels, mode)
+        return self._warp_both(self.full_flow(), self.geometry.grid, channels, mode)
 
     def _warp_both(self, flow, grid: SamplingGrid, channels=None, mode="bilinear") -> tuple[Tensor, Tensor]:
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
         return warp(src0, flow[:, :2], grid, mode), warp(src1, flow[:, 2:4], grid, mode)
 
     def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
-        rows, cols = (_central(side, scale, self.src0.device) for side in self.size)
-        flow = _total(
-            _linear(o.flow.shape[2], o.scale, rows) @ o.flow @ _linear(o.flow.shape[3], o.scale, cols).T
-            for o in self.outputs
-        )
-        return tuple(resize(x, 0.5) for x in self._warp_both(flow, self.grid.at(rows, cols)))
+        flow = _total(self.geometry.sparse_flow(o, scale) for o in self.outputs)
+        return tuple(resize(x, 0.5) for x in self._warp_both(flow, self.geometry.sparse(scale)))
 
     def blend(self, mode: str = "bilinear") -> Tensor:
         """The frame that flow and mask so far give."""

@@ -7,7 +7,7 @@ import torch
 
 from rife.config import RELEASES
 from rife.ifnet import IFNet, Prediction, _time_tensor
-from rife.pyramid import _central, _linear, blend, swap
+from rife.pyramid import Pass, _central, _linear, blend, swap
 from rife.warp import resize, warp
 
 
@@ -93,7 +93,7 @@ def test_sparse_upsampling_is_upsampling_at_the_pixels_that_are_read():
 def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
     net = IFNet(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 3, 3, 128, 128)
-    args = img0, img1, _time_tensor(0.5, img0), net.config.scales, False
+    args = Pass(img0, img1, _time_tensor(0.5, img0), True), net.config.scales, False
     for factor, expected in ((0.0, False), (1e6, True)):
         for block in (net.block0, net.block1):
             last = block.lastconv if name == "4.0" else block.conv1[2]
@@ -105,7 +105,7 @@ def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
 @torch.no_grad()
 def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     """Bright samples count as far-moving here: in a mixed batch each gets the pyramid it would get alone."""
-    monkeypatch.setattr(IFNet, "_doubles", lambda self, src0, *_: src0[:, :3].mean((1, 2, 3)) > 0.4)
+    monkeypatch.setattr(IFNet, "_doubles", lambda self, run, *_: run.src0[:, :3].mean((1, 2, 3)) > 0.4)
     net = IFNet(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 4, 3, 128, 128)
     img0[::2] *= 0.5
@@ -113,7 +113,7 @@ def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     together = net.predict(img0, img1, timestep)
     alone = [net.predict(img0[i : i + 1], img1[i : i + 1], timestep[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together.image, torch.cat([p.image for p in alone]), atol=1e-4, rtol=0)
-    plain = net._run(img0, img1, _time_tensor(timestep, img0), net.config.scales, False)
+    plain = net._run(Pass(img0, img1, _time_tensor(timestep, img0), True), net.config.scales, False)
     assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [
         False,
         True,

@@ -383,15 +383,15 @@ def test_running_out_of_memory_halves_the_batch_and_changes_nothing_else(host, m
     memory = sys.modules[stand_in.PACK + ".nodes.memory"]
     frames, batches = clip(6), []
     expected = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)[0]
-    inference = memory.adapt(model).__class__.inference
+    between = memory.adapt(model).__class__.between
 
-    def tight(self, img0, *args, **kwargs):
-        batches.append(len(img0))
-        if len(img0) > 2:
+    def tight(self, source0, *args, **kwargs):
+        batches.append(len(source0))
+        if len(source0) > 2:
             raise torch.OutOfMemoryError("too big")
-        return inference(self, img0, *args, **kwargs)
+        return between(self, source0, *args, **kwargs)
 
-    monkeypatch.setattr(memory.adapt(model).__class__, "inference", tight)
+    monkeypatch.setattr(memory.adapt(model).__class__, "between", tight)
     images, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, batch_size=5)
     assert batches == [5, 2, 2, 1] and host.emptied == 1
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
