@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine
+from ..rife.warp import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def make_patcher(network: nn.Module, precision: str = "auto", disable_dynamic: b
     if disable_dynamic:
         patcher_class = comfy.model_patcher.ModelPatcher
     patcher = patcher_class(
-        network.to(dtype),
+        network.to(dtype=dtype, memory_format=memory_format(device)),
         load_device=device,
         offload_device=comfy.model_management.unet_offload_device(),
     )

@@ -21,6 +21,7 @@ from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
 from .losses import distillation_loss, flow_loss, laplacian_loss
 from .pyramid import Geometry
+from .warp import memory_format
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -45,7 +46,8 @@ def load_model(
     """
     source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
     network = load_network(source, variant)
-    return Model.from_network(network.to(device or default_device(), dtype))
+    device = torch.device(device or default_device())
+    return Model.from_network(network.to(device, dtype, memory_format=memory_format(device)))
 
 
 def default_device() -> torch.device:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from rife.warp import resize, warp
@@ -24,6 +25,14 @@ def test_clamped_grid_with_zero_padding_is_border_padding():
     border = F.grid_sample(image, points, padding_mode="border", **options)
     clamped = F.grid_sample(image, points.clamp(-1, 1), padding_mode="zeros", **options)
     assert torch.equal(border, clamped)
+
+
+@pytest.mark.parametrize("threads, rows", [(1, 12), (2, 12), (6, 12), (6, 13)])
+def test_strips_for_several_threads_are_the_whole(threads, rows, monkeypatch):
+    image, flow = torch.rand(1, 3, rows, 9), torch.randn(1, 2, rows, 9) * 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    expected = torch.cat((warp(image.expand(2, -1, -1, -1), flow.expand(2, -1, -1, -1)),))[:1]
+    assert torch.equal(warp(image, flow), expected)
 
 
 def test_half_images_are_sampled_at_float32_positions():
