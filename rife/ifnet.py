@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .config import IFNetConfig
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
-from .warp import memory_format, resize, warp
+from .warp import conv_of_doubled, memory_format, resize, warp
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,18 @@ class IFBlock(nn.Module):
         first, activation = self.conv0[0]
         if next(iter(inputs.values())).device.type != "cpu":
             return self.conv0[1](activation(first(self.concatenate(inputs))))
-        total, bias = None, first.bias
+        total = first.bias.view(1, -1, 1, 1)
         for name, x in inputs.items():
-            weight = torch.cat([first.weight[:, start : start + n] for start, n in self.columns[name]], 1)
+            weight = torch.cat([first.weight[:, start : start + n] for start, n in self._columns_of(name)], 1)
             x = x.contiguous(memory_format=torch.channels_last)
-            part = F.conv2d(x, weight, bias, first.stride, first.padding)
-            total, bias = part if total is None else total.add_(part), None
+            part = (
+                conv_of_doubled(x, weight) if name == "coarse" else F.conv2d(x, weight, None, first.stride, 1)
+            )
+            total = part.add_(total)
         return self.conv0[1](activation(total))
+
+    def _columns_of(self, name: str) -> list[tuple[int, int]]:
+        return self.columns["rest"] + self.columns["t"] if name == "coarse" else self.columns[name]
 
     def concatenate(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """(B,C,h,w) in the order that the released weights expect."""
@@ -316,8 +321,12 @@ class IFNet(nn.Module):
         src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
-        rest, flow = (run.rest_at(scale), run.flow_at(scale)) if run.outputs else self._initial(t)
         last = len(run.outputs) == len(self.config.channels) - 1
+        coarse = None if both else self._coarse(run, scale, t)
+        if coarse is not None:
+            inputs = self._inputs(src, raw, None, None, run.flow_at(scale)) | {"coarse": coarse}
+            return block(inputs, scale, last)
+        rest, flow = (run.rest_at(scale), run.flow_at(scale)) if run.outputs else self._initial(t)
         out = block(self._inputs(src, raw, t, rest, flow), scale, last)
         if both:
             # Only networks without features have an ensemble: the rest is the mask.
@@ -326,6 +335,14 @@ class IFNet(nn.Module):
             out = out._replace(flow=(out.flow + swap(back.flow)) / 2, rest=(out.rest - back.rest) / 2)
         return out
 
+    def _coarse(self, run: Pass, scale: float, t: Tensor) -> Tensor | None:
+        """Rest and timestep before their last doubling, for `IFBlock._stem` to fold that into its convolution."""
+        rest = run.coarse_rest(scale)
+        # A timestep that differs from pixel to pixel (stride) is not a doubled one.
+        if rest is None or rest.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
+            return None
+        return torch.cat((rest, t[:, :, : rest.shape[2], : rest.shape[3]]), 1)
+
     def _initial(self, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mask and flow before the first block: none, or zeros in 3.x."""
         if not self.config.zero_init:
@@ -333,12 +350,13 @@ class IFNet(nn.Module):
         zero = torch.zeros_like(t)
         return zero, zero.float().repeat(1, 4, 1, 1)
 
-    def _inputs(self, src, raw, t: Tensor, rest, flow, gt=None) -> dict[str, Tensor]:
+    def _inputs(self, src, raw, t, rest, flow, gt=None) -> dict[str, Tensor]:
         """What a block gets, by name (see `input_columns`), in the network's dtype."""
         named = {"rest": rest, "gt": gt, "flow": flow, "t": t if self.config.timestep else None}
         named |= dict(zip(("src0", "src1"), src, strict=False))
         named |= {name: x[:, :3] for name, x in zip(("raw0", "raw1"), raw, strict=False)}
-        return {name: x.to(t.dtype) for name, x in named.items() if x is not None}
+        dtype = self.get_dtype()
+        return {name: x.to(dtype) for name, x in named.items() if x is not None}
 
     def _teach(self, run: Pass, flow: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher sees the true frame (last input, scale 1) and corrects flow and mask; paper section 3.4."""

@@ -116,6 +116,13 @@ class Pass:
         outputs = self.outputs if self.mask_add else self.outputs[-1:]
         return _total(_chain(o.rest, o.scale, scale) for o in outputs)
 
+    def coarse_rest(self, scale: float) -> Tensor | None:
+        """What `resize` by 2 makes `rest_at(scale)` of, where there is such a thing."""
+        last = self.outputs[-1] if self.outputs else None
+        if last is None or self.mask_add or last.scale != 2 * scale or min(last.rest.shape[-2:]) < 2:
+            return None
+        return last.rest
+
     def full_flow(self) -> Tensor:
         """(B,4,H,W) in pixels; the sum so far is kept for the next block."""
         count, total = self._full
@@ -136,19 +143,23 @@ class Pass:
         # At scale 2 the central 2x2 pixels are all pixels, and the next block wants the full flow as well.
         if scale >= 4 and all(o.scale >= 1 for o in self.outputs):
             return self._warp_sparse(int(scale))
+        if scale == 2:
+            return self._warp_both(self.full_flow(), self.geometry.grid, halve=True)
         return tuple(resize(x, 1 / scale) for x in self.warped())
 
     def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
         """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
         return self._warp_both(self.full_flow(), self.geometry.grid, channels, mode)
 
-    def _warp_both(self, flow, grid: SamplingGrid, channels=None, mode="bilinear") -> tuple[Tensor, Tensor]:
+    def _warp_both(
+        self, flow: Tensor, grid: SamplingGrid, channels: int | None = None, mode="bilinear", halve=False
+    ) -> tuple[Tensor, Tensor]:
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
-        return warp(src0, flow[:, :2], grid, mode), warp(src1, flow[:, 2:4], grid, mode)
+        return warp(src0, flow[:, :2], grid, mode, halve), warp(src1, flow[:, 2:4], grid, mode, halve)
 
     def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
         flow = _total(self.geometry.sparse_flow(o, scale) for o in self.outputs)
-        return tuple(resize(x, 0.5) for x in self._warp_both(flow, self.geometry.sparse(scale)))
+        return self._warp_both(flow, self.geometry.sparse(scale), halve=True)
 
     def blend(self, mode: str = "bilinear") -> Tensor:
         """The frame that flow and mask so far give."""

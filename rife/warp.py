@@ -37,12 +37,19 @@ def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid
     return SamplingGrid(torch.cat((x, y), 1), step.view(2, 1, 1))
 
 
-def warp(image: Tensor, flow: Tensor, grid: SamplingGrid | None = None, mode: str = "bilinear") -> Tensor:
+def warp(
+    image: Tensor,
+    flow: Tensor,
+    grid: SamplingGrid | None = None,
+    mode: str = "bilinear",
+    halve: bool = False,
+) -> Tensor:
     """Samples `image` (B,C,H,W) at each pixel displaced by `flow` (B,2,H,W); outside, the border repeats.
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
     (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; MPS does not know it and stays with bilinear.
+    halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
     """
     if grid is None:
         grid = sampling_grid(*image.shape[-2:], image.device)
@@ -52,24 +59,26 @@ def warp(image: Tensor, flow: Tensor, grid: SamplingGrid | None = None, mode: st
         # MPS has no border padding. With align_corners=True a clamped grid and zero padding give the same bits.
         points, border, mode = points.clamp(-1.0, 1.0), "zeros", "bilinear"
     image_dtype, image = image.dtype, image.float()
-    strips = _strips(image, points)
+    strips = _strips(image, points, 2 if halve else 1)
     if strips > 1:
         points = points.unflatten(1, (strips, -1)).squeeze(0)
         image = image.expand(strips, -1, -1, -1)
     warped = F.grid_sample(image, points, mode=mode, padding_mode=border, align_corners=True)
+    if halve:
+        warped = resize(warped, 0.5)
     if strips > 1:
         warped = warped.permute(0, 2, 3, 1).flatten(0, 1)[None].permute(0, 3, 1, 2)
     return warped.to(image_dtype)
 
 
-def _strips(image: Tensor, points: Tensor) -> int:
-    """Into how many strips of rows to cut one image's samples: on a CPU grid_sample uses one thread per sample.
+def _strips(image: Tensor, points: Tensor, rows: int) -> int:
+    """Into how many strips of whole `rows` to cut one image's samples: on a CPU grid_sample uses a thread per sample.
 
     Put together again they are channels_last, which is what the next convolution wants.
     """
     if image.device.type != "cpu" or image.shape[0] > 1 or image.requires_grad or points.requires_grad:
         return 1
-    return math.gcd(points.shape[1], 2 ** (torch.get_num_threads() - 1).bit_length())
+    return math.gcd(points.shape[1] // rows, 2 ** (torch.get_num_threads() - 1).bit_length())
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -85,3 +94,19 @@ def resize(x: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return x
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def conv_of_doubled(x: Tensor, weight: Tensor) -> Tensor:
+    """The 3x3 convolution (stride 2, zero padding 1, no bias) of `resize(x, 2)`, without making that.
+
+    x: (B,C,h,w); weight: (D,C,3,3). Returns (B,D,h,w). Both steps are linear and read, around output i, only the
+    pixels i-1, i, i+1 of x: f[2i-1] = (3 x[i-1] + x[i])/4, f[2i] = (x[i-1] + 3 x[i])/4, f[2i+1] = (3 x[i] + x[i+1])/4.
+    So they are one 3x3 convolution, but for the border, where up-sampling repeats and convolution pads with zeros.
+    """
+    combine = weight.new_tensor([[0.75, 0.25, 0.0], [0.25, 0.75, 0.75], [0.0, 0.0, 0.25]])
+    out = F.conv2d(x, combine @ weight @ combine.T, padding=1)
+    for axis in (2, 3):
+        for begin, edge in ((0, 0), (x.shape[axis] - 2, -1)):
+            strip = F.conv2d(resize(x.narrow(axis, begin, 2), 2), weight, stride=2, padding=1)
+            out.select(axis, edge).copy_(strip.select(axis, edge))
+    return out

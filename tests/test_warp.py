@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rife.warp import resize, warp
+from rife.warp import conv_of_doubled, resize, warp
 
 
 def test_flow_of_one_pixel_fetches_the_right_neighbour_and_repeats_the_border():
@@ -48,3 +48,18 @@ def test_up_then_down_equals_the_direct_step():
     x = torch.rand(1, 2, 4, 6, dtype=torch.float64)
     for up, down in ((16, 8), (8, 2), (4, 2), (16, 1)):
         torch.testing.assert_close(resize(resize(x, up), 1 / down), resize(x, up / down))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 3), (8, 16)])
+def test_convolution_of_doubled_equals_doubling_first(size):
+    x, weight = torch.rand(2, 4, *size, dtype=torch.float64), torch.randn(3, 4, 3, 3, dtype=torch.float64)
+    expected = torch.nn.functional.conv2d(resize(x, 2), weight, stride=2, padding=1)
+    torch.testing.assert_close(conv_of_doubled(x, weight), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_halving_is_part_of_the_warp(threads, monkeypatch):
+    image, flow = torch.rand(1, 3, 16, 12), torch.randn(1, 2, 16, 12)
+    expected = resize(warp(image, flow), 0.5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.testing.assert_close(warp(image, flow, halve=True), expected)
