@@ -176,8 +176,14 @@ def test_required_inputs_come_before_optional_ones_and_every_widget_has_a_defaul
 
 def test_the_bundled_checkpoint_is_the_first_and_default_choice(host):
     combo = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options
-    assert combo["options"] == ["rife_comfy (bundled)", "small.safetensors"]
+    assert combo["options"][:3] == ["rife_comfy (bundled)", "small.safetensors", "4.25 (download)"]
     assert combo["default"] == "rife_comfy (bundled)"
+
+
+def on_disk(host):
+    """What the combo lists, but for what it offers to download."""
+    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    return [option for option in options if not option.endswith(" (download)")]
 
 
 def test_files_of_both_folders_are_listed_and_twins_carry_their_folder(host, checkpoint):
@@ -185,7 +191,7 @@ def test_files_of_both_folders_are_listed_and_twins_carry_their_folder(host, che
     (host.models_dir / "rife" / "sub" / "other.pkl").write_bytes(b"")
     (host.models_dir / "rife" / "notes.txt").write_bytes(b"")
     (host.models_dir / "rife" / "small.safetensors").write_bytes(checkpoint.read_bytes())
-    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    options = on_disk(host)
     assert options[1:] == [
         "frame_interpolation/small.safetensors",
         "rife/small.safetensors",
@@ -196,7 +202,7 @@ def test_files_of_both_folders_are_listed_and_twins_carry_their_folder(host, che
 
 def test_one_file_in_both_folders_is_listed_once(host, checkpoint):
     os.link(checkpoint, host.models_dir / "rife" / "small.safetensors")
-    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    options = on_disk(host)
     assert options[1:] == ["small.safetensors"]
 
 
@@ -205,7 +211,7 @@ def test_the_parts_of_a_three_network_family_are_one_entry(host):
     folder.mkdir()
     for part in ("flownet", "contextnet", "unet"):
         (folder / f"{part}.pkl").write_bytes(b"")
-    options = host.nodes["RIFECheckpointLoader"].define_schema().inputs[0].options["options"]
+    options = on_disk(host)
     assert options[1:] == [os.path.join("RIFE_v2", "flownet.pkl"), "small.safetensors"]
 
 
