@@ -28,27 +28,15 @@ QUICK = Patience(stall=0.25, attempts=3, backoff=0.0, poll=0.01)
 PATH = "/rife/flownet.pkl"
 
 
-def weights(version: str, value: float = 0.0) -> bytes:
-    """A small file with all shapes of a release: every tensor is one number, seen many times.
-
-    Files of different values differ at both ends, so that no mixture of them passes for one.
-    """
-    file = io.BytesIO()
-    shapes = golden.shapes(version).items()
-    tensors = {f"module.{k}": torch.full((1,), value).expand(shape) for k, shape in shapes}
-    torch.save({"note": f"value {value:.1f}", **tensors}, file)
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def right():
-    return weights("4.15.lite")
+    return golden.release_file("4.15.lite")
 
 
 @pytest.fixture(scope="module")
 def other():
     """Same length, same shapes, other weights."""
-    return weights("4.15.lite", 1.0)
+    return golden.release_file("4.15.lite", 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +282,7 @@ def test_an_answer_without_end_is_ended(entry, web, right, tmp_path, monkeypatch
 
 
 def test_another_version_another_network_and_code_are_refused(entry, web, tmp_path):
-    web.files[PATH] = weights("4.22.lite")
+    web.files[PATH] = golden.release_file("4.22.lite")
     refused(entry, tmp_path, "it is RIFE 4.22.lite")
     file = io.BytesIO()
     torch.save({"conv.weight": torch.zeros(3)}, file)
