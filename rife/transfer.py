@@ -204,7 +204,10 @@ class _Transfer:
             error.close()
             if error.code == 416:  # the file is not as long as what is here
                 discard(self.part)
-            if error.code in (*_PASSING, 416):
+            without_token = error.code == 401 and bool(self.token)
+            if without_token:  # expired ones are refused even for what everybody may read
+                self.token = ""
+            if without_token or error.code in (*_PASSING, 416):
                 reason = f"{_host(self.url)} answers {error.code} {error.reason}"
                 raise _PassingError(reason, _retry_after(error.headers)) from error
             raise TransferError(f"{_host(self.url)} answers {error.code} {error.reason}") from error

@@ -375,6 +375,16 @@ def test_a_token_goes_along_on_its_host_and_to_no_other(entry, web, elsewhere, t
     assert elsewhere.headers("Authorization") == [None]
 
 
+def test_an_expired_token_is_left_out_the_second_time(entry, web, right, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    monkeypatch.setenv("HF_TOKEN", "old")
+    web.script = [fail(401)]
+    assert fetch(entry, tmp_path).read_bytes() == right
+    assert web.headers("Authorization") == ["Bearer old", None]
+    web.script = [fail(401), fail(401)]
+    refused(entry, tmp_path / "again", "HF_TOKEN")
+
+
 def test_a_resumed_download_asks_the_storage_for_the_rest(entry, web, elsewhere, right, tmp_path):
     elsewhere.script = [serve(cut=5000)]
     web.script = [redirect(elsewhere.url + "/store")] * 2
