@@ -262,7 +262,6 @@ class _Transfer:
         _note(self.part).write_text(json.dumps(asdict(found)), encoding="utf-8")
         with open(self.part, "r+b" if have else "wb") as file:
             file.seek(have)
-            file.truncate()
             self.done, chunk = have, head
             while chunk:
                 file.write(chunk)
