@@ -204,8 +204,12 @@ class RIFECheckpointLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> str:
+    def fingerprint_inputs(
+        cls, checkpoint: str | None = None, variant: str = "auto", precision: str = "auto"
+    ) -> str:
         """Changes when a file is replaced under the same name, as training does."""
+        if checkpoint is None:
+            return "linked"
         try:
             state = _state(_sources(checkpoint))
         except OSError:
@@ -213,9 +217,10 @@ class RIFECheckpointLoader(io.ComfyNode):
         return "missing" if _downloaded.get(checkpoint) == state else state
 
     @classmethod
-    def validate_inputs(cls, checkpoint: str | None) -> bool | str:
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
         """Instead of ComfyUI's look into the list: a download keeps its name when its file has come."""
-        if checkpoint is None or checkpoint == BUNDLED or _entry(checkpoint) or _find(checkpoint):
+        linked = checkpoint is None  # from another node, which has not run yet
+        if linked or checkpoint == BUNDLED or _entry(checkpoint) or _find(checkpoint):
             return True
         return _missing(checkpoint)
 

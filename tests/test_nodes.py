@@ -341,7 +341,8 @@ def test_a_choice_is_downloaded_once_and_keeps_its_name(host, web):
 def test_names_that_mean_nothing_do_not_validate_and_the_message_offers_the_download(host, web):
     validate = host.nodes["RIFECheckpointLoader"].validate_inputs
     assert validate("rife_comfy (bundled)") is True and validate("small.safetensors") is True
-    assert validate(None) is True  # linked
+    assert validate() is True and validate(None) is True  # linked
+    assert host.nodes["RIFECheckpointLoader"].fingerprint_inputs(None) == "linked"
     assert "choose '4.15.lite (download)'" in validate(FILE)
     assert "models/frame_interpolation" in validate("absent.safetensors")
     for name in ("5.0 (download)", "4.15.lite", "../small.safetensors"):
