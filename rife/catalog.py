@@ -175,16 +175,21 @@ def _bring(entry: Download, path: Path, on_progress: OnProgress | None, patience
                 on_progress=on_progress,
                 patience=patience,
             )
+        except TransferError as error:
+            problems.append(f"{url}: {error}")
+            continue
+        try:
             if entry.member:
                 _unpack(archive, entry.member, part)
             _prove(part, entry)
         except TransferError as error:
             problems.append(f"{url}: {error}")
-            continue
-        os.replace(part, path)
-        discard(part)
-        discard(archive)
-        return path
+        else:
+            os.replace(part, path)
+        for leftover in (part, archive):
+            discard(leftover)
+        if path.exists():
+            return path
     reasons = "; ".join(problems)
     if "answers 401" in reasons or "answers 403" in reasons:
         reasons += ". A login may be asked for: set HF_TOKEN to a token of your account"
@@ -221,12 +226,11 @@ def _unpack(archive: Path, member: str, part: Path) -> None:
             with open(part, "wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
-        discard(archive)
         raise TransferError(f"the archive cannot be used ({error}), expected {member} in it") from error
 
 
 def _prove(part: Path, entry: Download) -> None:
-    """Raises TransferError, with nothing left of `part`, unless it holds a RIFE of the entry's version."""
+    """Raises TransferError unless `part` holds a RIFE of the entry's version."""
     try:
         data = part.read_bytes()
         if entry.file.endswith(".safetensors"):
@@ -240,7 +244,6 @@ def _prove(part: Path, entry: Download) -> None:
     except Exception as error:  # noqa: BLE001 - the many ways a file can be broken all mean the same to the user
         problem = f"it cannot be read as weights ({type(error).__name__})"
     if problem:
-        discard(part)
         raise TransferError(f"what came is not RIFE {entry.version}: {problem}")
 
 

@@ -72,10 +72,23 @@ PATIENCE = Patience()
 class _Beginning:
     """Of which file a PART is the beginning."""
 
-    url: str = ""
-    etag: str = ""
+    url: str
+    etag: str = ""  # strong, or none
     total: int | None = None
     sha256: str = ""
+
+    @classmethod
+    def read(cls, note: Path) -> _Beginning:
+        """What `write` left; nothing is known where that is missing or damaged."""
+        try:
+            values = json.loads(note.read_text(encoding="utf-8"))
+            total = None if values["total"] is None else int(values["total"])
+            return cls(str(values["url"]), str(values["etag"]), total, str(values["sha256"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return cls("")
+
+    def write(self, note: Path) -> None:
+        note.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def fetch(
@@ -157,15 +170,12 @@ class _Transfer:
     def _beginning(self) -> tuple[_Beginning, int]:
         """What `part` is the beginning of and how long it is; length 0 where it cannot be continued."""
         have = _size(self.part)
-        try:
-            known = _Beginning(**json.loads(_note(self.part).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            known = _Beginning()
+        known = _Beginning.read(_note(self.part))
         same_address = known.url == self.url and bool(known.etag)
         provable = same_address or bool(self.sha256) or bool(known.sha256)
         too_long = known.total is not None and have > known.total
         if not have or not provable or too_long or (self.sha256 and known.sha256 not in ("", self.sha256)):
-            return _Beginning(url=self.url), 0
+            return _Beginning(self.url), 0
         return known, have
 
     def _receive(self, known: _Beginning, have: int) -> _Beginning:
@@ -176,7 +186,7 @@ class _Transfer:
             _refuse_wrapping(response)
             found = self._describe(response, redirects)
             if response.status == 206:
-                self._check_continuation(response, known, found, have)
+                found = self._continued(response, known, found, have)
             else:
                 have = 0  # the whole file: it changed, or the server knows no ranges
             self._append(response, found, have)
@@ -239,17 +249,19 @@ class _Transfer:
         strong = etag if etag.startswith('"') else ""
         return _Beginning(self.url, strong, total, self.sha256 or redirects.sha256)
 
-    def _check_continuation(self, response, known: _Beginning, found: _Beginning, have: int) -> None:
-        """Raises _PassingError, with nothing left of `part`, unless the answer continues what is here."""
+    def _continued(self, response, known: _Beginning, found: _Beginning, have: int) -> _Beginning:
+        """What both parts are of. Raises _PassingError, with nothing left of `part`, unless they belong together."""
         start, _ = _content_range(response)
-        pairs = [(known.total, found.total), (known.sha256, found.sha256)]
-        if known.url == found.url:
-            pairs.append((known.etag, found.etag))
-        if start != have or any(a and b and a != b for a, b in pairs):
+        same_etag = known.url == found.url and known.etag == found.etag != ""
+        pairs = ((known.total, found.total), (known.sha256, found.sha256))
+        differs = any(a and b and a != b for a, b in pairs)
+        sha256 = found.sha256 or known.sha256
+        if start != have or differs or not (same_etag or sha256):
             discard(self.part)
             raise _PassingError(
                 f"{_host(self.url)} holds another file than before, or sends another part of it"
             )
+        return _Beginning(self.url, found.etag, found.total or known.total, sha256)
 
     def _append(self, response: http.client.HTTPResponse, found: _Beginning, have: int) -> None:
         head = self._call(lambda: response.read(_HEAD))
@@ -259,8 +271,9 @@ class _Transfer:
             raise TransferError(f"the file there has {found.total:,} bytes, expected {self.size:,}")
         self.total = self.size or found.total
         self._check_disk((self.total or 0) - have)
-        _note(self.part).write_text(json.dumps(asdict(found)), encoding="utf-8")
         with open(self.part, "r+b" if have else "wb") as file:
+            # Not before the old beginning is gone, which it would take for its own.
+            found.write(_note(self.part))
             file.seek(have)
             self.done, chunk = have, head
             while chunk:

@@ -151,8 +151,9 @@ def test_a_whole_part_only_needs_its_name(entry, web, right, tmp_path, monkeypat
         serve(ignore_if_range=True, shift=10),
         serve(ignore_if_range=True, shift=-10),
         serve(ignore_if_range=True, shift=1 << 30),
+        serve(ignore_if_range=True, etag=None),
     ],
-    ids=["whole", "other file", "later part", "earlier part", "nothing left"],
+    ids=["whole", "other file", "later part", "earlier part", "nothing left", "without etag"],
 )
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_file_that_changes_between_attempts_is_taken_anew(
@@ -187,7 +188,9 @@ def test_a_wrong_beginning_is_found_out_and_replaced(entry, web, right, other, t
     assert web.headers("Range") == ["bytes=5000-", None]
 
 
-@pytest.mark.parametrize("note", [b"", b"[]", b'{"url": 1, "more": 2}', b"\xff"])
+@pytest.mark.parametrize(
+    "note", [b"", b"[]", b'{"url": 1}', b'{"url":1,"etag":2,"total":"a","sha256":3}', b"\xff"]
+)
 def test_a_damaged_note_only_costs_the_beginning(entry, web, right, tmp_path, note):
     (tmp_path / (entry.file + ".part")).write_bytes(b"x" * 5000)
     (tmp_path / (entry.file + ".part.json")).write_bytes(note)
@@ -313,6 +316,15 @@ def test_the_digest_that_a_hub_names_is_held(entry, web, right, other, tmp_path)
     assert fetch(entry, tmp_path).read_bytes() == right
 
 
+def test_the_digest_that_a_hub_named_once_is_remembered(entry, web, right, other, tmp_path):
+    web.files["/store"] = right
+    named = redirect(web.url + "/store", X_Linked_ETag=f'"{hashlib.sha256(right).hexdigest()}"')
+    plain = redirect(web.url + "/store")
+    web.script = [named, serve(cut=5000), plain, serve(data=other, ignore_if_range=True, etag=None), plain]
+    fetch(entry, tmp_path / "to")
+    assert only_the_file(tmp_path / "to", right)
+
+
 def test_whatever_a_server_does_the_file_is_right_or_there_is_none(entry, web, right, other, tmp_path):
     """150 servers at random."""
     chance = random.Random(5)
@@ -342,6 +354,7 @@ def _mischief(chance: random.Random, right: bytes, other: bytes, web: Web):
             serve(data=data, cut=cut),
             serve(data=data, cut=cut, ignore_if_range=True),
             serve(data=data, cut=cut, etag=None),
+            serve(data=data, cut=cut, etag=None, ignore_if_range=True),
             serve(data=data, ranges=False, cut=cut),
             serve(data=data, ignore_if_range=True, shift=chance.randint(-50, 50)),
             serve(data=data, length=cut),
