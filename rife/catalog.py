@@ -147,7 +147,9 @@ def download(
     if path.exists():
         return path
     if _offline():
-        raise DownloadError(f"HF_HUB_OFFLINE is set: {entry.name} is not downloaded. {_by_hand(entry, path)}")
+        raise DownloadError(
+            f"HF_HUB_OFFLINE is set: {entry.name} is not downloaded. Unset it, {_by_hand(entry, path)}"
+        )
     _check_folder(folder)
     lock = path.with_name(path.name + ".part.lock")
     try:
@@ -156,7 +158,7 @@ def download(
             return path if path.exists() else _bring(entry, path, on_progress, patience)
     except OSError as error:
         raise DownloadError(
-            f"{entry.name} cannot be written to {folder} ({error}). {_by_hand(entry, path)}"
+            f"{entry.name} cannot be written to {folder} ({error}). Choose another folder, {_by_hand(entry, path)}"
         ) from error
 
 
@@ -193,14 +195,16 @@ def _bring(entry: Download, path: Path, on_progress: OnProgress | None, patience
     reasons = "; ".join(problems)
     if "answers 401" in reasons or "answers 403" in reasons:
         reasons += ". A login may be asked for: set HF_TOKEN to a token of your account"
-    raise DownloadError(f"{entry.name} could not be downloaded. {reasons}. {_by_hand(entry, path)}")
+    raise DownloadError(
+        f"{entry.name} could not be downloaded. {reasons}. Try again later, {_by_hand(entry, path)}"
+    )
 
 
 def _by_hand(entry: Download, path: Path) -> str:
     what = f"{entry.member} of {entry.urls[0]}" if entry.member else " or ".join(entry.urls)
     others = [row.name for row in DOWNLOADS.values() if row.version == entry.version and row is not entry]
     elsewhere = f" The same version from elsewhere: {', '.join(others)}." if others else ""
-    return f"Try again later, or fetch {what} in a browser and save it as {path.absolute()}.{elsewhere}"
+    return f"or fetch {what} in a browser and save it as {path.absolute()}.{elsewhere}"
 
 
 def _check_folder(folder: Path) -> None:

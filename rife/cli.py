@@ -202,7 +202,7 @@ def _download(args: argparse.Namespace) -> None:
 
 def _list_downloads(folder: Path) -> None:
     """name, version, size, licence, whether the file is in `folder`, note."""
-    row = "{:14s} {:10s} {:>9s}  {:7s}  {:7s}  {}".format
+    row = "{:17s} {:10s} {:>9s}  {:7s}  {:7s}  {}".format
     print(row("name", "version", "size", "licence", "on disk", "").rstrip())
     for entry in DOWNLOADS.values():
         path = folder / entry.file

@@ -237,7 +237,9 @@ class _Transfer:
                     f"the certificate of {_host(self.url)} is not trusted ({reason.verify_message}); this Python "
                     "may lack certificates: set SSL_CERT_FILE to a file that holds them"
                 ) from error
-            raise _PassingError(f"no connection to {_host(self.url)} ({reason!r})") from error
+            raise _PassingError(
+                f"no connection to {_host(self.url)} ({str(reason) or repr(reason)})"
+            ) from error
 
     def _describe(self, response: http.client.HTTPResponse, redirects: _Redirects) -> _Beginning:
         etag = response.headers.get("ETag", "")
@@ -297,8 +299,7 @@ class _Transfer:
         free = shutil.disk_usage(self.part.parent).free
         if needed + _SPARE_DISK > free:
             raise OSError(
-                f"{self.part.parent} has {free >> 20:,} MB left, expected {(needed + _SPARE_DISK) >> 20:,} MB. "
-                "Make room there, or choose another folder."
+                f"it has {free >> 20:,} MB left, expected {(needed + _SPARE_DISK) >> 20:,} MB: make room there"
             )
 
     def _check(self, found: _Beginning, resumed: bool) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -415,6 +418,18 @@ def test_no_way_leads_out_of_https_or_to_a_local_file(entry, web, tmp_path):
         refused(entry, tmp_path, "neither http nor https", urls=(bad,))
 
 
+def test_a_python_without_certificates_is_told_apart_from_a_broken_line(entry, web, tmp_path, monkeypatch):
+    class Opener:
+        def open(self, request, timeout):
+            error = ssl.SSLCertVerificationError(1, "failed")
+            error.verify_message = "unable to get local issuer certificate"
+            raise urllib.error.URLError(error)
+
+    monkeypatch.setattr(transfer, "_opener", lambda redirects: Opener())
+    message = refused(entry, tmp_path, "certificate")
+    assert "SSL_CERT_FILE" in message and "in a row" not in message
+
+
 def test_redirects_in_a_circle_end(entry, web, tmp_path):
     web.script = [redirect(web.url + PATH)] * 50
     refused(entry, tmp_path, "302")
@@ -493,7 +508,7 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_tried(
 def test_a_full_disk_is_noticed_before_it_is_full(entry, web, tmp_path, monkeypatch):
     usage = transfer.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
-    refused(entry, tmp_path, "has 1 MB left, expected .* Make room")
+    refused(entry, tmp_path, "cannot be written to .*has 1 MB left, expected .*: make room")
 
 
 def test_cancelling_does_not_wait_for_the_server(entry, web, right, tmp_path):
@@ -591,6 +606,42 @@ def test_a_lock_is_for_one_at_a_time_and_passes_on(tmp_path):
     with alone(lock, tick=busy):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_windows_is_used_where_there_is_no_other(tmp_path, monkeypatch):
+    class Msvcrt:
+        LK_NBLCK = 2
+        held: set[int] = set()
+
+        @classmethod
+        def locking(cls, fileno, mode, count):
+            assert (mode, count) == (cls.LK_NBLCK, 1)
+            inode = os.fstat(fileno).st_ino
+            if inode in cls.held:
+                raise PermissionError(13, "Permission denied")
+            cls.held.add(inode)
+
+    monkeypatch.setattr(transfer, "fcntl", None)
+    monkeypatch.setattr(transfer, "msvcrt", Msvcrt, raising=False)
+
+    def give_up():
+        raise InterruptedError
+
+    with alone(tmp_path / "lock"), pytest.raises(InterruptedError), alone(tmp_path / "lock", tick=give_up):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_drive_without_locks_is_used_all_the_same(entry, web, right, tmp_path, monkeypatch):
+    class Fcntl:
+        LOCK_EX = LOCK_NB = 0
+
+        @staticmethod
+        def flock(handle, mode):
+            raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(transfer, "fcntl", Fcntl)
+    assert fetch(entry, tmp_path).read_bytes() == right
 
 
 # the table
