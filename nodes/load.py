@@ -10,6 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
 from ..rife.config import AMBIGUOUS
 from ..rife.model import BUNDLED_CHECKPOINT
@@ -19,6 +20,8 @@ from .types import InterpModel
 BUNDLED = "rife_comfy (bundled)"
 # ComfyUI's own folder for such models, and the one that other packs' users have.
 FOLDERS = ("frame_interpolation", "rife")
+# Follows the name of a checkpoint that is on offer. Workflows hold it: it never changes.
+DOWNLOAD = " (download)"
 _COMPANIONS = ("contextnet", "unet")  # of a flownet.pkl, in the three-network families
 
 
@@ -64,16 +67,72 @@ def _is_companion(path: Path) -> bool:
     return path.stem in _COMPANIONS and path.with_name("flownet" + path.suffix).exists()
 
 
+def downloads(files: dict[str, Path]) -> list[str]:
+    """What the combo offers besides `files`: the catalogue without what is on disk already."""
+    here = {path.name for path in files.values()}
+    return [name + DOWNLOAD for name, entry in DOWNLOADS.items() if entry.file not in here]
+
+
+def _entry(checkpoint: str) -> Download | None:
+    """The catalogue's entry that a choice names, whether its file is on disk or not."""
+    return DOWNLOADS.get(checkpoint.removesuffix(DOWNLOAD)) if checkpoint.endswith(DOWNLOAD) else None
+
+
+def _find(checkpoint: str) -> Path | None:
+    """The file of a choice, if it is on disk. A download is found by its file name, in sub-folders too."""
+    files = checkpoint_files()
+    entry = _entry(checkpoint)
+    if entry is None:
+        return files.get(checkpoint)
+    found = [path for path in files.values() if path.name == entry.file]
+    return min(found, key=lambda path: len(path.parts), default=None)
+
+
+def _missing(checkpoint: str) -> str:
+    """Why there is no file of a choice, and what to do."""
+    offered = [name for name, entry in DOWNLOADS.items() if entry.file == os.path.basename(checkpoint)]
+    instead = f"choose {offered[0] + DOWNLOAD!r}" if offered else "choose another one"
+    return (
+        f"There is no checkpoint {checkpoint!r}, expected a file in models/frame_interpolation or models/rife. "
+        f"Put it there, or {instead}."
+    )
+
+
+def fetch(checkpoint: str) -> None:
+    """Downloads what a choice offers, unless it is on disk. Raises DownloadError, and ComfyUI's when cancelled."""
+    entry = _entry(checkpoint)
+    if entry is None or _find(checkpoint) is not None:
+        return
+    path = download(entry, _download_folder(), on_progress=memory.TransferProgress())
+    # What runs after this is not to be run again because the file is there now.
+    _downloaded[checkpoint] = _state([path])
+
+
+_downloaded: dict[str, str] = {}  # choice -> the state of its file as it came
+
+
+def _download_folder() -> str:
+    """The first folder of ComfyUI's list for such models that can be written to."""
+    folders = folder_paths.get_folder_paths(FOLDERS[0])
+    for folder in folders:
+        # One that is not there yet is made, where its parent allows it.
+        existing = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
+        if os.access(existing, os.W_OK):
+            return folder
+    return folders[0]  # download says what is wrong with it
+
+
+def _state(paths: list[Path]) -> str:
+    return repr([(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths])
+
+
 def _sources(checkpoint: str) -> list[Path]:
     """The file of a combo entry, with its companions. Raises FileNotFoundError."""
     if checkpoint == BUNDLED:
         return [BUNDLED_CHECKPOINT]
-    path = checkpoint_files().get(checkpoint)
+    path = _find(checkpoint)
     if path is None:
-        raise FileNotFoundError(
-            f"There is no checkpoint {checkpoint!r}, expected a file in models/frame_interpolation or models/rife. "
-            "Put it there, or choose another one."
-        )
+        raise FileNotFoundError(_missing(checkpoint))
     if path.stem != "flownet":
         return [path]
     companions = [path.with_name(name + path.suffix) for name in _COMPANIONS]
@@ -100,6 +159,7 @@ class RIFECheckpointLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The form."""
+        files = checkpoint_files()
         return io.Schema(
             node_id="RIFECheckpointLoader",
             display_name="Load RIFE Checkpoint",
@@ -110,10 +170,11 @@ class RIFECheckpointLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=[BUNDLED, *sorted(checkpoint_files())],
+                    options=[BUNDLED, *sorted(files), *downloads(files)],
                     default=BUNDLED,
                     tooltip="The bundled model, or a file (.safetensors .pkl .pth .pt) in "
-                    "models/frame_interpolation or models/rife.",
+                    "models/frame_interpolation or models/rife. Those marked (download) are fetched from the "
+                    "internet when the node runs, once, into models/frame_interpolation.",
                 ),
                 io.Combo.Input(
                     "variant",
@@ -143,15 +204,28 @@ class RIFECheckpointLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> str:
+    def fingerprint_inputs(
+        cls, checkpoint: str | None = None, variant: str = "auto", precision: str = "auto"
+    ) -> str:
         """Changes when a file is replaced under the same name, as training does."""
+        if checkpoint is None:
+            return "linked"
         try:
-            stats = [(str(path), path.stat()) for path in _sources(checkpoint)]
+            state = _state(_sources(checkpoint))
         except OSError:
             return "missing"
-        return repr([(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats])
+        return "missing" if _downloaded.get(checkpoint) == state else state
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        """Instead of ComfyUI's look into the list: a download keeps its name when its file has come."""
+        linked = checkpoint is None  # from another node, which has not run yet
+        if linked or checkpoint == BUNDLED or _entry(checkpoint) or _find(checkpoint):
+            return True
+        return _missing(checkpoint)
 
     @classmethod
     def execute(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> io.NodeOutput:
         """Combo entries -> INTERP_MODEL."""
+        fetch(checkpoint)
         return io.NodeOutput(load_patcher(checkpoint, variant, precision))

@@ -223,6 +223,18 @@ class Progress:
         self._bar.update_absolute(self.before + done, self.total, preview)
 
 
+class TransferProgress:
+    """`on_progress` of a download: ComfyUI's bar, in bytes, and the cancel button."""
+
+    def __init__(self):
+        self._bar = comfy.utils.ProgressBar(1)
+
+    def __call__(self, done: int, total: int | None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        # Of unknown size: half way, always.
+        self._bar.update_absolute(done, total or max(1, 2 * done))
+
+
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)

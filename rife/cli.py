@@ -1,4 +1,4 @@
-"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife train`."""
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
+from .catalog import DOWNLOADS, download, find
 from .checkpoint import read_file
 from .config import RELEASES
 from .data import RenderedMotion
@@ -100,8 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=_info)
 
+    _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
     return parser
+
+
+def _download_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="such as 4.25 (default: list all)")
+    parser.add_argument(
+        "--to", type=Path, default=Path(), metavar="FOLDER", help="where the file goes (default: here)"
+    )
+    parser.set_defaults(run=_download)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +182,34 @@ def _info(args: argparse.Namespace) -> None:
         return
     for name, value in facts.items():
         print(f"{name:11s} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _download(args: argparse.Namespace) -> None:
+    if args.name is None:
+        _list_downloads(args.to)
+        return
+    entry = find(args.name)
+    # On stderr, so that the path can be used by a script.
+    with tqdm(total=entry.size, unit="B", unit_scale=True, desc=entry.file, disable=None) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        path = download(entry, args.to, on_progress=show)
+    print(path)
+
+
+def _list_downloads(folder: Path) -> None:
+    """name, version, size, licence, whether the file is in `folder`, note."""
+    row = "{:17s} {:10s} {:>9s}  {:7s}  {:7s}  {}".format
+    print(row("name", "version", "size", "licence", "on disk", "").rstrip())
+    for entry in DOWNLOADS.values():
+        path = folder / entry.file
+        size = path.stat().st_size if path.exists() else entry.size
+        shown = f"{size / 1e6:.1f} MB" if size else "-"
+        here = "yes" if path.exists() else "no"
+        print(row(entry.name, entry.version, shown, entry.licence, here, entry.note).rstrip())
 
 
 def _decided_by(variant: str | None, metadata: dict[str, str]) -> str:

@@ -20,16 +20,17 @@ from pathlib import Path
 
 import host as stand_in
 import pytest
+from web import Web
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 120
 
 
 class Server:
-    """Starts on entering, stops on leaving; `log` is all that it wrote."""
+    """Starts on entering, stops on leaving; `log` is all that it wrote. `hub` stands in for huggingface.co, if given."""
 
-    def __init__(self, comfyui: Path, python: str, base: Path):
-        self.base = base
+    def __init__(self, comfyui: Path, python: str, base: Path, hub: Web | None = None):
+        self.base, self.hub = base, hub
         for folder in ("custom_nodes", "input", "output", "models/frame_interpolation"):
             (base / folder).mkdir(parents=True, exist_ok=True)
         # A link, so that the server runs what is being worked on; named as users' clones are.
@@ -57,7 +58,7 @@ class Server:
                 cwd=self._comfyui,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", **self._hub_environment()},
             )
         end = time.monotonic() + SECONDS_TO_START
         while time.monotonic() < end:
@@ -70,6 +71,9 @@ class Server:
                 time.sleep(0.5)
         self.__exit__()
         raise RuntimeError(f"ComfyUI did not start within {SECONDS_TO_START} s:\n{self.log[-4000:]}")
+
+    def _hub_environment(self) -> dict[str, str]:
+        return {"HF_ENDPOINT": self.hub.url} if self.hub else {}
 
     def __exit__(self, *_):
         self._process.terminate()
@@ -135,5 +139,5 @@ def server(tmp_path_factory) -> Iterator[Server]:
     if isinstance(found, str):
         warnings.warn(f"Not tested in a real ComfyUI server: {found}", stacklevel=1)
         pytest.skip(found)
-    with Server(*found, tmp_path_factory.mktemp("comfyui")) as running:
+    with Web().running() as hub, Server(*found, tmp_path_factory.mktemp("comfyui"), hub) as running:
         yield running

@@ -152,6 +152,7 @@ class Host:
             add_model_folder_path=add,
             get_filename_list=names,
             get_full_path=full,
+            get_folder_paths=lambda folder_name: folders[folder_name][0][:],
         )
 
     def load_pack(self) -> ModuleType:

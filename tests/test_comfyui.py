@@ -6,11 +6,13 @@ import io
 import shutil
 import time
 
+import golden_recipe as golden
 import host as stand_in
 import numpy
 import pytest
 import torch
 from PIL import Image
+from web import serve
 
 import rife
 from rife.config import RELEASES
@@ -168,7 +170,62 @@ def test_a_checkpoint_that_is_not_there_does_not_even_start(server):
     prompt = interpolation()
     prompt["model"]["inputs"]["checkpoint"] = "absent.safetensors"
     status, answer = server.post("/prompt", {"prompt": prompt})
-    assert status == 400 and answer["node_errors"]["model"]["errors"][0]["type"] == "value_not_in_list"
+    assert status == 400
+    assert (
+        "There is no checkpoint 'absent.safetensors'"
+        in answer["node_errors"]["model"]["errors"][0]["details"]
+    )
+
+
+def offered(server) -> list[str]:
+    loader = server.get("/object_info/RIFECheckpointLoader")["RIFECheckpointLoader"]
+    return loader["input"]["required"]["checkpoint"][1]["options"]
+
+
+def test_a_checkpoint_is_downloaded_when_it_is_chosen(server):
+    server.hub.files["/AlexWortega/RIFE/resolve/main/flownet.pkl"] = golden.release_file("3.6")
+    assert "3.6 (download)" in offered(server)
+    prompt = interpolation(multiplier=2)
+    prompt["model"]["inputs"]["checkpoint"] = "3.6 (download)"
+    assert len(saved(server, prompt)) == 2 * FRAMES - 1
+    assert (server.base / "models" / "frame_interpolation" / "flownet_v3.6.pkl").is_file()
+    assert "flownet_v3.6.pkl" in offered(server) and "3.6 (download)" not in offered(server)
+    # The workflow goes on working as it was saved, and the frames are not made again.
+    prompt["save"]["inputs"]["filename_prefix"] = "again"
+    entry = server.wait(server.queue(prompt))
+    assert entry["status"]["status_str"] == "success"
+    assert {"model", "run"} <= set(server.events(entry)["execution_cached"]["nodes"])
+    assert len(server.hub.requests) == 1
+
+
+def test_a_download_that_hangs_can_be_cancelled(server):
+    server.hub.script = [serve(data=b"x" * 9000, hang=5000)]
+    prompt = interpolation()
+    prompt["model"]["inputs"]["checkpoint"] = "4.26-author (download)"
+    started, before = server.queue(prompt), len(server.hub.requests)
+    for _ in range(300):
+        if len(server.hub.requests) > before:
+            break
+        time.sleep(0.1)
+    server.post("/interrupt")
+    # Left to itself it would wait for 20 s, four times.
+    events = server.events(server.wait(started, 15))
+    assert events["execution_interrupted"]["node_type"] == "RIFECheckpointLoader"
+    assert "4.26-author (download)" in offered(server)
+
+
+def test_a_download_that_fails_says_what_to_put_where(server):
+    prompt = interpolation()
+    prompt["model"]["inputs"]["checkpoint"] = "4.25.heavy (download)"
+    entry = server.wait(server.queue(prompt))
+    message = server.events(entry)["execution_error"]["exception_message"]
+    for part in (
+        "404",
+        "https://huggingface.co/Comfy-Org/",
+        "rife_v4.25_heavy.safetensors",
+        str(server.base),
+    ):
+        assert part in message
 
 
 def test_a_checkpoint_that_was_overwritten_is_loaded_again(server):
@@ -204,5 +261,5 @@ def test_nothing_was_logged_that_looks_like_a_fault_of_ours(server):
         for line in server.log.splitlines()
         if "RIFE" in line and ("Error" in line or "rror while" in line)
     ]
-    # The errors that these tests provoke are ValueErrors.
-    assert not [line for line in ours if "ValueError" not in line], ours
+    # The errors that these tests provoke.
+    assert not [line for line in ours if "ValueError" not in line and "DownloadError" not in line], ours
