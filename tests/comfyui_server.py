@@ -27,7 +27,7 @@ SECONDS_TO_START = 120
 
 
 class Server:
-    """Starts on entering, stops on leaving; `log` is all that it wrote. `hub` stands in for huggingface.co, if given."""
+    """Starts on entering, stops on leaving; `log` is all that it wrote. `hub`: for huggingface.co."""
 
     def __init__(self, comfyui: Path, python: str, base: Path, hub: Web | None = None):
         self.base, self.hub = base, hub
