@@ -3,8 +3,8 @@
     python benchmarks/clip_in_comfyui.py        # ComfyUI is found as the tests find it
 
 Writes the frames as PNG, runs LoadImage, ImageBatch, RIFEInterpolate and SaveImage through the HTTP API with the
-bundled checkpoint on the CPU, and compares all 97 pictures with the core's result. Run it with ComfyUI's Python: another
-PyTorch, or another number of threads, rounds two values in a million to the neighbouring byte.
+bundled checkpoint on the CPU, and compares all 97 pictures with the core's result. Run it with ComfyUI's Python:
+another PyTorch, or another number of threads, rounds two values in a million to the neighbouring byte.
 """
 
 from __future__ import annotations

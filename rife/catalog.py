@@ -8,7 +8,6 @@ gets its name.
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import shutil
 import zipfile
@@ -17,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import safetensors.torch
-import torch
-
 from .checkpoint import UnknownCheckpointError, detect
+from .files import read_file
 from .transfer import PATIENCE, OnProgress, Patience, TransferError, alone, discard, fetch
 
 _HUB = "https://huggingface.co"
@@ -236,17 +233,11 @@ def _unpack(archive: Path, member: str, part: Path) -> None:
 def _prove(part: Path, entry: Download) -> None:
     """Raises TransferError unless `part` holds a RIFE of the entry's version."""
     try:
-        data = part.read_bytes()
-        if entry.file.endswith(".safetensors"):
-            tensors = safetensors.torch.load(data)
-        else:
-            tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        found = detect(tensors).versions
+        found = detect(read_file(part)[0]).versions
         problem = "" if entry.version in found else f"it is RIFE {' or '.join(found) or 'of another kind'}"
     except UnknownCheckpointError as error:
-        problem = str(error)
-    except Exception as error:  # noqa: BLE001 - the many ways a file can be broken all mean the same to the user
-        problem = f"it cannot be read as weights ({type(error).__name__})"
+        # The cause; what to do about a file on disk is not what to do about a download.
+        problem = str(error).replace(f"{part} ", "it ").split(". ")[0]
     if problem:
         raise TransferError(f"what came is not RIFE {entry.version}: {problem}")
 

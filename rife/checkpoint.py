@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import RELEASES, IFNetConfig
+from .files import UnknownCheckpointError, first_line, read_file
 from .ifnet import IFNet
 from .legacy import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
 
@@ -35,11 +36,6 @@ _PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model.", "net.", "generato
 # Training-only networks that official files carry; inference does not need them.
 _DROPPED = ("teacher.", "caltime.")
 _PARTS = {"flownet": "flownet", "contextnet": "contextnet", "unet": "fusionnet"}
-_SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt")
-
-
-class UnknownCheckpointError(ValueError):
-    """The file or state dict is not a RIFE that this package knows; the message says what was found."""
 
 
 def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> nn.Module:
@@ -53,10 +49,9 @@ def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | N
     if isinstance(source, Mapping):
         name, raw, metadata = "the state dict", source, {}
     else:
-        name = str(source)
-        raw, metadata = read_file(source)
+        name, (raw, metadata) = str(source), read_file(source)
     try:
-        state_dict = clean_keys(raw)
+        state_dict = clean_keys(_merged(raw))
         config = _config_of(state_dict, metadata, variant)
         network = _build(config, state_dict)
     except UnknownCheckpointError as error:
@@ -67,64 +62,19 @@ def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | N
     return network
 
 
-def read_file(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
-    """Contents of a checkpoint file or folder, and the metadata of a safetensors file. Executes nothing."""
-    path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no checkpoint at {path}. Give a .safetensors, .pkl, .pth or .pt file, or a folder that "
-            "holds flownet.pkl."
-        )
-    if path.suffix.lower() in (".safetensors", ".sft"):
-        return _read_safetensors(path)
-    try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - the many ways a pickle can be broken all mean the same to the user
-        raise UnknownCheckpointError(
-            f"{path} cannot be read as plain weights ({type(error).__name__}: {_first_line(error)}). It is "
-            "damaged, or a pickle that holds more than tensors and would run code: such files are refused. "
-            "Download it again, or ask its author for a state dict or a safetensors file."
-        ) from error
-    if not isinstance(raw, Mapping):
-        raise UnknownCheckpointError(
-            f"{path} holds a {type(raw).__name__}, expected a state dict (names and tensors). "
-            "Save the network's state_dict()."
-        )
-    return dict(raw), {}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise UnknownCheckpointError(
-            f"{path} is not a valid safetensors file ({_first_line(error)}). It is probably cut short: "
-            "download it again."
-        ) from error
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    found = {}
-    for part in _PARTS:
-        files = [folder / f"{part}{suffix}" for suffix in _SUFFIXES]
-        found[part] = next((file for file in files if file.is_file()), None)
-    if found["flownet"] is None:
-        raise FileNotFoundError(
-            f"The folder {folder} holds no flownet.pkl (nor .safetensors, .pth, .pt): found "
-            f"{sorted(p.name for p in folder.iterdir())[:8]}. Give the folder that the download was unpacked to."
-        )
-    raw, metadata = read_file(found["flownet"])
-    if found["contextnet"] is None and found["unet"] is None:
-        return raw, metadata
-    merged: dict[str, Any] = {}
-    for part, prefix in _PARTS.items():
-        if found[part] is not None:
-            tensors = clean_keys(raw if part == "flownet" else read_file(found[part])[0])
-            merged.update({f"{prefix}.{key}": value for key, value in tensors.items()})
-    return merged, metadata
+def _merged(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One state dict of what a folder's files hold, in the spelling of the three-network families."""
+    if (
+        not all(isinstance(raw.get(part), Mapping) for part in raw)
+        or not set(raw) <= set(_PARTS)
+        or len(raw) < 2
+    ):
+        return raw
+    return {
+        f"{_PARTS[part]}.{key}": value
+        for part, tensors in raw.items()
+        for key, value in clean_keys(tensors).items()
+    }
 
 
 def clean_keys(raw: Mapping[str, Any]) -> StateDict:
@@ -183,11 +133,7 @@ def _is_legacy(state_dict: StateDict) -> bool:
 def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     """The fields of IFNetConfig that names and shapes decide."""
     if "block0.conv0.1.0.weight" not in shape:
-        example = ", ".join(sorted(shape)[:4]) or "nothing"
-        raise UnknownCheckpointError(
-            f"not a RIFE network: {len(shape)} tensors, such as {example}; a RIFE has block0.conv0.1.0.weight. "
-            "FILM, IFRNet, GMFSS and upscalers need their own loaders."
-        )
+        raise UnknownCheckpointError(_not_rife(shape))
     n = 1
     while f"block{n}.conv0.1.0.weight" in shape:
         n += 1
@@ -205,6 +151,37 @@ def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         found["refine_act"] = "prelu" if "unet.up0.1.weight" in shape else "leaky"
     found.update(_input_fields(shape, found, n))
     return found
+
+
+# What people hold beside RIFE files: a part of a key -> what has it, and what it is for.
+_OTHERS = {
+    "extract.extract_sublevels.": "FILM: ComfyUI's own Load Frame Interpolation Model takes it",
+    "encoder.pyramid1.": "IFRNet, another interpolation network",
+    "feat_ext.": "GMFSS, another interpolation network",
+    "metricnet.": "GMFSS, another interpolation network",
+    "feature_bone.": "EMA-VFI, another interpolation network",
+    "comb_block.": "AMT, another interpolation network",
+    "fnet.": "RAFT, an optical flow network",
+    "diffusion_model.": "a diffusion model: it goes to models/checkpoints",
+    "transformer_blocks.": "a diffusion model: it goes to models/diffusion_models",
+    "first_stage_model.": "a VAE: it goes to models/vae",
+    "decoder.conv_in.": "a VAE: it goes to models/vae",
+    "lora_": "a LoRA: it goes to models/loras",
+    "conv_first.": "ESRGAN or another upscaler: it goes to models/upscale_models",
+    "RDB1.conv1.": "ESRGAN, an upscaler: it goes to models/upscale_models",
+    "rdb1.conv1.": "ESRGAN, an upscaler: it goes to models/upscale_models",
+}
+
+
+def _not_rife(shape: Mapping[str, tuple[int, ...]]) -> str:
+    known = next((what for part, what in _OTHERS.items() if any(part in key for key in shape)), "")
+    if known:
+        return f"not a RIFE network but {known}."
+    example = ", ".join(sorted(shape)[:4]) or "nothing"
+    return (
+        f"not a RIFE network: {len(shape)} tensors, such as {example}; a RIFE has block0.conv0.1.0.weight. "
+        "FILM, IFRNet, GMFSS and upscalers need their own loaders."
+    )
 
 
 def _trunk_fields(shape: dict[str, tuple[int, ...]], act: str) -> dict[str, Any]:
@@ -318,7 +295,7 @@ def _config_of(
 ) -> IFNetConfig | LegacyConfig:
     found = detect(state_dict)
     if variant is None and "rife_config" in metadata:
-        return _config_from_metadata(metadata["rife_config"])
+        return _check_metadata(_config_from_metadata(metadata["rife_config"]), found)
     if variant is None:
         return found
     known = {**RELEASES, **LEGACY_RELEASES}
@@ -337,10 +314,45 @@ def _config_from_metadata(text: str) -> IFNetConfig | LegacyConfig:
         values = json.loads(text)
         kind = values.pop("network", "ifnet")
         return (LegacyConfig if kind == "legacy" else IFNetConfig).from_dict(values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnknownCheckpointError(
-            f"the metadata entry rife_config is not usable ({_first_line(error)}). Save the checkpoint again."
+            f"the metadata entry rife_config is not usable ({first_line(error)}). Save the checkpoint again."
         ) from error
+
+
+_READ_FROM_TENSORS = (
+    "channels",
+    "trunk",
+    "groups",
+    "tail",
+    "tail_channels",
+    "head",
+    "head_mid",
+    "head_channels",
+)
+
+
+def _check_metadata(
+    config: IFNetConfig | LegacyConfig, found: IFNetConfig | LegacyConfig
+) -> IFNetConfig | LegacyConfig:
+    """`config`, held against what the tensors say, so that nothing of another size is ever built."""
+    if type(config) is not type(found):
+        wrong = ["network"]
+    elif isinstance(config, IFNetConfig):
+        wrong = [name for name in _READ_FROM_TENSORS if getattr(config, name) != getattr(found, name)]
+        powers = {2**i for i in range(8)}
+        wrong += (
+            ["scales"] if len(config.scales) != len(config.channels) or set(config.scales) - powers else []
+        )
+        wrong += ["pad"] if config.pad not in powers else []
+    else:
+        wrong = [] if config == found else ["family"]
+    if wrong:
+        raise UnknownCheckpointError(
+            f"the metadata does not fit the tensors ({', '.join(wrong)}). Somebody edited one of them: load it with "
+            "its version as variant, or save it again."
+        )
+    return config
 
 
 def _build(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Module:
@@ -383,6 +395,10 @@ def _check_tensors(network: nn.Module, state_dict: StateDict, config: IFNetConfi
             raise UnknownCheckpointError(
                 f"{key} is {tensor.dtype}, weights must be floating point. Quantised files are not supported."
             )
+        if tensor.is_meta:
+            raise UnknownCheckpointError(
+                f"{key} is a meta tensor: a shape with no data. Load the weights before handing them over."
+            )
         # A NaN would reach the sampling grid of a warp, which may end the whole process.
         if not torch.isfinite(tensor).all():
             raise UnknownCheckpointError(
@@ -420,7 +436,3 @@ def save_checkpoint(model: Any, path: str | os.PathLike, dtype: torch.dtype | No
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]

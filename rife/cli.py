@@ -18,10 +18,10 @@ from einops import rearrange
 from tqdm import tqdm
 
 from .catalog import DOWNLOADS, download, find
-from .checkpoint import read_file
 from .config import RELEASES
 from .data import RenderedMotion
 from .engine import interpolate
+from .files import read_file
 from .legacy import LEGACY_RELEASES
 from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, SCALES, Model, load_model
