@@ -8,7 +8,7 @@ from pathlib import Path
 
 import folder_paths
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
@@ -153,6 +153,12 @@ def load_patcher(
     return patcher
 
 
+def describe(network) -> str:
+    """What was loaded and how that is known, for the node's face."""
+    versions = ", ".join(network.config.versions) or "own training"
+    return f"RIFE {versions}, decided by {network.decided_by}"
+
+
 class RIFECheckpointLoader(io.ComfyNode):
     """Any RIFE, from any of the spellings in circulation."""
 
@@ -228,4 +234,5 @@ class RIFECheckpointLoader(io.ComfyNode):
     def execute(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> io.NodeOutput:
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
-        return io.NodeOutput(load_patcher(checkpoint, variant, precision))
+        patcher = load_patcher(checkpoint, variant, precision)
+        return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

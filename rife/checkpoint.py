@@ -26,6 +26,7 @@ from .config import RELEASES, IFNetConfig
 from .files import UnknownCheckpointError, first_line, read_file
 from .ifnet import IFNet
 from .legacy import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
+from .twins import decide, twins_of
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +48,19 @@ def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | N
     Raises FileNotFoundError, UnknownCheckpointError.
     """
     if isinstance(source, Mapping):
-        name, raw, metadata = "the state dict", source, {}
+        name, raw, metadata, hint = "the state dict", source, {}, ""
     else:
         name, (raw, metadata) = str(source), read_file(source)
+        hint = "/".join(Path(source).parts[-2:])
     try:
         state_dict = clean_keys(_merged(raw))
-        config = _config_of(state_dict, metadata, variant)
+        config, reason = _config_of(state_dict, metadata, variant, hint)
         network = _build(config, state_dict)
     except UnknownCheckpointError as error:
         raise UnknownCheckpointError(f"{name}: {error}") from error
-    log.info(
-        "RIFE from %s: %s, versions %s", name, config.family, ", ".join(config.versions) or "own training"
-    )
+    network.decided_by = reason
+    versions = ", ".join(config.versions) or "own training"
+    log.info("RIFE from %s: %s, versions %s, decided by %s", name, config.family, versions, reason)
     return network
 
 
@@ -291,13 +293,24 @@ def _with_parts(row: IFNetConfig, parts: dict[str, Any]) -> IFNetConfig:
 
 
 def _config_of(
-    state_dict: StateDict, metadata: Mapping[str, str], variant: str | None
-) -> IFNetConfig | LegacyConfig:
+    state_dict: StateDict, metadata: Mapping[str, str], variant: str | None, hint: str
+) -> tuple[IFNetConfig | LegacyConfig, str]:
+    """The architecture, and what decided it; `hint` is the file's name."""
     found = detect(state_dict)
-    if variant is None and "rife_config" in metadata:
-        return _check_metadata(_config_from_metadata(metadata["rife_config"]), found)
-    if variant is None:
-        return found
+    if variant is not None:
+        return _named(variant, found), f"the variant asked for ({variant})"
+    if "rife_config" in metadata:
+        return _check_metadata(_config_from_metadata(metadata["rife_config"]), found), "the file's metadata"
+    twins = twins_of(found) if isinstance(found, IFNetConfig) else ()
+    if not twins:
+        return found, "names and shapes of its tensors"
+    _check_tensors_of(found, state_dict)
+    twin, reason = decide(twins, state_dict, hint)
+    return _named(twin, found), reason
+
+
+def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | LegacyConfig:
+    """The release of that name, with the optional networks that the file holds."""
     known = {**RELEASES, **LEGACY_RELEASES}
     if variant not in known:
         raise UnknownCheckpointError(
@@ -355,10 +368,16 @@ def _check_metadata(
     return config
 
 
-def _build(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Module:
+def _check_tensors_of(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Module:
+    """The network without weights, after `state_dict` was found to fit it."""
     with torch.device("meta"):
         network = LegacyRIFE(config) if isinstance(config, LegacyConfig) else IFNet(config)
     _check_tensors(network, state_dict, config)
+    return network
+
+
+def _build(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Module:
+    network = _check_tensors_of(config, state_dict)
     # Weights are copied, never shared with the caller's or a memory-mapped file's tensors.
     tensors = {key: value.detach().to("cpu", _plain(value), copy=True) for key, value in state_dict.items()}
     wanted = network.state_dict()

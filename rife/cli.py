@@ -21,7 +21,6 @@ from .catalog import DOWNLOADS, download, find
 from .config import RELEASES
 from .data import RenderedMotion
 from .engine import interpolate
-from .files import read_file
 from .legacy import LEGACY_RELEASES
 from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, SCALES, Model, load_model
@@ -158,7 +157,6 @@ def _rate(rate: Fraction) -> str:
 
 
 def _info(args: argparse.Namespace) -> None:
-    _, metadata = read_file(args.checkpoint)
     model = load_model(args.checkpoint, variant=args.variant, device="cpu")
     config = model.config
     facts = {
@@ -172,7 +170,7 @@ def _info(args: argparse.Namespace) -> None:
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),
         "teacher": getattr(config, "teacher", False),
-        "decided by": _decided_by(args.variant, metadata),
+        "decided by": model.net.decided_by,
     }
     if args.checkpoint.is_file():
         facts["bytes"] = args.checkpoint.stat().st_size
@@ -210,12 +208,6 @@ def _list_downloads(folder: Path) -> None:
         shown = f"{size / 1e6:.1f} MB" if size else "-"
         here = "yes" if path.exists() else "no"
         print(row(entry.name, entry.version, shown, entry.licence, here, entry.note).rstrip())
-
-
-def _decided_by(variant: str | None, metadata: dict[str, str]) -> str:
-    if variant:
-        return "--variant"
-    return "the file's metadata" if "rife_config" in metadata else "names and shapes of its tensors"
 
 
 def _demo(args: argparse.Namespace) -> None:

@@ -32,11 +32,14 @@ class IFNetConfig:
     zero_init: bool = False  # the first block gets a zero flow and mask (3.x)
     ensemble: str = "no"  # time-reversed second pass per block: "no" | "optional" | "always"
     adaptive: str = (
-        ""  # pyramid doubled when motion is large: "" | "v38" | "v40". Cannot be read from a checkpoint
+        ""  # what large motion changes: "" | "v38", "v40": pyramid doubled | "elexor". Cannot be read either
     )
     refine: str = ""  # "" | "unet" | "unet2r": Contextnet + Unet residual
     refine_act: str = "prelu"
     refine_default: bool = False  # whether the reference implementation uses the refinement
+    stem_padding: str = (
+        "zeros"  # of the stem's convolutions, or "replicate". Cannot be read from a checkpoint
+    )
     teacher: bool = False  # the file holds block_tea, the privileged teacher of training
     sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
@@ -149,12 +152,16 @@ RELEASES: dict[str, IFNetConfig] = {
     "3.5": replace(_V36, tail="split1"),
     "3.6": _V36,
     "3.8": replace(_V36, ensemble="optional", adaptive="v38", teacher=False),
+    # No code of it was published: rebuilt from its graph, in which all convolutions agree.
+    "3.9": replace(_V40, channels=(100,) * 4, raw_inputs=True, adaptive="", pad=32),
     "4.0": _V40,
     "4.1": _V40,
     **dict.fromkeys(("4.2", "4.3", "4.4"), _V42),
     "4.5": _V45,
     "4.6": _V46,
     **dict.fromkeys(("4.7", "4.8", "4.9"), _V47),
+    # Not the author's: "rife_elexor" of TheAnimeScripter.
+    "elexor": replace(_V47, ensemble="no", stem_padding="replicate", adaptive="elexor", pad=128),
     **dict.fromkeys(("4.10", "4.11", "4.12"), _V410),
     **dict.fromkeys(("4.12.lite", "4.13.lite"), _V412_LITE),
     **dict.fromkeys(("4.13", "4.14", "4.15", "4.17", "4.18", "4.19", "4.24"), _V413),
@@ -171,4 +178,4 @@ RELEASES: dict[str, IFNetConfig] = {
 }
 
 # Twins: same tensors, different computation. The first of each group is what tensors alone are taken for.
-AMBIGUOUS: tuple[tuple[str, ...], ...] = (("RIFE", "RIFE_2R"), ("3.6", "3.8"))
+AMBIGUOUS: tuple[tuple[str, ...], ...] = (("RIFE", "RIFE_2R"), ("3.6", "3.8"), ("4.7", "elexor"))

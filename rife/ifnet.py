@@ -36,6 +36,9 @@ class Prediction:
     merged_tea: Tensor | None = None
 
 
+_ELEXOR_PIXELS = 1920 * 1080 // 2
+
+
 class ResConv(nn.Module):
     """LeakyReLU(conv(x) * beta + x), the trunk of 4.5 and later."""
 
@@ -88,7 +91,10 @@ class IFBlock(nn.Module):
         self.cfg = cfg
         self.columns = input_columns(cfg, first, teacher)
         c_in = sum(width for columns in self.columns.values() for _, width in columns)
-        self.conv0 = nn.Sequential(conv(c_in, c // 2, act, cfg.stem_stride), conv(c // 2, c, act, 2))
+        self.conv0 = nn.Sequential(
+            conv(c_in, c // 2, act, cfg.stem_stride, cfg.stem_padding),
+            conv(c // 2, c, act, 2, cfg.stem_padding),
+        )
         if cfg.trunk == "res":
             self.convblock = nn.Sequential(*(ResConv(c, cfg.groups) for _ in range(8)))
         elif cfg.trunk == "plain":
@@ -129,7 +135,7 @@ class IFBlock(nn.Module):
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
         """
         first, activation = self.conv0[0]
-        if next(iter(inputs.values())).device.type != "cpu":
+        if next(iter(inputs.values())).device.type != "cpu" or self.cfg.stem_padding != "zeros":
             return self.conv0[1](activation(first(self.concatenate(inputs))))
         total = first.bias.view(1, -1, 1, 1)
         for name, x in inputs.items():
@@ -280,6 +286,8 @@ class IFNet(nn.Module):
         scales = tuple(scale_list or cfg.scales)
         run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
+        if cfg.adaptive == "elexor":
+            return self._predict_elexor(run, scales)
         if cfg.adaptive:
             doubled = self._doubles(run, scales, reverse)
             if doubled.any():
@@ -295,13 +303,17 @@ class IFNet(nn.Module):
         gt: Tensor | None = None,
         keep_stages: bool = False,
         reverse_first: bool | None = None,
+        instead: Tensor | None = None,
     ) -> Prediction:
         cfg = self.config
         keep_stages = keep_stages or gt is not None
         flows, merged = [], []
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
             both = reverse if i or reverse_first is None else reverse_first
-            run.add(self._block(block, run, scale, both))
+            out = self._block(block, run, scale, both)
+            if instead is not None and i == 0:
+                out = Output(instead, resize(out.rest, out.scale), 1)
+            run.add(out)
             if keep_stages:
                 flows.append(run.full_flow())
                 merged.append(run.blend())
@@ -340,6 +352,8 @@ class IFNet(nn.Module):
         rest = run.coarse_rest(scale)
         # A timestep that differs from pixel to pixel (stride) is not a doubled one.
         if rest is None or rest.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
+            return None
+        if self.config.stem_padding != "zeros":
             return None
         return torch.cat((rest, t[:, :, : rest.shape[2], : rest.shape[3]]), 1)
 
@@ -395,6 +409,27 @@ class IFNet(nn.Module):
         out = self._block(self.block1, probe, scales[1], False)
         to0, to1 = resize(out.flow, out.scale).abs().unflatten(1, (2, 2)).amax((2, 3, 4)).unbind(1)
         return (to0 > 32) & (to1 > 32)
+
+    def _predict_elexor(self, run: Pass, scales: Sequence[float]) -> Prediction:
+        """elexor first looks for motion at four times the pyramid; where it is large, that replaces block0's flow.
+
+        Large: more than half the pixels of a 1080p frame move further than 40 px, whatever the frame's size.
+        """
+        probe = run.again()
+        for block, scale in zip((self.block0, self.block1), scales, strict=False):
+            probe.add(self._block(block, probe, scale * 4, False))
+        motion = probe.full_flow()[:, :2].square().sum(1).sqrt()
+        large = (motion > 40).sum((1, 2)) > _ELEXOR_PIXELS
+        if not large.any():
+            return self._run(run, scales, False)
+        if large.all():
+            return self._run(run, scales, False, instead=probe.full_flow())
+        samples = [run.again(torch.tensor([i], device=large.device)) for i in range(len(large))]
+        parts = [
+            self._run(sample, scales, False, instead=probe.full_flow()[i : i + 1] if large[i] else None)
+            for i, sample in enumerate(samples)
+        ]
+        return Prediction(*(torch.cat([getattr(p, k) for p in parts]) for k in ("image", "flow", "mask")))
 
     def _predict_doubled(self, doubled: Tensor, run: Pass, scales, reverse, refine) -> Prediction:
         """Runs the samples in two groups, each with its pyramid, and puts them back in order."""

@@ -91,7 +91,8 @@ class Pass:
         """A pass from the beginning over the same frames, or over those at these indices of the batch."""
         inputs = self.src0, self.src1, self.timestep
         if samples is not None:
-            inputs = (x[samples] for x in inputs)
+            batch = self.src0.shape[0]
+            inputs = (x.expand(batch, *x.shape[1:])[samples] for x in inputs)
         return Pass(*inputs, self.mask_add, self.geometry)
 
     def add(self, output: Output) -> None:

@@ -113,7 +113,8 @@ class Host:
             "comfy.patcher_extension", CallbacksMP=SimpleNamespace(ON_LOAD="on_load_after")
         )
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
-        latest = _module("comfy_api.latest", io=_io(), ComfyExtension=type("ComfyExtension", (), {}))
+        ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
+        latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
         api = _module("comfy_api", latest=latest)
         found = [
             comfy,
@@ -193,8 +194,8 @@ def _io() -> SimpleNamespace:
             )
 
     class NodeOutput:
-        def __init__(self, *args):
-            self.args = args
+        def __init__(self, *args, ui=None):
+            self.args, self.ui = args, ui
 
     def kind(name):
         sides = {side: type(side, (Socket,), {"io_type": name}) for side in ("Input", "Output")}

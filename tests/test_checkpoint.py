@@ -33,6 +33,11 @@ SPELLINGS = {
     "wrapped": lambda sd: {"epoch": 3, "state_dict": dict(sd)},
     "compiled": lambda sd: {f"_orig_mod.{k}": v for k, v in sd.items()},
     "half": lambda sd: {k: v.half() for k, v in sd.items()},
+    "a training run's": lambda sd: {
+        "step": 3,
+        "model": {f"module.{k}": v for k, v in sd.items()},
+        "optimizer": {},
+    },
 }
 
 
@@ -207,3 +212,27 @@ def test_clean_keys_is_stable():
     state_dict = SPELLINGS["ComfyUI"](golden.state_dict("4.22.lite"))
     once = clean_keys(state_dict)
     assert once.keys() == clean_keys(once).keys() == golden.state_dict("4.22.lite").keys()
+
+
+def test_every_architecture_is_detected_in_every_spelling():
+    """Both tables: the single networks in all spellings, the three-network families in all but `flownet.`."""
+    from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+
+    wrong, count = [], 0
+    for name in (*RELEASES, *LEGACY_RELEASES):
+        if name in RELEASES:
+            state_dict, expected = _meta(name), RELEASES[name]
+        else:
+            with torch.device("meta"):
+                state_dict, expected = LegacyRIFE(LEGACY_RELEASES[name]).state_dict(), LEGACY_RELEASES[name]
+        twins = next((group for group in AMBIGUOUS if name in group), ())
+        accepted = [RELEASES[twin].channels for twin in twins] or [expected.channels]
+        for spelling, spell in SPELLINGS.items():
+            if name in LEGACY_RELEASES and spelling in ("flownet", "ComfyUI"):
+                continue
+            found = rife.detect(spell(state_dict))
+            count += 1
+            if found.channels not in accepted or not set(found.versions) & {name, *twins}:
+                wrong.append((name, spelling, found.versions))
+    assert wrong == []
+    assert count >= 420

@@ -667,3 +667,9 @@ def test_inbetween_refuses_images_that_do_not_fit(host, model, a, b):
         )
     with pytest.raises(ValueError, match="timestep is 1.5"):
         host.run("RIFEInbetween", interp_model=model, image0=clip(1), image1=clip(1), timestep=1.5)
+
+
+def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
+    output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
+    (text,) = output.ui["text"]
+    assert "own training" in text and "metadata" in text
