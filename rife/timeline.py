@@ -142,6 +142,7 @@ class Plan(Sequence):
     ):
         self.clock, self.rate, self.options = clock, rate, options
         self._places = places
+        self._loop = options.loop and clock.count is not None  # an open plan cannot know where it leads back
         self.count: int | None = places.count(clock, options.loop or options.keep_duration)
 
     def __len__(self) -> int:
@@ -161,6 +162,10 @@ class Plan(Sequence):
         while self.count is None or k < self.count:
             yield self[k]
             k += 1
+
+    def position(self, k: int) -> int:
+        """The source frame that is shown, or was last, at output k's time."""
+        return self._places.place(self.clock, k)[0]
 
     def time(self, k: int) -> Fraction:
         """The source time that output frame k is asked to show."""
@@ -184,7 +189,7 @@ class Plan(Sequence):
             return Step(index, index, _ZERO, "source")
         right = index + 1
         if right == self.clock.count:
-            if not options.loop:
+            if not self._loop:
                 return Step(index, index, _ZERO, "tail")
             right = 0
         if right in options.repeats or right == index:
@@ -204,7 +209,7 @@ class Plan(Sequence):
 
         The drawing shown at `index` is the frames first..after-1; in a loop indices count on past either end.
         """
-        n, loop = self.clock.count, self.options.loop
+        n, loop = self.clock.count, self._loop
         first, after = index, index + 1
         while index - first < LONGEST_DRAWING and self._repeats(first):
             first -= 1
@@ -224,7 +229,7 @@ class Plan(Sequence):
     def _repeats(self, index: int) -> bool:
         """Whether a frame repeats the one before it, in a loop also the first the last."""
         n = self.clock.count
-        if self.options.loop:
+        if self._loop:
             return index % n in self.options.repeats
         return 0 < index and (n is None or index < n) and index in self.options.repeats
 
@@ -328,10 +333,6 @@ def plan(
             raise ValueError(
                 f"{name} is {value!r}, expected one of {', '.join(choices)}. Choose one of them."
             )
-    if loop and source.count is None:
-        raise ValueError(
-            "a loop needs the number of frames, which this source does not tell. Count them first."
-        )
     options = _Options(loop, keep_duration, cuts, at_cuts, repeats, at_repeats)
     rate = exact_rate(rate) if rate is not None else None
     if times is not None:
