@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
+import json
+import time
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.engine import pair_times
+from ..rife.report import report
+from ..rife.scenes import Scenes
+from ..rife.timeline import Clock, Plan, exact_rate
 from . import memory
+from . import timing as when
 from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
 
 
@@ -73,6 +76,7 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
                     "when memory runs out.",
                 ),
+                *when.timing_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -83,7 +87,17 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="Frames per second at which the result lasts as long as the clip.",
                 ),
                 io.Int.Output(display_name="frame_count", tooltip="Number of frames in the result."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was done, as JSON: counts, exact rates, timing error, cuts, and for each pair its "
+                    "timesteps, motion and what became of it.",
+                ),
+                io.String.Output(
+                    display_name="cuts",
+                    tooltip="The frames that begin a scene, such as 24, 60; cut_frames of another node takes them.",
+                ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -98,20 +112,65 @@ class RIFEInterpolate(io.ComfyNode):
         ensemble: bool = False,
         timesteps: str = "",
         batch_size: int = 0,
+        timing: dict | None = None,
+        loop: bool = False,
+        keep_duration: bool = False,
+        cuts: str = "hold",
+        cut_frames: str = "",
+        repeated_frames: str = "hold",
     ) -> io.NodeOutput:
-        """(N,H,W,C) -> (M,H,W,C), its frame rate, M."""
+        """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts."""
         check_images(images, "images")
-        times = pair_times(multiplier, parse_timesteps(timesteps))
+        start = time.perf_counter()
+        clock = Clock(len(images), exact_rate(fps))
+        ends = {"loop": loop, "keep_duration": keep_duration}
+        asked = when.request(when.check_timing(cls, timing), multiplier, timesteps, clock)
+        when.make_plan(
+            clock, asked, when.OFF, when.OFF, None, **ends
+        )  # what cannot be is refused before any work
+        scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames)
+        plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
         result = memory.interpolate(
             interp_model,
             images,
-            times,
+            plan=plan,
             scale=float(scale),
             tta=tta,
             ensemble=ensemble,
             batch_size=batch_size,
         )
-        return io.NodeOutput(result, fps * (len(times) + 1), result.shape[0])
+        return io.NodeOutput(
+            result,
+            _fps(fps, plan, asked),
+            result.shape[0],
+            _report(interp_model, plan, scenes, time.perf_counter() - start),
+            ", ".join(map(str, sorted(scenes.cuts))),
+        )
+
+
+def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str) -> Scenes:
+    """What is known of scenes: found only where it is heeded, the cuts as given where they are."""
+    given = when.parse_cuts(cut_frames, len(images))
+    found = Scenes()
+    if repeated != when.OFF or (cuts != when.OFF and not given):
+        found = memory.find_scenes(interp_model, images)
+    chosen = set() if cuts == when.OFF else given or found.cuts
+    return Scenes(chosen, found.repeats - chosen, found.evidence)
+
+
+def _fps(fps: float, plan: Plan, asked: dict) -> float:
+    """As the user wrote it times the frames per pair, or the rate that was asked for."""
+    if "multiplier" in asked:
+        return fps * asked["multiplier"]
+    if "timesteps" in asked:
+        return fps * (len(asked["timesteps"]) + 1)
+    return float(plan.rate)
+
+
+def _report(interp_model, plan: Plan, scenes: Scenes, seconds: float) -> str:
+    facts = report(plan, scenes)
+    facts |= {**memory.describe(interp_model), "seconds": round(seconds, 3)}
+    return json.dumps(facts)
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -177,18 +236,6 @@ class RIFEInbetween(io.ComfyNode):
                 interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
             )
         )
-
-
-def parse_timesteps(text: str) -> list[float] | None:
-    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    try:
-        return [float(Fraction(word)) for word in words] or None
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
-            "1/3, 2/3. Leave it empty to use multiplier."
-        ) from error
 
 
 def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ _FLASH = 0.08  # brightness step of a flash
 REPEAT = 0.75 / 255  # change of the most changed cell in a repeated frame
 REPEAT_IN_MOTION = 3 / 255, 0.15  # also this little, if it is this share of the most around it
 _CELL = 16
+_AT_ONCE = 1 << 24  # numbers in the frames that are looked at together
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Scenes:
 def find_scenes(
     frames: Iterable[Tensor], device: torch.device | str | None = None, chunk: int = 16
 ) -> Scenes:
-    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4; reads each once, `chunk` at a time."""
+    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4; reads each once, a few at a time."""
     finder = SceneFinder(device)
     held: list[Tensor] = []
     for frame in frames:
         held.append(frame)
-        if len(held) == chunk:
+        if len(held) == 16 or len(held) * frame.numel() > _AT_ONCE:
             finder.push_all(torch.stack(held))
             held = []
     if held:

@@ -200,9 +200,23 @@ def _io() -> SimpleNamespace:
         return type(name, (), sides)
 
     kinds = {name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image")}
-    node = type("ComfyNode", (), {})
+
+    class Option:
+        def __init__(self, key, inputs):
+            self.key, self.inputs = key, inputs
+
+    kinds["DynamicCombo"] = kind("COMFY_DYNAMICCOMBO_V3")
+    kinds["DynamicCombo"].Option = Option
+    node = type("ComfyNode", (), {"hidden": None})
+    hidden = SimpleNamespace(prompt="PROMPT", unique_id="UNIQUE_ID")
     return SimpleNamespace(
-        Custom=kind, ComfyNode=node, Schema=Schema, NodeOutput=NodeOutput, Input=Socket, **kinds
+        Hidden=hidden,
+        Custom=kind,
+        ComfyNode=node,
+        Schema=Schema,
+        NodeOutput=NodeOutput,
+        Input=Socket,
+        **kinds,
     )
 
 
