@@ -79,13 +79,15 @@ def find_scenes(
 class SceneFinder:
     """Fills `scenes` while frames (H,W,C) are pushed, `ahead` frames behind them.
 
-    device: where to compute; default is each frame's own.
+    device: where to compute; default is each frame's own. keep_evidence: else it is None once it is used, for
+    streams without end.
     """
 
     ahead = _AROUND
 
-    def __init__(self, device: torch.device | str | None = None):
+    def __init__(self, device: torch.device | str | None = None, keep_evidence: bool = True):
         self.scenes = Scenes()
+        self._keep = keep_evidence
         self._device = device
         self._last: Tensor | None = None
         self._thumbs: dict[int, Tensor] = {}
@@ -133,6 +135,9 @@ class SceneFinder:
                 self.scenes.repeats.add(pair + 1)
             elif self._stands_out(pair) and not self._is_fade(pair) and not self._is_flash(pair):
                 self.scenes.cuts.add(pair + 1)
+            used = pair - 2 * _AROUND
+            if not self._keep and used >= 0:
+                self.scenes.evidence[used] = None
         self._decided = max(self._decided, end)
         for index in [i for i in self._thumbs if i < self._decided - _AROUND]:
             del self._thumbs[index]
