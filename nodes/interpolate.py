@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -77,6 +78,12 @@ class RIFEInterpolate(io.ComfyNode):
                     "when memory runs out.",
                 ),
                 *when.timing_inputs(),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="A mask per frame, or one for all: moved by the flow of the images, cut and held as they "
+                    "are.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -95,6 +102,10 @@ class RIFEInterpolate(io.ComfyNode):
                 io.String.Output(
                     display_name="cuts",
                     tooltip="The frames that begin a scene, such as 24, 60; cut_frames of another node takes them.",
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="The given masks with new ones between them; empty without any.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -118,9 +129,11 @@ class RIFEInterpolate(io.ComfyNode):
         cuts: str = "hold",
         cut_frames: str = "",
         repeated_frames: str = "hold",
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts."""
+        """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
+        mask = _fitting(mask, images)
         start = time.perf_counter()
         clock = Clock(len(images), exact_rate(fps))
         ends = {"loop": loop, "keep_duration": keep_duration}
@@ -130,22 +143,46 @@ class RIFEInterpolate(io.ComfyNode):
         )  # what cannot be is refused before any work
         scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames)
         plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
-        result = memory.interpolate(
-            interp_model,
-            images,
-            plan=plan,
-            scale=float(scale),
-            tta=tta,
-            ensemble=ensemble,
-            batch_size=batch_size,
-        )
+        options = {"scale": float(scale), "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        result, masks = _rendered(interp_model, images, mask, plan, options)
         return io.NodeOutput(
             result,
             _fps(fps, plan, asked),
             result.shape[0],
             _report(interp_model, plan, scenes, time.perf_counter() - start),
             ", ".join(map(str, sorted(scenes.cuts))),
+            masks,
         )
+
+
+def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:
+    """`mask` (N or 1,H,W) as (N,H,W). Raises ValueError where it does not fit the images."""
+    if mask is None:
+        return None
+    n, height, width = images.shape[:3]
+    if mask.ndim != 3 or mask.shape[0] not in (1, n) or mask.shape[1:] != (height, width):
+        raise ValueError(
+            f"mask is {tuple(mask.shape)} (N,H,W), expected {n} or 1 of {height}x{width} as the images are. Resize it, "
+            "or leave it unconnected."
+        )
+    return mask.expand(n, -1, -1)
+
+
+def _rendered(
+    interp_model, images: Tensor, mask: Tensor | None, plan: Plan, options: dict
+) -> tuple[Tensor, Tensor]:
+    """The plan's images (M,H,W,C) and masks (M,H,W)."""
+    if mask is None:
+        result = memory.interpolate(interp_model, images, plan=plan, **options)
+        return result, result.new_zeros((1, *result.shape[1:3])).expand(len(result), -1, -1)
+    # The networks let a fourth channel follow the flow of the colours.
+    colours = images[..., :3].expand(-1, -1, -1, 3)
+    joined = torch.cat((colours, mask[..., None].to(images)), 3)
+    both = memory.interpolate(interp_model, joined, plan=plan, **options)
+    masks = both[..., 3].contiguous()
+    if images.shape[3] == 3:
+        return both[..., :3].contiguous(), masks
+    return memory.interpolate(interp_model, images, plan=plan, **options), masks
 
 
 def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str) -> Scenes:

@@ -199,7 +199,9 @@ def _io() -> SimpleNamespace:
         sides = {side: type(side, (Socket,), {"io_type": name}) for side in ("Input", "Output")}
         return type(name, (), sides)
 
-    kinds = {name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image")}
+    kinds = {
+        name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask")
+    }
 
     class Option:
         def __init__(self, key, inputs):

@@ -104,7 +104,7 @@ def test_the_server_offers_our_nodes_with_their_files(server):
     assert {"other.safetensors", "small.safetensors"} <= set(options)
     assert loader["output"] == ["INTERP_MODEL"]
     interpolate = server.get("/object_info/RIFEInterpolate")["RIFEInterpolate"]
-    assert interpolate["output_name"] == ["images", "fps", "frame_count", "report", "cuts"]
+    assert interpolate["output_name"] == ["images", "fps", "frame_count", "report", "cuts", "mask"]
     assert list(interpolate["input"]["required"]) == ["interp_model", "images", "multiplier"]
     assert interpolate["output_tooltips"] and "rife" in interpolate["search_aliases"]
 
@@ -171,6 +171,16 @@ def test_timings_give_the_frames_of_the_core(server, checkpoint, name):
     assert int(outputs["count"]["text"][0]) == len(steps) == facts["frames_out"]
     assert worst(saved(server, interpolation(**inputs)), as_saved(expected)) <= 1
     assert facts["timing_error_s"] == 0 and Fraction(facts["source_fps"]) == Fraction(inputs.get("fps", 24.0))
+
+
+def test_a_mask_goes_through_with_the_images(server):
+    prompt = interpolation()
+    prompt["mask"] = _node("ImageToMask", image=["clip", 0], channel="red")
+    prompt["run"]["inputs"]["mask"] = ["mask", 0]
+    prompt["shown"] = _node("MaskToImage", mask=["run", 5])
+    prompt["save"] = _node("SaveImage", images=["shown", 0], filename_prefix="mask")
+    result = saved(server, prompt)
+    assert worst(result[::4], as_saved(_frames()[..., :1].expand(-1, -1, -1, 3))) == 0 and len(result) == 9
 
 
 def test_an_unknown_timing_stops_with_our_message(server):

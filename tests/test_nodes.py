@@ -143,8 +143,9 @@ PROMISED = {
             "cuts",
             "cut_frames",
             "repeated_frames",
+            "mask",
         ],
-        ["images", "fps", "frame_count", "report", "cuts"],
+        ["images", "fps", "frame_count", "report", "cuts", "mask"],
     ),
     "RIFEInbetween": (
         ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
@@ -297,7 +298,7 @@ def moving(n=9, cuts=(), h=48, w=64):
 
 def interpolated(host, network, frames, **inputs):
     """(images, fps, the report) of one run."""
-    images, fps, count, report, cuts = host.run(
+    images, fps, count, report, cuts, _ = host.run(
         "RIFEInterpolate", **{"interp_model": native(network), "images": frames, "multiplier": 2, **inputs}
     )
     facts = json.loads(report)
@@ -309,7 +310,7 @@ def interpolated(host, network, frames, **inputs):
 
 def test_without_new_inputs_the_result_is_as_it_always_was(host, model, checkpoint):
     frames = moving(49, cuts=())
-    images, fps, count, report, cuts = host.run(
+    images, fps, count, report, cuts, _ = host.run(
         "RIFEInterpolate", interp_model=model, images=frames, multiplier=2, fps=8.0
     )
     assert (fps, count, cuts) == (16.0, 97, "")
@@ -393,6 +394,33 @@ def test_the_report_tells_the_motion(host):
     assert len(facts["pairs"]) == 8 and facts["precision"] == "float32" and facts["device"] == "cpu"
     for pair in facts["pairs"]:
         assert pair["timesteps"] == ["1/3", "2/3"] and abs(pair["motion_px"] - 2) < 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_mask_moves_with_the_images(host, model, checkpoint, channels):
+    frames = moving(4)
+    mask = (frames[..., 0] > 0.5).float()
+    images = torch.cat((frames, frames[..., :1]), 3)[..., :channels]
+    plain = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True)
+    result = host.run(
+        "RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True, mask=mask
+    )
+    torch.testing.assert_close(result[0], plain[0], atol=1e-5, rtol=0)
+    assert result[5].shape == result[0].shape[:3] and torch.equal(result[5][::2], mask)
+    assert torch.equal(plain[5], torch.zeros_like(result[5]))
+    as_alpha = torch.cat((images[..., :3].expand(-1, -1, -1, 3), mask[..., None]), 3)
+    core = rife.load_model(checkpoint, device="cpu")
+    expected = rife.interpolate(core, as_alpha, plan=plan(Clock(4, 24), multiplier=2, loop=True))
+    torch.testing.assert_close(result[5], expected[..., 3], atol=1e-5, rtol=0)
+
+
+def test_one_mask_serves_all_frames_and_one_that_does_not_fit_is_refused(host, model):
+    frames = moving(3)
+    run = {"interp_model": model, "images": frames, "multiplier": 2}
+    assert host.run("RIFEInterpolate", **run, mask=torch.ones(1, 48, 64))[5].min() > 0.99
+    for shape in ((2, 48, 64), (3, 64, 64)):
+        with pytest.raises(ValueError, match="mask is"):
+            host.run("RIFEInterpolate", **run, mask=torch.ones(shape))
 
 
 @pytest.mark.parametrize(
