@@ -14,7 +14,7 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clock, Plan, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -55,7 +55,7 @@ class RIFEInterpolate(io.ComfyNode):
                     "what your video model makes: 8 CogVideoX, 16 Wan, 24 Hunyuan and LTX. It only sets the "
                     "output fps.",
                 ),
-                scale_input(),
+                scale_input(auto=True),
                 tta_input(),
                 ensemble_input(),
                 io.String.Input(
@@ -141,15 +141,18 @@ class RIFEInterpolate(io.ComfyNode):
         when.make_plan(
             clock, asked, when.OFF, when.OFF, None, **ends
         )  # what cannot be is refused before any work
-        scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames)
+        scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames, scale)
         plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
-        options = {"scale": float(scale), "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        scale, why = _scale(interp_model, images, scenes, scale)
+        options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
         result, masks = _rendered(interp_model, images, mask, plan, options)
         return io.NodeOutput(
             result,
             _fps(fps, plan, asked),
             result.shape[0],
-            _report(interp_model, plan, scenes, time.perf_counter() - start),
+            _report(
+                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+            ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
         )
@@ -185,11 +188,11 @@ def _rendered(
     return memory.interpolate(interp_model, images, plan=plan, **options), masks
 
 
-def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str) -> Scenes:
+def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str, scale: str) -> Scenes:
     """What is known of scenes: found only where it is heeded, the cuts as given where they are."""
     given = when.parse_cuts(cut_frames, len(images))
     found = Scenes()
-    if repeated != when.OFF or (cuts != when.OFF and not given):
+    if repeated != when.OFF or scale == AUTO or (cuts != when.OFF and not given):
         found = memory.find_scenes(interp_model, images)
     chosen = set() if cuts == when.OFF else given or found.cuts
     return Scenes(chosen, found.repeats - chosen, found.evidence)
@@ -204,10 +207,14 @@ def _fps(fps: float, plan: Plan, asked: dict) -> float:
     return float(plan.rate)
 
 
-def _report(interp_model, plan: Plan, scenes: Scenes, seconds: float) -> str:
-    facts = report(plan, scenes)
-    facts |= {**memory.describe(interp_model), "seconds": round(seconds, 3)}
-    return json.dumps(facts)
+def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[float, str]:
+    if scale == AUTO:
+        return memory.choose_scale(interp_model, scenes, *images.shape[1:3])
+    return float(scale), "as it was set"
+
+
+def _report(interp_model, plan: Plan, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
 
 
 class RIFEInbetween(io.ComfyNode):

@@ -126,6 +126,14 @@ def find_scenes(patcher, frames: Tensor) -> Scenes:
     return scenes.find_scenes(watched(), getattr(patcher, "load_device", None))
 
 
+def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
+    """`rife.scenes.choose_scale` for this model; ComfyUI's own only know 1."""
+    scales_of_blocks = getattr(getattr(patcher.model, "config", None), "scales", None)
+    if not scales_of_blocks:
+        return 1.0, "models of ComfyUI's own loader only know scale 1"
+    return scenes.choose_scale(found, height, width, max(scales_of_blocks))
+
+
 def describe(patcher) -> dict[str, str]:
     """Where and how precisely the model runs, for a report."""
     return {

@@ -21,6 +21,8 @@ _REACH = 1 / 8  # how far a block looks, of the thumbnail's longer side
 _MOST_CONTRAST = 0.1  # of a block, in standard deviations; more of it weighs no more
 _FAINT = 0.01  # contrast below which a block hardly counts
 _NOISE = 0.0015  # contrast that is taken for noise
+_SURE = 0.8  # correlation of a match that tells motion
+_NEARER = 0.02  # correlation that a match may lack for being a pixel nearer
 _LUMA = (0.299, 0.587, 0.114)
 
 # Tuned on the edits of benchmarks/score_cuts.py, which says what they reach.
@@ -34,6 +36,7 @@ _FLASH = 0.08  # brightness step of a flash
 REPEAT = 0.75 / 255  # change of the most changed cell in a repeated frame
 REPEAT_IN_MOTION = 3 / 255, 0.15  # also this little, if it is this share of the most around it
 _CELL = 16
+_SMALLEST = 96  # side of a frame on which motion can still be found
 _AT_ONCE = 1 << 24  # numbers in the frames that are looked at together
 
 
@@ -74,6 +77,23 @@ def find_scenes(
         finder.push_all(torch.stack(held))
     finder.finish()
     return finder.scenes
+
+
+def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tuple[float, str]:
+    """The scale for `Model.inference` of frames of height x width, and why.
+
+    coarsest: the largest downscale of the network's blocks, 8 or 16; it sets how far they see. Limits from panned and
+    real clips with the bundled checkpoint (coarsest 8): at scale 1 it follows up to 12 px, at 0.5 up to 40.
+    """
+    moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if i + 1 not in scenes.cuts)
+    motion = moves[len(moves) * 9 // 10] if moves else 0.0
+    near, far = 1.5 * coarsest, 5 * coarsest
+    scale = 1.0 if motion <= near else 0.5 if motion <= far else 0.25
+    why = f"9 of 10 pairs move up to {motion:.0f} px; this network follows {near:.0f} px at scale 1, {far:.0f} at 0.5"
+    while scale < 1 and min(height, width) * scale < _SMALLEST:
+        scale *= 2
+        why += f"; frames of {width}x{height} are too small for less than {scale:g}"
+    return scale, why
 
 
 class SceneFinder:
@@ -228,12 +248,11 @@ def _compare(thumbs0: Tensor, thumbs1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     missing = (weight * (1 - found.clamp(min=0) ** 2)).sum(1)
     # A picture of next to no structure explains nothing and is no evidence either.
     share = missing / (weight.sum(1) + weight.shape[1] * _NOISE / 2)
-    sure = moved * (found > 0.8) * (contrast > _FAINT)
-    return share, torch.quantile(sure, 0.9, dim=1), flatter
+    return share, torch.nanquantile(moved, 0.9, dim=1).nan_to_num(), flatter
 
 
 def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each block of a (P,h,w) in b: best correlation, contrast, distance; all (P, blocks)."""
+    """Each block of a (P,h,w) in b: best correlation, contrast, distance (nan: unsure); all (P, blocks)."""
     height, width = a.shape[1:]
     blocks, ys, xs = _blocks(a, _BLOCK)
     places, yb, xb = _blocks(b, 1)
@@ -243,11 +262,14 @@ def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dy, dx = (ys[:, None] - yb), (xs[:, None] - xb)
     reach = max(2, round(max(height, width) * _REACH))
     distance = (dy * dy + dx * dx).sqrt()
-    # Of equal matches the nearest.
-    correlation = correlation.masked_fill(distance > reach, -1.0) - distance * 1e-4
-    best = correlation.max(2)
-    way = distance.expand_as(correlation).gather(2, best.indices[:, :, None])[:, :, 0]
-    return best.values, contrast, way
+    correlation = correlation.masked_fill(distance > reach, -1.0)
+    # Motion is the nearest of nearly equal matches: smooth and striped pictures match far away as well.
+    near = (correlation - distance * _NEARER).max(2).indices
+    alike, way = (
+        x.gather(2, near[:, :, None])[:, :, 0] for x in (correlation, distance.expand_as(correlation))
+    )
+    way = torch.where((alike > _SURE) & (contrast > _FAINT), way, torch.nan)
+    return correlation.amax(2), contrast, way
 
 
 def _blocks(picture: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -396,6 +396,21 @@ def test_the_report_tells_the_motion(host):
         assert pair["timesteps"] == ["1/3", "2/3"] and abs(pair["motion_px"] - 2) < 1
 
 
+def test_the_scale_follows_the_motion_and_the_report_says_why(host, model):
+    run = {"interp_model": model, "multiplier": 2, "scale": "auto", "cuts": "off", "repeated_frames": "off"}
+    facts = [
+        json.loads(host.run("RIFEInterpolate", images=frames, **run)[3])
+        for frames in (moving(3, h=200, w=240), moving(60, h=200, w=240)[::15])
+    ]
+    assert [f["scale"] for f in facts] == [1.0, 0.5] and "up to 30 px" in facts[1]["scale_reason"]
+    assert (
+        json.loads(
+            host.run("RIFEInterpolate", **{**run, "interp_model": native(Blend())}, images=moving())[3]
+        )["scale"]
+        == 1.0
+    )
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_mask_moves_with_the_images(host, model, checkpoint, channels):
     frames = moving(4)

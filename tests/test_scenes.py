@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from rife.data import RenderedMotion
 from rife.report import report
-from rife.scenes import SceneFinder, find_scenes
+from rife.scenes import SceneFinder, Scenes, choose_scale, find_scenes
 from rife.timeline import Clock, plan
 
 
@@ -129,6 +129,17 @@ def test_bytes_and_halves_are_frames_too(shots):
 def test_motion_is_told_in_pixels(dx):
     for evidence in find_scenes(texture(12, 4, dx)).evidence:
         assert abs(evidence.motion - dx) <= 3
+
+
+def test_the_scale_is_chosen_by_motion_size_and_network():
+    slow, fast = find_scenes(texture(12, 4, 8)), find_scenes(texture(12, 4, 24))
+    assert choose_scale(slow, 720, 1280, 8)[0] == 1
+    assert choose_scale(fast, 720, 1280, 8)[0] == 0.5
+    assert choose_scale(fast, 720, 1280, 16)[0] == 1
+    assert choose_scale(fast, 720, 1280, 4)[0] == 0.25
+    scale, why = choose_scale(fast, 200, 300, 4)
+    assert scale == 0.5 and "too small" in why
+    assert choose_scale(Scenes(), 720, 1280, 8)[0] == 1
 
 
 def test_the_report_counts_what_the_plan_does(shots):
