@@ -132,12 +132,12 @@ def test_motion_is_told_in_pixels(dx):
 
 
 def test_the_scale_is_chosen_by_motion_size_and_network():
-    slow, fast = find_scenes(texture(12, 4, 8)), find_scenes(texture(12, 4, 24))
+    slow, fast = find_scenes(texture(12, 4, 8)), find_scenes(texture(12, 4, 20))
     assert choose_scale(slow, 720, 1280, 8)[0] == 1
     assert choose_scale(fast, 720, 1280, 8)[0] == 0.5
     assert choose_scale(fast, 720, 1280, 16)[0] == 1
-    assert choose_scale(fast, 720, 1280, 4)[0] == 0.25
-    scale, why = choose_scale(fast, 200, 300, 4)
+    assert choose_scale(fast, 720, 1280, 3)[0] == 0.25
+    scale, why = choose_scale(fast, 200, 300, 3)
     assert scale == 0.5 and "too small" in why
     assert choose_scale(Scenes(), 720, 1280, 8)[0] == 1
 
