@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
+import json
+import time
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.engine import pair_times
+from ..rife.report import report
+from ..rife.scenes import Scenes
+from ..rife.timeline import Clock, Plan, exact_rate
 from . import memory
-from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+from . import timing as when
+from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -51,7 +55,7 @@ class RIFEInterpolate(io.ComfyNode):
                     "what your video model makes: 8 CogVideoX, 16 Wan, 24 Hunyuan and LTX. It only sets the "
                     "output fps.",
                 ),
-                scale_input(),
+                scale_input(auto=True),
                 tta_input(),
                 ensemble_input(),
                 io.String.Input(
@@ -73,6 +77,13 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
                     "when memory runs out.",
                 ),
+                *when.timing_inputs(),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="A mask per frame, or one for all: moved by the flow of the images, cut and held as they "
+                    "are.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -83,7 +94,21 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="Frames per second at which the result lasts as long as the clip.",
                 ),
                 io.Int.Output(display_name="frame_count", tooltip="Number of frames in the result."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was done, as JSON: counts, exact rates, timing error, cuts, and for each pair its "
+                    "timesteps, motion and what became of it.",
+                ),
+                io.String.Output(
+                    display_name="cuts",
+                    tooltip="The frames that begin a scene, such as 24, 60; cut_frames of another node takes them.",
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="The given masks with new ones between them; empty without any.",
+                ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -98,20 +123,98 @@ class RIFEInterpolate(io.ComfyNode):
         ensemble: bool = False,
         timesteps: str = "",
         batch_size: int = 0,
+        timing: dict | None = None,
+        loop: bool = False,
+        keep_duration: bool = False,
+        cuts: str = "hold",
+        cut_frames: str = "",
+        repeated_frames: str = "hold",
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        """(N,H,W,C) -> (M,H,W,C), its frame rate, M."""
+        """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
-        times = pair_times(multiplier, parse_timesteps(timesteps))
-        result = memory.interpolate(
-            interp_model,
-            images,
-            times,
-            scale=float(scale),
-            tta=tta,
-            ensemble=ensemble,
-            batch_size=batch_size,
+        mask = _fitting(mask, images)
+        start = time.perf_counter()
+        clock = Clock(len(images), exact_rate(fps))
+        ends = {"loop": loop, "keep_duration": keep_duration}
+        asked = when.request(when.check_timing(cls, timing), multiplier, timesteps, clock)
+        when.make_plan(
+            clock, asked, when.OFF, when.OFF, None, **ends
+        )  # what cannot be is refused before any work
+        scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames, scale)
+        plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
+        scale, why = _scale(interp_model, images, scenes, scale)
+        options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        result, masks = _rendered(interp_model, images, mask, plan, options)
+        return io.NodeOutput(
+            result,
+            _fps(fps, plan, asked),
+            result.shape[0],
+            _report(
+                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+            ),
+            ", ".join(map(str, sorted(scenes.cuts))),
+            masks,
         )
-        return io.NodeOutput(result, fps * (len(times) + 1), result.shape[0])
+
+
+def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:
+    """`mask` (N or 1,H,W) as (N,H,W). Raises ValueError where it does not fit the images."""
+    if mask is None:
+        return None
+    n, height, width = images.shape[:3]
+    if mask.ndim != 3 or mask.shape[0] not in (1, n) or mask.shape[1:] != (height, width):
+        raise ValueError(
+            f"mask is {tuple(mask.shape)} (N,H,W), expected {n} or 1 of {height}x{width} as the images are. Resize it, "
+            "or leave it unconnected."
+        )
+    return mask.expand(n, -1, -1)
+
+
+def _rendered(
+    interp_model, images: Tensor, mask: Tensor | None, plan: Plan, options: dict
+) -> tuple[Tensor, Tensor]:
+    """The plan's images (M,H,W,C) and masks (M,H,W)."""
+    if mask is None:
+        result = memory.interpolate(interp_model, images, plan=plan, **options)
+        return result, result.new_zeros((1, *result.shape[1:3])).expand(len(result), -1, -1)
+    # The networks let a fourth channel follow the flow of the colours.
+    colours = images[..., :3].expand(-1, -1, -1, 3)
+    joined = torch.cat((colours, mask[..., None].to(images)), 3)
+    both = memory.interpolate(interp_model, joined, plan=plan, **options)
+    masks = both[..., 3].contiguous()
+    if images.shape[3] == 3:
+        return both[..., :3].contiguous(), masks
+    return memory.interpolate(interp_model, images, plan=plan, **options), masks
+
+
+def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str, scale: str) -> Scenes:
+    """What is known of scenes: found only where it is heeded, the cuts as given where they are."""
+    given = when.parse_cuts(cut_frames, len(images))
+    found = Scenes()
+    if repeated != when.OFF or scale == AUTO or (cuts != when.OFF and not given):
+        found = memory.find_scenes(interp_model, images)
+    chosen = set() if cuts == when.OFF else given or found.cuts
+    return Scenes(chosen, found.repeats - chosen, found.evidence)
+
+
+def _fps(fps: float, plan: Plan, asked: dict) -> float:
+    """As the user wrote it times the frames per pair, or the rate that was asked for."""
+    if "multiplier" in asked:
+        return fps * asked["multiplier"]
+    if "timesteps" in asked:
+        return fps * (len(asked["timesteps"]) + 1)
+    return float(plan.rate)
+
+
+def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[float, str]:
+    if scale == AUTO:
+        return memory.choose_scale(interp_model, scenes, *images.shape[1:3])
+    return float(scale), "as it was set"
+
+
+def _report(interp_model, plan: Plan, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -177,18 +280,6 @@ class RIFEInbetween(io.ComfyNode):
                 interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
             )
         )
-
-
-def parse_timesteps(text: str) -> list[float] | None:
-    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    try:
-        return [float(Fraction(word)) for word in words] or None
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
-            "1/3, 2/3. Leave it empty to use multiplier."
-        ) from error
 
 
 def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:

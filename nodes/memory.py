@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import comfy.model_management
 import comfy.model_patcher
@@ -18,7 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..rife import engine
+from ..rife import engine, scenes
+from ..rife.scenes import Scenes
+from ..rife.timeline import Clock, Plan
+from ..rife.timeline import plan as make_plan
 from ..rife.warp import memory_format
 from .native import adapt
 
@@ -86,29 +89,58 @@ def move_strays(network: nn.Module, device: torch.device) -> None:
 def interpolate(
     patcher,
     frames: Tensor,
-    times: Sequence[float],
+    times: Sequence[float] = (),
     *,
+    plan: Plan | None = None,
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
     batch_size: int = 0,
 ) -> Tensor:
-    """`frames` (N,H,W,C) with new ones at `times` between each two, on ComfyUI's devices.
+    """`frames` (N,H,W,C) with new ones at `times` between each two, or as `plan` says, on ComfyUI's devices.
 
     times: as `rife.engine.pair_times` gives them; batch_size 0: as many new frames per pass as fit.
-    Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1.
+    Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1, or the
+    plan's length.
     """
-    pairs = frames.shape[0] - 1
-    total = pairs * len(times)
-    out = empty_images((pairs * (len(times) + 1) + 1, *frames.shape[1:]))
+    plan = plan or make_plan(Clock(frames.shape[0], 1), timesteps=times)
+    total = sum(step.kind == "new" for step in plan)
+    out = empty_images((len(plan), *frames.shape[1:]))
     if not total:
-        return out.copy_(frames)
+        return engine.interpolate(None, frames, plan=plan, batch_size=1, out=out)
     wanted = min(batch_size or total, total)
     model, batch = load(patcher, *frames.shape[1:3], scale=scale, wanted=wanted, auto=not batch_size)
     return engine.interpolate(
-        model, frames, timesteps=times, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
+        model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
         on_progress=Progress(total), **back_off(),
     )  # fmt: skip
+
+
+def find_scenes(patcher, frames: Tensor) -> Scenes:
+    """Cuts and repeats of `frames` (N,H,W,C), computed where the model runs."""
+
+    def watched() -> Iterator[Tensor]:
+        for frame in frames:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            yield frame
+
+    return scenes.find_scenes(watched(), getattr(patcher, "load_device", None))
+
+
+def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
+    """`rife.scenes.choose_scale` for this model; ComfyUI's own only know 1."""
+    scales_of_blocks = getattr(getattr(patcher.model, "config", None), "scales", None)
+    if not scales_of_blocks:
+        return 1.0, "models of ComfyUI's own loader only know scale 1"
+    return scenes.choose_scale(found, height, width, max(scales_of_blocks))
+
+
+def describe(patcher) -> dict[str, str]:
+    """Where and how precisely the model runs, for a report."""
+    return {
+        "device": str(patcher.load_device),
+        "precision": str(patcher.model_dtype()).removeprefix("torch."),
+    }
 
 
 def between(

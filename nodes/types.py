@@ -21,15 +21,20 @@ def model_input() -> io.Input:
     )
 
 
-def scale_input() -> io.Input:
-    """At which size motion is looked for."""
+AUTO = "auto"
+
+
+def scale_input(auto: bool = False) -> io.Input:
+    """At which size motion is looked for; with `auto`, it may be chosen by the motion."""
     return io.Combo.Input(
         "scale",
-        options=[str(scale) for scale in SCALES],
+        options=[str(scale) for scale in SCALES] + [AUTO] * auto,
         default="1.0",
         optional=True,
         tooltip="Size at which motion is estimated; the frames keep theirs. 0.5 or 0.25 for 4K or very large "
-        "motion (also faster), 2 or 4 for tiny frames or fine detail (slower, more memory).",
+        "motion (also faster), 2 or 4 for tiny frames or fine detail (slower, more memory)."
+        + " auto measures the clip's motion; the report says what was chosen and why."
+        * auto,
     )
 
 

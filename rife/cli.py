@@ -24,6 +24,7 @@ from .engine import interpolate
 from .legacy import LEGACY_RELEASES
 from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, SCALES, Model, load_model
+from .timeline import AT_CUTS, AT_REPEATS, Clock, exact_rate, plan
 from .version import __version__
 from .video import VideoWriter, interpolate_video, probe, to_bytes, write_png
 
@@ -72,8 +73,24 @@ def _parser() -> argparse.ArgumentParser:
     video = commands.add_parser("interpolate", help="give a video more frames")
     video.add_argument("input", type=Path)
     video.add_argument("output", type=Path, help=".mp4, .mkv or .mov")
+    rate = video.add_mutually_exclusive_group()
+    rate.add_argument("--multi", type=int, metavar="M", help="frame rate times M (default: 2)")
+    rate.add_argument("--fps", metavar="F", help="frame rate of the result: 60, 23.976, 60000/1001 ...")
+    video.add_argument("--loop", action="store_true", help="the last frame leads back to the first")
     video.add_argument(
-        "--multi", type=int, default=2, metavar="M", help="frame rate times M (default: %(default)s)"
+        "--keep-duration", action="store_true", help="hold the last frame for as long as the input shows it"
+    )
+    video.add_argument(
+        "--cuts",
+        choices=[*AT_CUTS, "off"],
+        default="hold",
+        help="what is shown between two scenes: the old one, the nearer, a cross-fade, a morph (default: %(default)s)",
+    )
+    video.add_argument(
+        "--repeats",
+        choices=[*AT_REPEATS, "off"],
+        default="hold",
+        help="repeated frames stay, or give way to motion (animation on twos; default: %(default)s)",
     )
     video.add_argument(
         "--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound"
@@ -129,14 +146,23 @@ def _load(args: argparse.Namespace) -> Model:
 def _interpolate(args: argparse.Namespace) -> None:
     info = probe(args.input)
     model = _load(args)
-    total = (info.frames - 1) * args.multi + 1 if info.frames else None
+    request = (
+        {"rate": exact_rate(args.fps)}
+        if args.fps
+        else {"multiplier": 2 if args.multi is None else args.multi}
+    )
+    ends = {"loop": args.loop, "keep_duration": args.keep_duration}
+    total = len(plan(Clock(info.frames, info.rate), **request, **ends)) if info.frames else None
     start = time.perf_counter()
     with tqdm(total=total, unit="frame", disable=None) as bar:
         summary = interpolate_video(
             model,
             args.input,
             args.output,
-            args.multi,
+            **request,
+            **ends,
+            cuts=args.cuts,
+            repeats=args.repeats,
             scale=args.scale,
             TTA=args.tta,
             ensemble=args.ensemble,

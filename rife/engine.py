@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from .timeline import LONGEST_DRAWING, Clock, Plan, Step
+from .timeline import pair_times as pair_times  # noqa: F401 - part of this module's surface
+from .timeline import plan as make_plan
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +39,23 @@ class Interpolator(Protocol):
     def memory_estimate(self, height: int, width: int, batch: int = 1) -> int: ...
 
 
+class Watcher(Protocol):
+    """What a stream asks about scenes as its frames go by; `rife.scenes.SceneFinder` is one."""
+
+    ahead: int  # frames to push past the one that is asked about
+
+    def push(self, frame: Tensor) -> None: ...
+
+    def finish(self) -> None: ...
+
+
 def interpolate(
     model: Interpolator,
     frames: Tensor,
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
+    plan: Plan | None = None,
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,
@@ -53,31 +69,35 @@ def interpolate(
     """`frames` (N,H,W,C) with new frames between each two -> contiguous (M,H,W,C), M = (N-1)*multiplier + 1.
 
     timesteps: times between 0 and 1 exclusive, rising, made for every pair instead of multiplier's even ones;
-    then M = (N-1)*(len(timesteps)+1) + 1. scale, TTA, ensemble: see `Model.inference`.
+    then M = (N-1)*(len(timesteps)+1) + 1. plan: of N frames, by `rife.timeline.plan`, instead of both: any rate, loop,
+    cuts ...; then M = len(plan). scale, TTA, ensemble: see `Model.inference`.
     batch_size: new frames per forward pass; default by size and, on an accelerator, free memory.
     out: a contiguous tensor of the result's shape to write into; out_dtype: of the result, default frames'.
     on_progress(done, total, newest frame or None): before the first and after every batch, counting new frames;
     what it raises ends the run. is_oom tells whether an exception means out of memory (default: torch's own);
     then the batch is halved, after on_oom(). Raises ValueError, or RuntimeError when one frame does not fit.
     """
-    times = pair_times(multiplier, timesteps)
     _check_frames(frames)
-    n = frames.shape[0]
-    step = len(times) + 1
-    shape = ((n - 1) * step + 1, *frames.shape[1:])
-    out = _output(out, shape, out_dtype or frames.dtype, frames.device)
-    for i in range(n):
-        out[i * step].copy_(frames[i])
-
-    # Flat list of (pair, time): batches run across pairs, not only within one.
-    tasks = [(pair, j) for pair in range(n - 1) for j in range(len(times))]
+    if plan is None:
+        plan = make_plan(Clock(frames.shape[0], 1), **_request(multiplier, timesteps))
+    if plan.clock.count != frames.shape[0]:
+        raise ValueError(
+            f"the plan is for {plan.clock.count} frames, but there are {frames.shape[0]}. Make one for these."
+        )
+    out = _output(out, (len(plan), *frames.shape[1:]), out_dtype or frames.dtype, frames.device)
     options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
+    work = _Work()
+    for k, step in enumerate(plan):
+        if step.kind == "new":
+            work.add(k, step)
+        else:
+            out[k].copy_(_given(step, frames.__getitem__))
     done = 0
     for count, images in _run_batches(
         model,
-        lambda i: frames[i],
-        tasks,
-        times,
+        lambda i: frames[work.chain[i]],
+        work.tasks,
+        work.times,
         frames.shape[1:3],
         batch_size,
         options,
@@ -85,12 +105,12 @@ def interpolate(
         is_oom,
         on_oom,
     ):
-        for (pair, j), image in zip(tasks[done : done + count], images, strict=True):
-            out[pair * step + j + 1].copy_(rearrange(image, "c h w -> h w c"))
+        for targets, image in zip(work.targets[done : done + count], images, strict=True):
+            for k in targets:
+                out[k].copy_(rearrange(image, "c h w -> h w c"))
         done += count
         if on_progress:
-            pair, j = tasks[done - 1]
-            on_progress(done, len(tasks), out[pair * step + j + 1])
+            on_progress(done, len(work.tasks), out[work.targets[done - 1][0]])
     return out
 
 
@@ -100,6 +120,8 @@ def interpolate_stream(
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
+    plan_for: Callable[[int | None], Plan] | None = None,
+    watcher: Watcher | None = None,
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,
@@ -107,39 +129,157 @@ def interpolate_stream(
 ) -> Iterator[Tensor]:
     """As `interpolate`, one frame (H,W,C) float at a time, in constant memory.
 
-    Holds one chunk of source frames (as many as fill a batch). Originals are yielded as they came.
+    Holds the source frames of one batch. Originals are yielded as they came.
+    plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
+    at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
+    watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
     """
-    times = pair_times(multiplier, timesteps)
-    options = {"scale": scale, "TTA": TTA, "ensemble": ensemble, "batch_size": batch_size}
-    chunk: list[Tensor] = []
-    size = None
-    for frame in frames:
-        frame = torch.as_tensor(frame)
-        if size is None:
-            size = max(2, 1 + -(-(batch_size or _auto_batch(model, *frame.shape[:2])) // max(1, len(times))))
-        chunk.append(frame)
-        if len(chunk) == size:
-            yield from interpolate(model, torch.stack(chunk), timesteps=times, **options)[:-1]
-            chunk = chunk[-1:]
-    if chunk:
-        yield from interpolate(model, torch.stack(chunk), timesteps=times, **options)
+    if plan_for is None:
+
+        def plan_for(count: int | None) -> Plan:
+            return make_plan(Clock(count, 1), **_request(multiplier, timesteps))
+
+    options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
+    window = _Window(frames, watcher)
+    steps = window.steps(plan_for)
+    first = next(steps, None)
+    if first is None:
+        return
+    size = window.frame(first.left).shape[:2]
+    batch = batch_size or _auto_batch(model, *size)
+    pending = [first]
+    while pending:
+        yield from _run_steps(model, pending, window, size, batch, options)
+        window.forget(pending[-1].left)
+        pending = list(islice(_whole_batch(steps, batch), 4 * batch))
 
 
-def pair_times(multiplier: int, timesteps: Sequence[float] | None = None) -> list[float]:
-    """The times between two frames: timesteps as given, or multiplier-1 even ones. Raises ValueError."""
-    if timesteps is None:
-        if int(multiplier) != multiplier or multiplier < 1:
-            raise ValueError(
-                f"multiplier is {multiplier}, expected a whole number of 1 or more. 2 doubles the frame rate."
-            )
-        return [j / int(multiplier) for j in range(1, int(multiplier))]
-    times = [float(t) for t in timesteps]
-    if any(not 0 < t < 1 for t in times) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
-        raise ValueError(
-            f"timesteps are {times}, expected rising values between 0 and 1 exclusive, such as 0.25, 0.5, 0.75. "
-            "0 and 1 are the frames themselves and always in the result."
-        )
-    return times
+def _request(multiplier: int, timesteps: Sequence[float] | None) -> dict:
+    return {"multiplier": multiplier} if timesteps is None else {"timesteps": timesteps}
+
+
+def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
+    """Steps up to the one that fills a batch of new frames."""
+    new = 0
+    while new < batch and (step := next(steps, None)) is not None:
+        new += step.kind == "new"
+        yield step
+
+
+def _run_steps(model, steps: list[Step], window: _Window, size, batch: int, options) -> Iterator[Tensor]:
+    work, made = _Work(), {}
+    for k, step in enumerate(steps):
+        if step.kind == "new":
+            work.add(k, step)
+    done = 0
+    for count, images in _run_batches(
+        model,
+        lambda i: window.frame(work.chain[i]),
+        work.tasks,
+        work.times,
+        size,
+        batch,
+        options,
+        None,
+        None,
+        None,
+    ):
+        for targets, image in zip(work.targets[done : done + count], images, strict=True):
+            made.update(dict.fromkeys(targets, image))
+        done += count
+    for k, step in enumerate(steps):
+        if step.kind != "new":
+            yield _given(step, window.frame)
+            continue
+        like = window.frame(step.left)
+        yield rearrange(made[k], "c h w -> h w c").to(like.device, like.dtype)
+
+
+def _given(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
+    """The picture (H,W,C) of a step that needs no model."""
+    if not step.time:
+        return frame_at(step.left)
+    return torch.lerp(frame_at(step.left), frame_at(step.right), float(step.time))
+
+
+class _Work:
+    """The new frames of some steps, as batches want them: tasks (position in `chain`, position in `times`).
+
+    A task lies between chain[i] and chain[i + 1]; so a loop, or a jump, is a pair like all others. What is asked for
+    twice in a row, as in a freeze, is made once: `targets` are the output frames that show a task's result.
+    """
+
+    def __init__(self) -> None:
+        self.chain: list[int] = []
+        self.tasks: list[tuple[int, int]] = []
+        self.times: list[float] = []
+        self.targets: list[list[int]] = []
+        self._last: Step | None = None
+
+    def add(self, k: int, step: Step) -> None:
+        """Output frame k shows `step`."""
+        if step == self._last:
+            self.targets[-1].append(k)
+            return
+        if not self.chain or tuple(self.chain[-2:]) != (step.left, step.right):
+            joined = len(self.chain) > 0 and self.chain[-1] == step.left
+            self.chain += [step.right] if joined else [step.left, step.right]
+        self._last = step
+        self.tasks.append((len(self.chain) - 2, len(self.times)))
+        self.times.append(float(step.time))
+        self.targets.append([k])
+
+
+class _Window:
+    """The frames of a stream that steps still need, by index; the first one is kept for loops."""
+
+    def __init__(self, frames: Iterable[Tensor], watcher: Watcher | None):
+        self._source = iter(frames)
+        self._watcher = watcher
+        self._held: dict[int, Tensor] = {}
+        self.count = 0
+        self.ended = False
+
+    def frame(self, index: int) -> Tensor:
+        return self._held[index]
+
+    def steps(self, plan_for: Callable[[int | None], Plan]) -> Iterator[Step]:
+        """The plan's steps; the frames that one needs have been read when it comes."""
+        plan = plan_for(None)
+        ahead = self._watcher.ahead if self._watcher else 0
+        if plan.options.at_repeats == "retime":
+            ahead += LONGEST_DRAWING  # where the drawing ends
+        k = 0
+        while True:
+            if not self.ended and self._read_to(plan.position(k) + 1 + ahead):
+                if not self.count:
+                    return
+                plan = plan_for(self.count)
+            if self.ended and k >= len(plan):
+                return
+            yield plan[k]
+            k += 1
+
+    def _read_to(self, index: int) -> bool:
+        """Reads frames up to that one; whether the source has ended now."""
+        while self.count <= index:
+            frame = next(self._source, None)
+            if frame is None:
+                self.ended = True
+                if self._watcher:
+                    self._watcher.finish()
+                return True
+            frame = torch.as_tensor(frame)
+            if self._watcher:
+                self._watcher.push(frame)
+            self._held[self.count] = frame
+            self.count += 1
+        return False
+
+    def forget(self, before: int) -> None:
+        """Lets go of frames that no later step needs."""
+        for index in [i for i in self._held if 0 < i < before - LONGEST_DRAWING]:
+            del self._held[index]
 
 
 def _check_frames(frames: Tensor) -> None:

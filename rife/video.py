@@ -20,6 +20,8 @@ import torch
 
 from .engine import interpolate_stream
 from .model import Model
+from .scenes import SceneFinder
+from .timeline import Clock, Plan, Rate, plan
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +243,11 @@ def interpolate_video(
     target: str | os.PathLike,
     multiplier: int = 2,
     *,
+    rate: Rate | None = None,
+    loop: bool = False,
+    keep_duration: bool = False,
+    cuts: str = "hold",
+    repeats: str = "hold",
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,
@@ -249,16 +256,30 @@ def interpolate_video(
     crf: int = 18,
     on_progress: Callable[[int], None] | None = None,
 ) -> Summary:
-    """Video in, video with (N-1)*multiplier+1 frames out, in constant memory.
+    """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
 
-    keep_fps: slow motion; else the rate is multiplied and the sound copied. on_progress gets the number of frames
-    written. Raises FileNotFoundError, VideoError; nothing stands under `target` before all is written.
+    rate: frames per second of the result, instead of multiplier. loop, keep_duration: see `rife.timeline.plan`.
+    cuts: what frames between two scenes show, "hold", "nearest", "blend" or "off"; repeats: what those between
+    repeated frames do, "hold", "retime" or "off".
+    keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. on_progress
+    gets the number of frames written. Raises ValueError, FileNotFoundError, VideoError; nothing stands under
+    `target` before all is written.
     """
     source, target = Path(source), Path(target)
     info = probe(source)
     if target.exists() and target.resolve() == source.resolve():
         raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
-    rate = info.rate if keep_fps else info.rate * multiplier
+    if rate is not None and keep_fps:
+        raise ValueError("a rate is asked for and also that it stays. Choose one.")
+    finder = SceneFinder(model.run_device, keep_evidence=False) if (cuts, repeats) != ("off", "off") else None
+    scenes = {"cuts": finder.cuts, "at_cuts": cuts} if cuts != "off" else {}
+    scenes |= {"repeats": finder.repeats, "at_repeats": repeats} if repeats != "off" else {}
+    request = {"multiplier": multiplier} if rate is None else {"rate": rate}
+
+    def plan_for(count: int | None) -> Plan:
+        return plan(Clock(count, info.rate), **request, loop=loop, keep_duration=keep_duration, **scenes)
+
+    rate = info.rate if keep_fps else plan_for(None).rate
     sound = info.has_audio and not keep_fps
     if info.has_audio and keep_fps:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
@@ -271,8 +292,9 @@ def interpolate_video(
             yield torch.from_numpy(frame).float() / 255
 
     stream = interpolate_stream(
-        model, frames(), multiplier, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size
-    )
+        model, frames(), plan_for=plan_for, watcher=finder, scale=scale, TTA=TTA, ensemble=ensemble,
+        batch_size=batch_size,
+    )  # fmt: skip
     first = next(stream, None)
     if first is None:
         raise VideoError(f"{source} has no frames that can be decoded. It is empty or damaged.")

@@ -119,7 +119,10 @@ class Server:
     def run(self, prompt: dict, seconds: float = 120) -> dict[str, dict]:
         """The outputs of a workflow by node id. AssertionError if it does not end well."""
         entry = self.wait(self.queue(prompt), seconds)
-        assert entry["status"]["status_str"] == "success", json.dumps(entry["status"], indent=1)[-4000:]
+        # The message names the inputs' tensors in full: what went wrong comes first.
+        error = self.events(entry).get("execution_error", {})
+        why = f"{error.get('exception_message')}\n{''.join(error.get('traceback', []))}"
+        assert entry["status"]["status_str"] == "success", why[:4000]
         return entry["outputs"]
 
     @staticmethod

@@ -201,10 +201,26 @@ def _io() -> SimpleNamespace:
         sides = {side: type(side, (Socket,), {"io_type": name}) for side in ("Input", "Output")}
         return type(name, (), sides)
 
-    kinds = {name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image")}
-    node = type("ComfyNode", (), {})
+    kinds = {
+        name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask")
+    }
+
+    class Option:
+        def __init__(self, key, inputs):
+            self.key, self.inputs = key, inputs
+
+    kinds["DynamicCombo"] = kind("COMFY_DYNAMICCOMBO_V3")
+    kinds["DynamicCombo"].Option = Option
+    node = type("ComfyNode", (), {"hidden": None})
+    hidden = SimpleNamespace(prompt="PROMPT", unique_id="UNIQUE_ID")
     return SimpleNamespace(
-        Custom=kind, ComfyNode=node, Schema=Schema, NodeOutput=NodeOutput, Input=Socket, **kinds
+        Hidden=hidden,
+        Custom=kind,
+        ComfyNode=node,
+        Schema=Schema,
+        NodeOutput=NodeOutput,
+        Input=Socket,
+        **kinds,
     )
 
 

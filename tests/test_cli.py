@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import golden_recipe as golden
 import pytest
@@ -56,6 +57,28 @@ def test_interpolate_writes_the_video(tmp_path, checkpoint, capsys):
     assert cli.main([str(a) for a in args]) == 0
     assert "3 -> 7 frames" in capsys.readouterr().out
     assert probe(tmp_path / "out.mp4").rate == 3 * probe(source).rate
+
+
+@pytest.mark.parametrize(
+    "options, rate, count",
+    [(["--fps", "60"], 60, 6), (["--fps", "59.94"], Fraction(60000, 1001), 6), (["--loop"], Fraction(48000, 1001), 6),
+     (["--fps", "24000/1001", "--keep-duration"], Fraction(24000, 1001), 3),
+     (["--multi", "3", "--keep-duration", "--cuts", "off"], Fraction(72000, 1001), 9)],
+)  # fmt: skip
+def test_interpolate_to_a_rate_as_a_loop_or_for_the_whole_duration(
+    tmp_path, checkpoint, capsys, options, rate, count
+):
+    source = make(tmp_path / "in.mkv", frames=3, rate=Fraction(24000, 1001))
+    args = ["interpolate", source, tmp_path / "out.mp4", *options, "--model", checkpoint, "--device", "cpu"]
+    assert cli.main([str(a) for a in args]) == 0
+    assert f"3 -> {count} frames" in capsys.readouterr().out
+    assert probe(tmp_path / "out.mp4").rate == rate and probe(tmp_path / "out.mp4").frames == count
+
+
+def test_a_rate_that_is_none_is_one_line(tmp_path, capsys):
+    source = make(tmp_path / "in.mkv", frames=3)
+    assert cli.main(["interpolate", str(source), str(tmp_path / "out.mp4"), "--fps", "fast"]) == 1
+    assert "'fast', expected a number such as" in capsys.readouterr().err
 
 
 def test_errors_are_one_line_and_exit_code_1(tmp_path, capsys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import time
+from fractions import Fraction
 
 import golden_recipe as golden
 import host as stand_in
@@ -17,6 +19,7 @@ from web import serve
 import rife
 from rife.config import RELEASES
 from rife.ifnet import IFNet
+from rife.timeline import Clock, Curve, plan
 
 pytest_plugins = ["comfyui_server"]
 
@@ -103,7 +106,7 @@ def test_the_server_offers_our_nodes_with_their_files(server):
     assert {"other.safetensors", "small.safetensors"} <= set(options)
     assert loader["output"] == ["INTERP_MODEL"]
     interpolate = server.get("/object_info/RIFEInterpolate")["RIFEInterpolate"]
-    assert interpolate["output_name"] == ["images", "fps", "frame_count"]
+    assert interpolate["output_name"] == ["images", "fps", "frame_count", "report", "cuts", "mask"]
     assert list(interpolate["input"]["required"]) == ["interp_model", "images", "multiplier"]
     assert interpolate["output_tooltips"] and "rife" in interpolate["search_aliases"]
 
@@ -127,6 +130,65 @@ def test_fps_and_frame_count_come_out(server):
     prompt["count"] = _node("PreviewAny", source=["run", 2])
     outputs = server.run(prompt)
     assert float(outputs["fps"]["text"][0]) == 24.0 and outputs["count"]["text"] == ["7"]
+
+
+TIMINGS = {
+    "a frame rate": (
+        {"fps": 16.0, "timing": "frame rate", "timing.target_fps": 59.94, "timing.speed": 1.0},
+        {"rate": Fraction(60000, 1001)},
+    ),
+    "a frame rate without its own inputs": ({"fps": 16.0, "timing": "frame rate"}, {"rate": 60}),
+    "a loop": ({"loop": True}, {"multiplier": 4, "loop": True}),
+    "a loop at a rate": (
+        {"fps": 16.0, "timing": "frame rate", "timing.target_fps": 24.0, "loop": True},
+        {"rate": 24, "loop": True},
+    ),
+    "a kept duration": (
+        {"timing": "multiplier", "keep_duration": True},
+        {"multiplier": 4, "keep_duration": True},
+    ),
+    "times": ({"timing": "timesteps", "timing.times": "0.25, 2/3"}, {"timesteps": [0.25, Fraction(2, 3)]}),
+    "a curve": (
+        {
+            "fps": 16.0,
+            "timing": "retime curve",
+            "timing.curve": "0:0, 1/8:1/8, 1/4:0",
+            "timing.target_fps": 24.0,
+        },
+        {"times": Curve([(0, 0), ("1/8", "1/8"), ("1/4", 0)], 24), "rate": 24},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMINGS)
+def test_timings_give_the_frames_of_the_core(server, checkpoint, name):
+    inputs, asked = TIMINGS[name]
+    steps = plan(Clock(FRAMES, 16), **asked)
+    expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), _frames(), plan=steps)
+    prompt = interpolation(**inputs)
+    prompt["count"] = _node("PreviewAny", source=["run", 2])
+    prompt["report"] = _node("PreviewAny", source=["run", 3])
+    outputs = server.run(prompt)
+    facts = json.loads(outputs["report"]["text"][0])
+    assert int(outputs["count"]["text"][0]) == len(steps) == facts["frames_out"]
+    assert worst(saved(server, interpolation(**inputs)), as_saved(expected)) <= 1
+    assert facts["timing_error_s"] == 0 and Fraction(facts["source_fps"]) == Fraction(inputs.get("fps", 24.0))
+
+
+def test_a_mask_goes_through_with_the_images(server):
+    prompt = interpolation()
+    prompt["mask"] = _node("ImageToMask", image=["clip", 0], channel="red")
+    prompt["run"]["inputs"]["mask"] = ["mask", 0]
+    prompt["shown"] = _node("MaskToImage", mask=["run", 5])
+    prompt["save"] = _node("SaveImage", images=["shown", 0], filename_prefix="mask")
+    result = saved(server, prompt)
+    assert worst(result[::4], as_saved(_frames()[..., :1].expand(-1, -1, -1, 3))) == 0 and len(result) == 9
+
+
+def test_an_unknown_timing_stops_with_our_message(server):
+    entry = server.wait(server.queue(interpolation(timing="from the future")))
+    error = server.events(entry)["execution_error"]
+    assert "'from the future', expected one of multiplier" in error["exception_message"]
 
 
 def test_inbetween_in_the_middle_and_at_the_ends(server, checkpoint):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+from fractions import Fraction
+
 import pytest
 import torch
 
 import rife
 from rife.engine import pair_times
+from rife.timeline import Clock, plan
 
 
 class Fader:
@@ -165,3 +169,78 @@ def test_a_real_network_batched_over_pairs_equals_pair_by_pair():
             a, b = (frames[pair + k].permute(2, 0, 1)[None] for k in (0, 1))
             alone = model.inference(a, b, timestep=j / 3)[0].permute(1, 2, 0)
             torch.testing.assert_close(out[pair * 3 + j], alone, atol=1e-5, rtol=0)
+
+
+def values(frames: torch.Tensor, n: int) -> list[float]:
+    """The times that the frames of a `ramp(n)` show, in source frames."""
+    return [round(float(frame[0, 0, 0]) * n, 4) for frame in frames]
+
+
+PLANS = [
+    {"rate": 24},
+    {"rate": 9, "keep_duration": True},
+    {"multiplier": 3, "loop": True},
+    {"rate": 24, "loop": True},
+    {"rate": 24, "cuts": {2, 5}},
+    {"multiplier": 2, "cuts": {3}, "at_cuts": "blend", "repeats": {2}},
+    {"multiplier": 2, "repeats": {2, 4, 5}, "at_repeats": "retime"},
+    {"timesteps": [0.25, 0.75], "repeats": {1}, "cuts": {4}, "at_cuts": "nearest"},
+]
+
+
+@pytest.mark.parametrize("request_", PLANS, ids=str)
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_frames_show_what_the_plan_says(request_, batch_size):
+    n = 7
+    steps = plan(Clock(n, 16), **request_)
+    out = rife.interpolate(Fader(), ramp(n), plan=steps, batch_size=batch_size)
+    assert len(out) == len(steps)
+    torch.testing.assert_close(
+        out[:, 0, 0, 0] * n,
+        torch.tensor([float(s.left + s.time * (s.right - s.left)) for s in steps]),
+    )
+
+
+@pytest.mark.parametrize("request_", PLANS, ids=str)
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_a_stream_follows_the_same_plan(request_, batch_size):
+    frames = torch.rand(7, 4, 5, 3)
+    expected = rife.interpolate(Fader(), frames, plan=plan(Clock(7, 16), **request_))
+
+    def plan_for(count):
+        return plan(Clock(count, 16), **request_)
+
+    streamed = list(rife.interpolate_stream(Fader(), iter(frames), plan_for=plan_for, batch_size=batch_size))
+    assert len(streamed) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(streamed, expected, strict=True))
+
+
+def test_a_long_stream_holds_few_frames_whatever_the_plan():
+    alive, most = weakref.WeakSet(), 0
+
+    def source():
+        for _ in range(300):
+            frame = torch.rand(2, 2, 3)
+            alive.add(frame)
+            yield frame
+
+    def plan_for(count):
+        return plan(Clock(count, 24), rate=30, loop=True, repeats=range(1, 300, 2), at_repeats="retime")
+
+    for _ in rife.interpolate_stream(Fader(), source(), plan_for=plan_for, batch_size=4):
+        most = max(most, len(alive))
+    assert most < 30
+
+
+def test_time_may_run_backward_and_stand_still_and_no_picture_is_made_twice_in_a_row():
+    model = Fader()
+    shown = [0, 1.5, 1.5, 1.5, 2, 1.5, 0.5, 0.5, 0]
+    times = [Fraction(t) / 2 for t in shown]  # two frames a second
+    out = rife.interpolate(model, ramp(3), plan=plan(Clock(3, 2), times=times), batch_size=1)
+    assert values(out, 3) == shown
+    assert len(model.batches) == 2
+
+
+def test_a_plan_for_another_number_of_frames_is_refused():
+    with pytest.raises(ValueError, match="plan is for 3 frames"):
+        rife.interpolate(Fader(), ramp(4), plan=plan(Clock(3, 24), rate=30))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
 
 import golden_recipe as golden
 import host as stand_in
@@ -16,6 +19,7 @@ from web import Web, fail, serve
 import rife
 from rife.config import RELEASES
 from rife.ifnet import IFNet
+from rife.timeline import Clock, plan
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -136,14 +140,25 @@ PROMISED = {
             "ensemble",
             "timesteps",
             "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+            "mask",
         ],
-        ["images", "fps", "frame_count"],
+        ["images", "fps", "frame_count", "report", "cuts", "mask"],
     ),
     "RIFEInbetween": (
         ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
         ["images"],
     ),
 }
+
+
+# A DynamicCombo starts with its first option.
+SOCKETS = ("IMAGE", "MASK", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
 
 
 @pytest.mark.parametrize("node_id", PROMISED)
@@ -171,7 +186,7 @@ def test_required_inputs_come_before_optional_ones_and_every_widget_has_a_defaul
         inputs = node.define_schema().inputs
         optional = [bool(i.options.get("optional")) for i in inputs]
         assert optional == sorted(optional)
-        assert all("default" in i.options for i in inputs if i.io_type not in ("IMAGE", "INTERP_MODEL"))
+        assert all("default" in i.options for i in inputs if i.io_type not in SOCKETS)
 
 
 # loading
@@ -390,12 +405,188 @@ def test_a_download_that_fails_says_where_to_put_the_file(host, web, monkeypatch
     assert path in str(error.value) and len(web.requests) == 1
 
 
+# when frames are shown
+
+
+def moving(n=9, cuts=(), h=48, w=64):
+    """A texture that moves 2 px a frame, another one from each cut on."""
+    generator = torch.Generator().manual_seed(4)
+    scenes = [torch.rand(h // 4, (w + 120) // 4, 3, generator=generator) for _ in range(len(cuts) + 1)]
+    scenes = [scene.repeat_interleave(4, 0).repeat_interleave(4, 1) for scene in scenes]
+    return torch.stack([scenes[sum(c <= i for c in cuts)][:, 2 * i : 2 * i + w] for i in range(n)])
+
+
+def interpolated(host, network, frames, **inputs):
+    """(images, fps, the report) of one run."""
+    images, fps, count, report, cuts, _ = host.run(
+        "RIFEInterpolate", **{"interp_model": native(network), "images": frames, "multiplier": 2, **inputs}
+    )
+    facts = json.loads(report)
+    assert count == len(images) == facts["frames_out"]
+    assert facts["passed"] + facts["new"] + facts["held"] + facts["blended"] == count
+    assert cuts == ", ".join(map(str, facts["cuts"]))
+    return images, fps, facts
+
+
+def test_without_new_inputs_the_result_is_as_it_always_was(host, model, checkpoint):
+    frames = moving(49, cuts=())
+    images, fps, count, report, cuts, _ = host.run(
+        "RIFEInterpolate", interp_model=model, images=frames, multiplier=2, fps=8.0
+    )
+    assert (fps, count, cuts) == (16.0, 97, "")
+    assert torch.equal(images, rife.interpolate(rife.load_model(checkpoint, device="cpu"), frames, 2))
+
+
+@pytest.mark.parametrize("target, exact", [(60.0, "60"), (59.94, "60000/1001"), (8.0, "8")])
+def test_a_frame_rate_gives_the_core_s_plan(host, target, exact):
+    frames = moving()
+    timing = {"timing": "frame rate", "target_fps": target}
+    images, fps, facts = interpolated(host, Blend(), frames, fps=16.0, timing=timing)
+    steps = plan(Clock(9, 16), rate=Fraction(exact))
+    assert fps == float(Fraction(exact)) and facts["fps"] == exact and len(images) == len(steps)
+    for image, step in zip(images, steps, strict=True):
+        expected = torch.lerp(frames[step.left], frames[step.right], float(step.time))
+        torch.testing.assert_close(image, expected, atol=1e-6, rtol=0)
+    assert facts["timing_error_s"] == 0
+
+
+def test_slow_motion_keeps_the_rate(host):
+    assert (
+        interpolated(host, Blend(), moving(), timing={"timing": "frame rate", "target_fps": None})[1] == 60.0
+    )
+    timing = {"timing": "frame rate", "target_fps": 24.0, "speed": 0.25}
+    images, fps, facts = interpolated(host, Blend(), moving(), fps=24.0, timing=timing)
+    assert (fps, len(images)) == (24.0, 33)
+
+
+def test_a_curve_may_freeze_and_run_backward(host):
+    frames = moving(5)
+    timing = {"timing": "retime curve", "curve": "0:0, 1/4:1/2\n1/2:1/2; 1:0"}
+    images, fps, facts = interpolated(host, Blend(), frames, fps=8.0, timing=timing)
+    shown = [0, 2, 4, 4, 4, 3, 2, 1, 0]
+    assert fps == 8.0 and torch.equal(images, frames[shown])
+
+
+def test_times_of_the_timing_are_timesteps(host):
+    one = interpolated(host, Blend(), moving(), timing={"timing": "timesteps", "times": "1/4, 0.9"})
+    other = interpolated(host, Blend(), moving(), timesteps="0.25, 9/10")
+    assert torch.equal(one[0], other[0]) and one[1] == other[1] == 72.0
+
+
+def test_a_loop_comes_back_and_a_kept_duration_stays(host):
+    frames = moving(5)
+    looped, fps, _ = interpolated(host, Blend(), frames, loop=True)
+    assert fps == 48.0 and len(looped) == 10
+    torch.testing.assert_close(looped[-1], (frames[-1] + frames[0]) / 2, atol=1e-6, rtol=0)
+    kept, _, facts = interpolated(host, Blend(), frames, keep_duration=True)
+    assert len(kept) == 10 and torch.equal(kept[-1], frames[-1]) and facts["held"] == 1
+
+
+@pytest.mark.parametrize("cuts", ["hold", "nearest", "blend", "off"])
+def test_nothing_morphs_across_a_cut_unless_it_is_asked_for(host, cuts):
+    frames, network = moving(12, cuts=(5,)), Blend()
+    images, _, facts = interpolated(host, network, frames, multiplier=4, cuts=cuts)
+    middle = {"hold": frames[4], "nearest": frames[5]}.get(cuts, (frames[4] + frames[5]) / 2)
+    torch.testing.assert_close(images[18], middle, atol=1e-6, rtol=0)
+    assert len(images) == 45 and facts["cuts"] == ([] if cuts == "off" else [5])
+    assert sum(network.calls) == (33 if cuts == "off" else 30)
+    assert [pair["kind"] for pair in facts["pairs"]][4] == {"blend": "blend", "off": "new"}.get(cuts, "cut")
+
+
+def test_cuts_may_be_given(host):
+    _, _, facts = interpolated(host, Blend(), moving(), cut_frames="3, 7")
+    assert facts["cuts"] == [3, 7]
+    with pytest.raises(ValueError, match="cut_frames"):
+        interpolated(host, Blend(), moving(), cut_frames="9")
+
+
+def test_drawings_on_twos_move_or_stay(host):
+    frames = moving(5).repeat_interleave(2, 0)
+    held, _, facts = interpolated(host, Blend(), frames)
+    assert facts["repeats"] == [1, 3, 5, 7, 9] and torch.equal(held[1], frames[0])
+    moved, _, facts = interpolated(host, Blend(), frames, repeated_frames="retime")
+    torch.testing.assert_close(moved[1], torch.lerp(frames[0], frames[2], 0.25), atol=1e-6, rtol=0)
+    assert len(held) == len(moved) == 19 and facts["timing_error_s"] == 0
+
+
+def test_the_report_tells_the_motion(host):
+    _, _, facts = interpolated(host, Blend(), moving(), multiplier=3)
+    assert len(facts["pairs"]) == 8 and facts["precision"] == "float32" and facts["device"] == "cpu"
+    for pair in facts["pairs"]:
+        assert pair["timesteps"] == ["1/3", "2/3"] and abs(pair["motion_px"] - 2) < 1
+
+
+def test_the_scale_follows_the_motion_and_the_report_says_why(host, model):
+    run = {"interp_model": model, "multiplier": 2, "scale": "auto", "cuts": "off", "repeated_frames": "off"}
+    facts = [
+        json.loads(host.run("RIFEInterpolate", images=frames, **run)[3])
+        for frames in (moving(3, h=200, w=240), moving(60, h=200, w=240)[::15])
+    ]
+    assert [f["scale"] for f in facts] == [1.0, 0.5] and "up to 30 px" in facts[1]["scale_reason"]
+    assert (
+        json.loads(
+            host.run("RIFEInterpolate", **{**run, "interp_model": native(Blend())}, images=moving())[3]
+        )["scale"]
+        == 1.0
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_mask_moves_with_the_images(host, model, checkpoint, channels):
+    frames = moving(4)
+    mask = (frames[..., 0] > 0.5).float()
+    images = torch.cat((frames, frames[..., :1]), 3)[..., :channels]
+    plain = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True)
+    result = host.run(
+        "RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True, mask=mask
+    )
+    torch.testing.assert_close(result[0], plain[0], atol=1e-5, rtol=0)
+    assert result[5].shape == result[0].shape[:3] and torch.equal(result[5][::2], mask)
+    assert torch.equal(plain[5], torch.zeros_like(result[5]))
+    as_alpha = torch.cat((images[..., :3].expand(-1, -1, -1, 3), mask[..., None]), 3)
+    core = rife.load_model(checkpoint, device="cpu")
+    expected = rife.interpolate(core, as_alpha, plan=plan(Clock(4, 24), multiplier=2, loop=True))
+    torch.testing.assert_close(result[5], expected[..., 3], atol=1e-5, rtol=0)
+
+
+def test_one_mask_serves_all_frames_and_one_that_does_not_fit_is_refused(host, model):
+    frames = moving(3)
+    run = {"interp_model": model, "images": frames, "multiplier": 2}
+    assert host.run("RIFEInterpolate", **run, mask=torch.ones(1, 48, 64))[5].min() > 0.99
+    for shape in ((2, 48, 64), (3, 64, 64)):
+        with pytest.raises(ValueError, match="mask is"):
+            host.run("RIFEInterpolate", **run, mask=torch.ones(shape))
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [{"timing": "bogus"}, {"timing": "frame rate", "target_fps": 0.0}, {"timing": "frame rate", "speed": -1.0},
+     {"timing": "timesteps", "times": "2"}, {"timing": "retime curve", "curve": "1, 2"},
+     {"timing": "retime curve", "curve": "0:0, 1:99"}],
+)  # fmt: skip
+def test_a_timing_that_cannot_be_is_refused_before_any_work(host, timing):
+    network = Blend()
+    with pytest.raises(ValueError, match="expected"):
+        interpolated(host, network, moving(), timing=timing)
+    assert not network.calls
+
+
+def test_a_timing_that_comfyui_left_out_is_not_taken_for_none(host, monkeypatch):
+    prompt = {"7": {"inputs": {"timing": "from the future"}}}
+    node = host.nodes["RIFEInterpolate"]
+    monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt=prompt, unique_id="7"))
+    with pytest.raises(ValueError, match="from the future"):
+        interpolated(host, Blend(), moving())
+
+
 # interpolating
 
 
 def test_the_node_gives_what_the_core_gives(host, model, checkpoint):
     frames = clip()
-    images, fps, count = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4, fps=8.0)
+    images, fps, count, *_ = host.run(
+        "RIFEInterpolate", interp_model=model, images=frames, multiplier=4, fps=8.0
+    )
     expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), frames, 4)
     assert torch.equal(images, expected)
     assert (fps, count) == (32.0, 9) and images.is_contiguous()
@@ -408,7 +599,7 @@ def test_timesteps_replace_the_multiplier(host, model):
         "RIFEInterpolate", interp_model=model, images=frames, multiplier=9, timesteps="1/4 .5; 0.75"
     )
     by_multiplier = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
-    assert torch.equal(by_time[0], by_multiplier[0]) and by_time[1:] == (96.0, 5)
+    assert torch.equal(by_time[0], by_multiplier[0]) and by_time[1:3] == (96.0, 5)
 
 
 @pytest.mark.parametrize("text", ["half", "0, 0.5", "0.5, 0.5", "1/0", "nan"])
@@ -427,7 +618,7 @@ def test_every_shape_of_clip_runs(host, model, frames, kind):
     patcher = {"ours": lambda: model, "native": lambda: native(Blend()), "film": lambda: native(Film())}[
         kind
     ]()
-    images, _, count = host.run("RIFEInterpolate", interp_model=patcher, images=frames, multiplier=2)
+    images, _, count, *_ = host.run("RIFEInterpolate", interp_model=patcher, images=frames, multiplier=2)
     assert images.shape == (2 * len(frames) - 1, *frames.shape[1:]) and count == len(images)
     assert torch.equal(images[::2], frames) and 0 <= images.min() and images.max() <= 1
     if kind != "ours" and len(frames) == 2:
@@ -559,7 +750,7 @@ def test_previews_of_any_frame_are_small_rgb(host, channels):
 
 def test_cancel_stops_at_the_next_pass_and_the_next_run_is_whole(host, model):
     frames = clip(6)
-    host.cancel_after = 2
+    host.cancel_after = len(frames) + 2  # each is looked at for cuts, then the passes begin
     with pytest.raises(stand_in.InterruptProcessingException):
         host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, batch_size=1)
     assert host.progress[-1][0] == 1

@@ -11,6 +11,7 @@ import torch
 
 import rife
 from rife import video
+from rife.data import RenderedMotion
 from rife.video import VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
 
 NTSC = Fraction(24000, 1001)
@@ -136,6 +137,35 @@ def test_odd_sides_lose_no_pixel(tmp_path):
     interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, crf=1)
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height) == (62, 48)
+
+
+def test_a_rate_is_exact_and_the_sound_stays(tmp_path):
+    source = make(tmp_path / "in.mkv", frames=9, rate=Fraction(16), audio="aac")
+    summary = interpolate_video(Fader(), source, tmp_path / "out.mp4", rate="60000/1001", keep_duration=True)
+    assert (summary.frames_in, summary.frames_out, summary.rate) == (9, 34, Fraction(60000, 1001))
+    assert 0 <= summary.frames_out / summary.rate - Fraction(9, 16) < 1 / summary.rate
+    assert [data for _, data in packets(tmp_path / "out.mp4")] == [data for _, data in packets(source)]
+
+
+@pytest.mark.parametrize("cuts", ["hold", "off"])
+def test_a_cut_is_found_while_it_streams(tmp_path, monkeypatch, cuts):
+    frames = torch.cat([rendered(1, 8), rendered(2, 8)])
+    monkeypatch.setattr(
+        "rife.video.read_frames", lambda path: ((frame * 255).round().byte().numpy() for frame in frames)
+    )
+    written = []
+    monkeypatch.setattr("rife.video.VideoWriter.write", lambda self, frame: written.append(frame))
+    source = make(tmp_path / "in.mkv", frames=2)
+    interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, loop=True, cuts=cuts)
+    assert len(written) == 32
+    blended = np.abs(np.int16(written[15]) - (np.int16(written[14]) + written[16]) / 2).max() <= 1
+    assert blended == (cuts == "off") and np.array_equal(written[15], written[14]) == (cuts == "hold")
+    middle = (np.int16(written[30]) + written[0]) / 2
+    assert np.abs(written[31] - middle).max() <= 1  # back to the first frame
+
+
+def rendered(seed: int, n: int) -> torch.Tensor:
+    return RenderedMotion(64, 96, seed=seed, max_motion=4.0, objects=4).clip(n).permute(0, 2, 3, 1)
 
 
 def test_one_frame_stays_one_frame(tmp_path):

@@ -1,0 +1,225 @@
+"""When frames are shown: the form of timing, loop, cuts and repeats, and the plan that it asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from comfy_api.latest import io
+
+from ..rife import timeline
+from ..rife.timeline import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
+
+MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
+OFF = "off"
+
+
+def timing_inputs() -> list[io.Input]:
+    """All of them are optional and leave the result as it was without them."""
+    return [_timing_input(), *_end_inputs(), *_scene_inputs()]
+
+
+def _timing_input() -> io.Input:
+    return io.DynamicCombo.Input(
+        "timing",
+        options=[
+            io.DynamicCombo.Option(MULTIPLIER, []),
+            io.DynamicCombo.Option(FRAME_RATE, [_rate_input(), _speed_input()]),
+            io.DynamicCombo.Option(TIMESTEPS, [_times_input()]),
+            io.DynamicCombo.Option(CURVE, [_curve_input(), _curve_rate_input()]),
+        ],
+        optional=True,
+        tooltip="What says which frames are made. multiplier: the inputs multiplier and timesteps. frame rate: any, "
+        "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse.",
+    )
+
+
+def _rate_input() -> io.Input:
+    return io.Float.Input(
+        "target_fps",
+        default=60.0,
+        min=0.01,
+        max=1000.0,
+        step=1.0,
+        round=0.001,
+        optional=True,
+        tooltip="Frames per second of the result, counted exactly: 23.976, 29.97 and 59.94 mean 24000/1001, "
+        "30000/1001 and 60000/1001. The input fps must be that of the given frames.",
+    )
+
+
+def _speed_input() -> io.Input:
+    return io.Float.Input(
+        "speed",
+        default=1.0,
+        min=0.01,
+        max=100.0,
+        step=0.05,
+        round=0.0001,
+        optional=True,
+        tooltip="Speed of the motion: 0.25 with target_fps at the clip's own fps is four times slow motion that keeps "
+        "the rate.",
+    )
+
+
+def _times_input() -> io.Input:
+    return io.String.Input(
+        "times",
+        default="1/3, 2/3",
+        optional=True,
+        tooltip="Times between 0 and 1 of the frames that are made between each two, such as 0.25, 0.5 or 1/3, 2/3.",
+    )
+
+
+def _curve_input() -> io.Input:
+    return io.String.Input(
+        "curve",
+        default="0:0, 1:1, 3:1.5",
+        multiline=True,
+        optional=True,
+        tooltip="Points result second : clip second, joined by straight lines. 0:0, 1:1, 3:1.5 plays one second and "
+        "then half a second in two; level is a freeze, falling runs backward.",
+    )
+
+
+def _curve_rate_input() -> io.Input:
+    return io.Float.Input(
+        "target_fps",
+        default=0.0,
+        min=0.0,
+        max=1000.0,
+        step=1.0,
+        round=0.001,
+        optional=True,
+        tooltip="Frames per second of the result; 0: as many as the clip has.",
+    )
+
+
+def _end_inputs() -> list[io.Input]:
+    return [
+        io.Boolean.Input(
+            "loop",
+            default=False,
+            optional=True,
+            tooltip="The last frame leads back to the first, so that the clip can be repeated without a jump: N "
+            "frames become N x multiplier.",
+        ),
+        io.Boolean.Input(
+            "keep_duration",
+            default=False,
+            optional=True,
+            tooltip="The last frame is held for as long as the clip shows it, so that sound keeps its length: N "
+            "frames become N x multiplier.",
+        ),
+    ]
+
+
+def _scene_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "cuts",
+            options=[*AT_CUTS, OFF],
+            default="hold",
+            optional=True,
+            tooltip="What the frames between two scenes show: the old one (hold), the nearer one, a cross-fade "
+            "(blend), or a morph (off). The number of frames is always the same.",
+        ),
+        io.String.Input(
+            "cut_frames",
+            default="",
+            optional=True,
+            advanced=True,
+            placeholder="24, 60",
+            tooltip="Frames that begin a scene, counted from 0, such as 24, 60. Empty: they are found.",
+        ),
+        io.Combo.Input(
+            "repeated_frames",
+            options=[*AT_REPEATS, OFF],
+            default="hold",
+            optional=True,
+            advanced=True,
+            tooltip="Frames that are the same as the one before: stay as they are (hold), or give way to motion from "
+            "drawing to drawing, for animation on twos and threes (retime). off: as any other frames.",
+        ),
+    ]
+
+
+def check_timing(node, timing: dict | None) -> dict:
+    """`timing` as a dict, {} where it was not sent. Raises ValueError where it was and is none of ours.
+
+    ComfyUI leaves out a choice that it does not know without a word; the prompt still has it.
+    """
+    if timing is None:
+        hidden = getattr(node, "hidden", None)
+        prompt, node_id = getattr(hidden, "prompt", None) or {}, getattr(hidden, "unique_id", None)
+        sent = prompt.get(str(node_id), {}).get("inputs", {}).get("timing")
+        timing = {"timing": sent} if sent is not None else {}
+    choices = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
+    if timing and timing.get("timing") not in choices:
+        raise ValueError(
+            f"timing is {timing.get('timing')!r}, expected one of {', '.join(choices)}. Choose one of them; a "
+            "workflow of a newer version may need that version."
+        )
+    # What was not sent of the choice's own inputs comes as None.
+    return {name: value for name, value in timing.items() if value is not None}
+
+
+def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> dict:
+    """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
+    choice = timing.get("timing", MULTIPLIER)
+    if choice == FRAME_RATE:
+        rate = exact_rate(float(timing.get("target_fps", 60.0)))
+        return {"rate": rate, "speed": Fraction(float(timing.get("speed", 1.0))).limit_denominator(10_000)}
+    if choice == CURVE:
+        rate = float(timing.get("target_fps", 0.0))
+        rate = exact_rate(rate) if rate else clock.mean_rate
+        return {"times": Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), "rate": rate}
+    times = parse_timesteps(timing.get("times", "1/3, 2/3") if choice == TIMESTEPS else timesteps)
+    return {"multiplier": multiplier} if times is None else {"timesteps": times}
+
+
+def make_plan(clock: Clock, asked: dict, cuts: str, repeated: str, scenes, **ends) -> Plan:
+    """The plan of `request`'s answer with the scenes that are to be heeded."""
+    if cuts != OFF:
+        asked = {**asked, "cuts": scenes.cuts, "at_cuts": cuts}
+    if repeated != OFF:
+        asked = {**asked, "repeats": scenes.repeats, "at_repeats": repeated}
+    return timeline.plan(clock, **asked, **ends)
+
+
+def parse_timesteps(text: str) -> list[Fraction] | None:
+    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
+    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+    try:
+        return [Fraction(word) for word in words] or None
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
+            "1/3, 2/3. Leave it empty to use multiplier."
+        ) from error
+
+
+def parse_curve(text: str) -> list[Sequence[Fraction]]:
+    """Points like 0:0, 1:1, 3:1.5 in `text`."""
+    try:
+        points = [tuple(map(Fraction, word.split(":"))) for word in re.split(r"[,;\s]+", text or "") if word]
+        if all(len(point) == 2 for point in points):
+            return points
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ValueError(
+        f"curve is {text!r}, expected points apart by commas, each result second : clip second, such as "
+        "0:0, 1:1, 3:1.5. Write it so."
+    )
+
+
+def parse_cuts(text: str, count: int) -> set[int]:
+    """Frame numbers in `text`, each between 0 and `count` - 1."""
+    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+    if not all(word.isdecimal() and int(word) < count for word in words):
+        raise ValueError(
+            f"cut_frames is {text!r}, expected numbers of frames from 0 to {count - 1} apart by commas. Leave it empty "
+            "to have cuts found."
+        )
+    return set(map(int, words))

@@ -1,0 +1,300 @@
+"""Cuts and repeated frames, found from small pictures in one pass.
+
+How much of a frame is explained by its neighbour moved about? Each block of a thumbnail looks for its best match nearby
+in the other one, by normalised correlation, which knows neither brightness nor contrast: so pans, flashes and fades
+are explained, another scene is not. A cut is what is explained badly *and* worse than what happens around it: a clip
+that is hard to explain throughout (noise, a whip pan) has no cuts, and neither has a pair without neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIDE = 64  # of a thumbnail, its longer one
+_BLOCK = 8
+_REACH = 1 / 8  # how far a block looks, of the thumbnail's longer side
+_MOST_CONTRAST = 0.1  # of a block, in standard deviations; more of it weighs no more
+_FAINT = 0.01  # contrast below which a block hardly counts
+_NOISE = 0.0015  # contrast that is taken for noise
+_SURE = 0.8  # correlation of a match that tells motion
+_NEARER = 0.02  # correlation that a match may lack for being a pixel nearer
+_LUMA = (0.299, 0.587, 0.114)
+
+# Tuned on the edits of benchmarks/score_cuts.py, which says what they reach.
+CUT = 0.40  # unexplained share of a pair that may be a cut
+CUT_OVER_USUAL = 2.0  # times as much as what is usual around it
+JUMP = 0.13  # the same for a jump within one scene,
+JUMP_OVER_MOST = 2.0  # which must stand out from all around it
+_AROUND = 3  # pairs on each side
+_FLASH = 0.08  # brightness step of a flash
+
+REPEAT = 0.75 / 255  # change of the most changed cell in a repeated frame
+REPEAT_IN_MOTION = 3 / 255, 0.15  # also this little, if it is this share of the most around it
+_CELL = 16
+_SMALLEST = 96  # side of a frame on which motion can still be found
+_AT_ONCE = 1 << 24  # numbers in the frames that are looked at together
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a pair of frames tells: `unexplained` 0..1, `motion` in pixels (of its faster parts), `change` of the most
+    changed cell 0..1, `level` and `level_before` the mean brightness of both frames, `contrast` of the flatter one."""
+
+    unexplained: float
+    motion: float
+    change: float
+    level_before: float
+    level: float
+    contrast: float
+
+
+@dataclass
+class Scenes:
+    """Frames that begin a scene, frames that repeat the one before, evidence of pair i - 1, i at [i - 1]."""
+
+    cuts: set[int] = field(default_factory=set)
+    repeats: set[int] = field(default_factory=set)
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+def find_scenes(
+    frames: Iterable[Tensor], device: torch.device | str | None = None, chunk: int = 16
+) -> Scenes:
+    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4; reads each once, a few at a time."""
+    finder = SceneFinder(device)
+    held: list[Tensor] = []
+    for frame in frames:
+        held.append(frame)
+        if len(held) == 16 or len(held) * frame.numel() > _AT_ONCE:
+            finder.push_all(torch.stack(held))
+            held = []
+    if held:
+        finder.push_all(torch.stack(held))
+    finder.finish()
+    return finder.scenes
+
+
+def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tuple[float, str]:
+    """The scale for `Model.inference` of frames of height x width, and why.
+
+    coarsest: the largest downscale of the network's blocks, 8 or 16; it sets how far they see. Limits from panned and
+    real clips with the bundled checkpoint (coarsest 8): at scale 1 it follows up to 12 px, at 0.5 up to 40.
+    """
+    moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if i + 1 not in scenes.cuts)
+    motion = moves[len(moves) * 9 // 10] if moves else 0.0
+    near, far = 1.5 * coarsest, 5 * coarsest
+    scale = 1.0 if motion <= near else 0.5 if motion <= far else 0.25
+    why = f"9 of 10 pairs move up to {motion:.0f} px; this network follows {near:.0f} px at scale 1, {far:.0f} at 0.5"
+    while scale < 1 and min(height, width) * scale < _SMALLEST:
+        scale *= 2
+        why += f"; frames of {width}x{height} are too small for less than {scale:g}"
+    return scale, why
+
+
+class SceneFinder:
+    """Fills `scenes` while frames (H,W,C) are pushed, `ahead` frames behind them.
+
+    device: where to compute; default is each frame's own. keep_evidence: else it is None once it is used, for
+    streams without end.
+    """
+
+    ahead = _AROUND
+
+    def __init__(self, device: torch.device | str | None = None, keep_evidence: bool = True):
+        self.scenes = Scenes()
+        self._keep = keep_evidence
+        self._device = device
+        self._last: Tensor | None = None
+        self._thumbs: dict[int, Tensor] = {}
+        self._decided = 0
+        self._count = 0
+
+    @property
+    def cuts(self) -> set[int]:
+        """Frames that begin a scene, so far."""
+        return self.scenes.cuts
+
+    @property
+    def repeats(self) -> set[int]:
+        """Frames that repeat the one before, so far."""
+        return self.scenes.repeats
+
+    def push(self, frame: Tensor) -> None:
+        """The next frame."""
+        self.push_all(frame[None])
+
+    def push_all(self, frames: Tensor) -> None:
+        """The next frames (N,H,W,C)."""
+        frames = frames.to(self._device)
+        if not frames.is_floating_point():
+            frames = frames.float() / 255
+        thumbs = thumbnails(frames)
+        for i, thumb in enumerate(thumbs):
+            self._thumbs[self._count + i] = thumb
+        if self._last is not None:
+            frames = torch.cat((self._last[None].to(frames), frames))
+            thumbs = torch.cat((self._thumbs[self._count - 1][None], thumbs))
+        if len(frames) > 1:
+            self.scenes.evidence += _evidence(frames, thumbs)
+        self._last = frames[-1]
+        self._count = len(self.scenes.evidence) + 1
+        self._decide(len(self.scenes.evidence) - _AROUND)
+
+    def finish(self) -> None:
+        """There are no more frames."""
+        self._decide(len(self.scenes.evidence))
+
+    def _decide(self, end: int) -> None:
+        for pair in range(self._decided, end):
+            if self._is_repeat(pair):
+                self.scenes.repeats.add(pair + 1)
+            elif self._stands_out(pair) and not self._is_fade(pair) and not self._is_flash(pair):
+                self.scenes.cuts.add(pair + 1)
+            used = pair - 2 * _AROUND
+            if not self._keep and used >= 0:
+                self.scenes.evidence[used] = None
+        self._decided = max(self._decided, end)
+        for index in [i for i in self._thumbs if i < self._decided - _AROUND]:
+            del self._thumbs[index]
+
+    def _around(self, pair: int) -> list[Evidence]:
+        evidence = self.scenes.evidence
+        return evidence[max(0, pair - _AROUND) : pair] + evidence[pair + 1 : pair + 1 + _AROUND]
+
+    def _is_repeat(self, pair: int) -> bool:
+        change = self.scenes.evidence[pair].change
+        most, share = REPEAT_IN_MOTION
+        if change < REPEAT or change > most:
+            return change < REPEAT
+        # On twos and threes every second or third pair moves.
+        return change < share * max((e.change for e in self._around(pair) if e.unexplained < CUT), default=0)
+
+    def _stands_out(self, pair: int) -> bool:
+        value = self.scenes.evidence[pair].unexplained
+        around = sorted(e.unexplained for e in self._around(pair) if e.change >= REPEAT)
+        if not around:
+            return False
+        if value >= CUT and value >= CUT_OVER_USUAL * around[(len(around) - 1) // 2]:
+            return True
+        return len(around) > 3 and value >= JUMP and value >= JUMP_OVER_MOST * around[-1]
+
+    def _is_fade(self, pair: int) -> bool:
+        """Whether a picture comes from or goes into nothing at the pace at which it did so before."""
+        evidence = self.scenes.evidence
+        if evidence[pair].contrast > _FAINT:
+            return False
+        steps = [e.level - e.level_before for e in evidence[max(0, pair - 1) : pair + 2]]
+        this = evidence[pair].level - evidence[pair].level_before
+        return sum(step * this > 0 and abs(this) < 2 * abs(step) for step in steps) > 1
+
+    def _is_flash(self, pair: int) -> bool:
+        """Whether the scene goes on after up to two frames of other brightness that begin or end here."""
+        for a in range(max(0, pair - 2), pair + 1):
+            for b in range(max(pair + 1, a + 2), min(a + 3, self._count - 1) + 1):
+                if self._odd_between(a, b):
+                    pictures = self._thumbs[a][None], self._thumbs[b][None]
+                    if float(unexplained(*pictures)[0]) < CUT:
+                        return True
+        return False
+
+    def _odd_between(self, a: int, b: int) -> bool:
+        """Whether all frames between a and b are brighter than both, or darker."""
+        evidence = self.scenes.evidence
+        ends = evidence[a].level_before, evidence[b - 1].level
+        between = [evidence[i].level for i in range(a, b - 1)]
+        return min(between) > max(ends) + _FLASH or max(between) < min(ends) - _FLASH
+
+
+def thumbnails(frames: Tensor) -> Tensor:
+    """(N,H,W,C) -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, alpha left out."""
+    height, width = frames.shape[1:3]
+    cell = max(1, max(height, width) // SIDE)
+    rows, columns = max(1, height // cell), max(1, width // cell)
+    # Whole cells first, of which a few dozen points are enough: cheap, and all that most sizes need.
+    step = max(1, cell // 6)
+    cells = frames[:, : rows * cell, : columns * cell, :3]
+    if min(height, width) >= cell:
+        cells = cells.unflatten(1, (rows, cell))[:, :, ::step].float().mean(2)
+        cells = cells.unflatten(2, (columns, cell))[:, :, :, ::step].mean(3)
+    images = cells.permute(0, 3, 1, 2).float()
+    size = [min(side, max(_BLOCK, round(side * SIDE / max(images.shape[-2:])))) for side in images.shape[-2:]]
+    if list(images.shape[-2:]) != size:
+        images = F.interpolate(images, size=size, mode="area")
+    if min(size) < _BLOCK:
+        images = F.interpolate(images, size=[max(side, _BLOCK) for side in size], mode="nearest")
+    return images.expand(-1, 3, -1, -1)
+
+
+def unexplained(thumbs0: Tensor, thumbs1: Tensor) -> Tensor:
+    """(P,3,h,w) twice -> (P,): the share of the pictures' structure that moving blocks about does not explain."""
+    return _compare(thumbs0, thumbs1)[0]
+
+
+def _compare(thumbs0: Tensor, thumbs1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,3,h,w) twice -> unexplained, motion in thumbnail pixels, contrast of the flatter picture; all (P,)."""
+    luma = torch.tensor(_LUMA, device=thumbs0.device).view(3, 1, 1)
+    a, b = (thumbs0 * luma).sum(1), (thumbs1 * luma).sum(1)
+    both = _match(a, b), _match(b, a)
+    flatter = torch.minimum(*(contrast.mean(1) for _, contrast, _ in both))
+    found, contrast, moved = zip(*both, strict=True)
+    found, contrast, moved = (torch.cat(part, 1) for part in (found, contrast, moved))
+    weight = contrast.clamp(max=_MOST_CONTRAST)
+    weight = weight * weight / (weight + _FAINT)
+    missing = (weight * (1 - found.clamp(min=0) ** 2)).sum(1)
+    # A picture of next to no structure explains nothing and is no evidence either.
+    share = missing / (weight.sum(1) + weight.shape[1] * _NOISE / 2)
+    return share, torch.nanquantile(moved, 0.9, dim=1).nan_to_num(), flatter
+
+
+def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each block of a (P,h,w) in b: best correlation, contrast, distance (nan: unsure); all (P, blocks)."""
+    height, width = a.shape[1:]
+    blocks, ys, xs = _blocks(a, _BLOCK)
+    places, yb, xb = _blocks(b, 1)
+    contrast, contrast_b = (x.norm(dim=2) / _BLOCK for x in (blocks, places))
+    product = blocks @ places.transpose(1, 2) / _BLOCK**2
+    correlation = product / ((contrast + _NOISE)[:, :, None] * (contrast_b + _NOISE)[:, None])
+    dy, dx = (ys[:, None] - yb), (xs[:, None] - xb)
+    reach = max(2, round(max(height, width) * _REACH))
+    distance = (dy * dy + dx * dx).sqrt()
+    correlation = correlation.masked_fill(distance > reach, -1.0)
+    # Motion is the nearest of nearly equal matches: smooth and striped pictures match far away as well.
+    near = (correlation - distance * _NEARER).max(2).indices
+    alike, way = (
+        x.gather(2, near[:, :, None])[:, :, 0] for x in (correlation, distance.expand_as(correlation))
+    )
+    way = torch.where((alike > _SURE) & (contrast > _FAINT), way, torch.nan)
+    return correlation.amax(2), contrast, way
+
+
+def _blocks(picture: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,h,w) -> blocks without their means (P,K,pixels), and where they are (K,), (K,)."""
+    parts = picture.unfold(1, _BLOCK, step).unfold(2, _BLOCK, step)
+    rows, columns = parts.shape[1:3]
+    parts = parts.reshape(len(picture), rows * columns, _BLOCK * _BLOCK)
+    y = torch.arange(rows, device=picture.device) * float(step)
+    x = torch.arange(columns, device=picture.device) * float(step)
+    return parts - parts.mean(2, keepdim=True), y.repeat_interleave(columns), x.repeat(rows)
+
+
+def _evidence(frames: Tensor, thumbs: Tensor) -> list[Evidence]:
+    """Of each two neighbours of (N,H,W,C) and their thumbnails."""
+    share, motion, contrast = _compare(thumbs[:-1], thumbs[1:])
+    motion = motion * (max(frames.shape[1:3]) / max(thumbs.shape[2:]))
+    change = torch.stack([_change(a, b) for a, b in zip(frames, frames[1:], strict=False)])
+    level = thumbs.mean((1, 2, 3))
+    table = torch.stack((share, motion, change, level[:-1], level[1:], contrast), 1)
+    return [Evidence(*row) for row in table.tolist()]
+
+
+def _change(a: Tensor, b: Tensor) -> Tensor:
+    """The largest mean difference that a cell has between two frames (H,W,C); of large ones, at some of the pixels."""
+    step = max(1, max(a.shape[:2]) // 512)
+    difference = (a[::step, ::step].float() - b[::step, ::step].float()).abs_()
+    cells = [max(1, side // _CELL) for side in difference.shape[:2]]
+    return F.adaptive_avg_pool2d(difference.flatten(1)[None, None], cells).amax()

@@ -1,0 +1,412 @@
+"""Which output frame is which source frame, or which pair at which time. Exact fractions, no torch.
+
+A plan is a sequence that computes its steps when asked: ten hours take no more memory than ten frames. Its length is
+the number of frames that come out, always. Times are seconds of the source, rates frames per second.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from typing import NamedTuple
+
+AT_CUTS = ("hold", "nearest", "blend")
+AT_REPEATS = ("hold", "retime")
+
+# A drawing shown for more frames than this is a still, not animation on twos to fours.
+LONGEST_DRAWING = 4
+
+Rate = Fraction | int | float | str
+
+
+class Step(NamedTuple):
+    """One output frame: source frame `left` where `time` is 0, else what is between left and right at 0 < time < 1.
+
+    kind: "source" the frame of that very time, "new" to be interpolated, "blend" a cross-fade over a cut,
+    "cut", "static", "tail" a source frame held because of a cut, a repeated picture, the end of the clip.
+    """
+
+    left: int
+    right: int
+    time: Fraction
+    kind: str
+
+
+_ZERO = Fraction(0)
+
+
+def exact_rate(value: Rate) -> Fraction:
+    """A frame rate as the exact fraction that is meant: 23.976 and "24000/1001" are both 24000/1001.
+
+    Decimals within 0.005 of a whole number times 1000/1001, and not whole themselves, are taken as that NTSC rate.
+    Raises ValueError.
+    """
+    try:
+        rate = Fraction(value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"the frame rate is {value!r}, expected a number such as 25, 23.976 or 24000/1001. Write it so."
+        ) from error
+    if rate <= 0:
+        raise ValueError(f"the frame rate is {value}, expected more than 0. Give frames per second.")
+    if isinstance(value, Fraction) or rate.denominator == 1 or (isinstance(value, str) and "/" in value):
+        return rate
+    ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
+    if ntsc and abs(rate - ntsc) < Fraction(1, 200) and abs(rate - round(rate)) > abs(rate - ntsc):
+        return ntsc
+    return rate.limit_denominator(1_000_000)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
+
+    count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over,
+    for `times`; default is as long after it as the frame before lasted.
+    """
+
+    count: int | None
+    rate: Fraction | None = None
+    times: Sequence[Fraction] | None = None
+    end: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rate is None) == (self.times is None):
+            raise ValueError("a source has either a rate or presentation times. Give one of them.")
+        if self.rate is not None:
+            object.__setattr__(self, "rate", exact_rate(self.rate))
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"the source has {self.count} frames, expected at least one. Give it some.")
+        if self.times is None:
+            return
+        if self.count != len(self.times):
+            raise ValueError(
+                f"there are {len(self.times)} presentation times for {self.count} frames, expected one each. Give "
+                "the time of every frame."
+            )
+        if any(a >= b for a, b in zip(self.times, self.times[1:], strict=False)):
+            raise ValueError("the presentation times do not rise. Sort the frames, drop those shown at once.")
+        if self.end is not None and self.end <= self.times[-1]:
+            raise ValueError(
+                f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
+            )
+
+    def at(self, index: int) -> Fraction:
+        """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
+        if self.times is None:
+            return index / self.rate
+        if 0 <= index < len(self.times):
+            return self.times[index]
+        turns, index = divmod(index, len(self.times))
+        return self.times[index] + turns * self.duration
+
+    def place(self, time: Fraction) -> tuple[int, Fraction]:
+        """The frame shown at `time`, and how far on the way to the next, 0 <= t < 1."""
+        if self.times is None:
+            # In whole numbers: a Fraction's division costs more than all the rest of a step.
+            n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
+            index, rest = divmod(n, d)
+            return index, (Fraction(rest, d) if rest else _ZERO)
+        index = max(0, bisect_right(self.times, time) - 1)
+        start = self.at(index)
+        return index, (time - start) / (self.at(index + 1) - start)
+
+    @property
+    def duration(self) -> Fraction:
+        """From the first frame's time to the end of the last one's, seconds."""
+        if self.times is None:
+            return self.count / self.rate
+        if self.end is not None:
+            return self.end - self.times[0]
+        last = self.times[-1] - self.times[-2] if len(self.times) > 1 else Fraction(1)
+        return self.times[-1] + last - self.times[0]
+
+    @property
+    def mean_rate(self) -> Fraction:
+        """Frames per second on the whole."""
+        return self.rate or self.count / self.duration
+
+
+class Plan(Sequence):
+    """The steps of a result; made by `plan`. `len` is exact; an open plan (`count` None) only iterates.
+
+    rate: of the result, frames per second. cuts, repeats: looked into when a step is asked for, so that a detector
+    may run ahead of the reader.
+    """
+
+    def __init__(
+        self, clock: Clock, places: _PerPair | _Regular | _Listed, rate: Fraction, options: _Options
+    ):
+        self.clock, self.rate, self.options = clock, rate, options
+        self._places = places
+        self._loop = options.loop and clock.count is not None  # an open plan cannot know where it leads back
+        self.count: int | None = places.count(clock, options.loop or options.keep_duration)
+
+    def __len__(self) -> int:
+        if self.count is None:
+            raise TypeError("an open plan has no length: the source's number of frames is not known")
+        return self.count
+
+    def __getitem__(self, k: int) -> Step:
+        if k < 0 or (self.count is not None and k >= self.count):
+            raise IndexError(f"output frame {k} of {self.count}")
+        place = self._places.place(self.clock, k)
+        retime = self.options.at_repeats == "retime" and self.options.repeats != ()
+        return self._between_drawings(*place) if retime else self._step(*place)
+
+    def __iter__(self) -> Iterator[Step]:
+        k = 0
+        while self.count is None or k < self.count:
+            yield self[k]
+            k += 1
+
+    def position(self, k: int) -> int:
+        """The source frame that is shown, or was last, at output k's time."""
+        return self._places.place(self.clock, k)[0]
+
+    def time(self, k: int) -> Fraction:
+        """The source time that output frame k is asked to show."""
+        index, t = self._places.place(self.clock, k)
+        return self.clock.at(index) + t * self._lasts(index)
+
+    def shown(self, step: Step) -> Fraction:
+        """The source time that a step's picture shows."""
+        start = self.clock.at(step.left)
+        if not step.time:
+            return start
+        return start + step.time * (self.clock.at(self._upward(step)) - start)
+
+    def _upward(self, step: Step) -> int:
+        """The right frame's index, counted on past the end in a loop."""
+        return step.right if step.right > step.left else step.right + self.clock.count
+
+    def _step(self, index: int, t: Fraction) -> Step:
+        options = self.options
+        if not t:
+            return Step(index, index, _ZERO, "source")
+        right = index + 1
+        if right == self.clock.count:
+            if not self._loop:
+                return Step(index, index, _ZERO, "tail")
+            right = 0
+        if right in options.repeats or right == index:
+            return Step(index, index, _ZERO, "static")
+        if right in options.cuts:
+            return self._at_cut(index, right, t)
+        return Step(index, right, t, "new")
+
+    def _at_cut(self, left: int, right: int, t: Fraction) -> Step:
+        if self.options.at_cuts == "blend":
+            return Step(left, right, t, "blend")
+        shown = right if self.options.at_cuts == "nearest" and t >= Fraction(1, 2) else left
+        return Step(shown, shown, _ZERO, "cut")
+
+    def _between_drawings(self, index: int, t: Fraction) -> Step:
+        """As `_step` where repeats stand for the drawing that they repeat, and motion goes on across them.
+
+        The drawing shown at `index` is the frames first..after-1; in a loop indices count on past either end.
+        """
+        n, loop = self.clock.count, self._loop
+        first, after = index, index + 1
+        while index - first < LONGEST_DRAWING and self._repeats(first):
+            first -= 1
+        while after - first <= LONGEST_DRAWING and self._repeats(after):
+            after += 1
+        if after - first > LONGEST_DRAWING or (loop and after - first >= n):
+            return self._step(index, t)
+        source, right = (first % n, after % n) if loop else (first, after)
+        if index == first and not t:
+            return Step(source, source, _ZERO, "source")
+        if after == n and not loop:
+            return Step(source, source, _ZERO, "tail" if index == n - 1 and t else "static")
+        start = self.clock.at(first)
+        t = (self.clock.at(index) + t * self._lasts(index) - start) / (self.clock.at(after) - start)
+        return self._at_cut(source, right, t) if right in self.options.cuts else Step(source, right, t, "new")
+
+    def _repeats(self, index: int) -> bool:
+        """Whether a frame repeats the one before it, in a loop also the first the last."""
+        n = self.clock.count
+        if self._loop:
+            return index % n in self.options.repeats
+        return 0 < index and (n is None or index < n) and index in self.options.repeats
+
+    def _lasts(self, index: int) -> Fraction:
+        return self.clock.at(index + 1) - self.clock.at(index)
+
+
+@dataclass(frozen=True)
+class _Options:
+    loop: bool = False
+    keep_duration: bool = False
+    cuts: Container[int] = ()
+    at_cuts: str = "hold"
+    repeats: Container[int] = ()
+    at_repeats: str = "hold"
+
+
+class _PerPair:
+    """The same times between each two frames."""
+
+    def __init__(self, times: Sequence[Fraction]):
+        self.times = (_ZERO, *times)
+
+    def count(self, clock: Clock, tail: bool) -> int | None:
+        n, m = clock.count, len(self.times)
+        return n and (n * m if tail else (n - 1) * m + 1)
+
+    def place(self, clock: Clock, k: int) -> tuple[int, Fraction]:
+        index, j = divmod(k, len(self.times))
+        return index, self.times[j]
+
+
+class _Regular:
+    """Output k shows start + k*step seconds of the source."""
+
+    def __init__(self, start: Fraction, step: Fraction):
+        self.start, self.step = start, step
+
+    def count(self, clock: Clock, tail: bool) -> int | None:
+        if clock.count is None:
+            return None
+        if tail:
+            return ceil((clock.at(clock.count) - self.start) / self.step)
+        return floor((clock.at(clock.count - 1) - self.start) / self.step) + 1
+
+    def place(self, clock: Clock, k: int) -> tuple[int, Fraction]:
+        return clock.place(self.start + k * self.step)
+
+
+class _Listed:
+    """Output k shows times[k]."""
+
+    def __init__(self, times: Sequence[Fraction]):
+        self.times = times
+
+    def count(self, clock: Clock, tail: bool) -> int:
+        return len(self.times)
+
+    def place(self, clock: Clock, k: int) -> tuple[int, Fraction]:
+        return clock.place(Fraction(self.times[k]))
+
+
+def plan(
+    source: Clock,
+    *,
+    multiplier: int | None = None,
+    timesteps: Sequence[Fraction | float] | None = None,
+    rate: Rate | None = None,
+    speed: Fraction | int = 1,
+    times: Sequence[Fraction] | None = None,
+    loop: bool = False,
+    keep_duration: bool = False,
+    cuts: Container[int] = (),
+    at_cuts: str = "hold",
+    repeats: Container[int] = (),
+    at_repeats: str = "hold",
+) -> Plan:
+    """The plan of one of four requests for n source frames.
+
+    multiplier: m - 1 even times between each two frames, (n-1)*m + 1 frames. timesteps: these times between each two,
+    0 < t < 1, rising. rate: frames per second; output k shows the time k*speed/rate after the first frame, exactly, up
+    to the last frame's time. times: the source time in seconds that each output frame shows: ramps, freezes, reverse;
+    `rate` then only says how fast they are played.
+    speed: of the motion, with `rate`: 1/4 at the source's rate is slow motion that keeps the rate.
+    keep_duration: also the times while the last frame is shown, which hold it: n*m frames, or all k*speed/rate before
+    the end. loop: as many, and they lead back to the first frame.
+    cuts: frames that begin a scene (0: the last does not lead to the first); frames asked for across one hold the old
+    scene, show the "nearest" or "blend". repeats: frames that repeat the one before (0: the last). Between those the
+    picture is held; or, with at_repeats "retime", motion goes on from drawing to drawing (of up to `LONGEST_DRAWING`
+    frames, else it is a still).
+    Raises ValueError.
+    """
+    asked = [name for name, value in (("multiplier", multiplier), ("timesteps", timesteps), ("times", times))
+             if value is not None]  # fmt: skip
+    if len(asked) > 1 or (rate is not None and asked not in ([], ["times"])):
+        raise ValueError(
+            f"{', '.join(asked)}{' and rate' if rate else ''} are asked for at once. Choose one."
+        )
+    for name, value, choices in (("at_cuts", at_cuts, AT_CUTS), ("at_repeats", at_repeats, AT_REPEATS)):
+        if value not in choices:
+            raise ValueError(
+                f"{name} is {value!r}, expected one of {', '.join(choices)}. Choose one of them."
+            )
+    options = _Options(loop, keep_duration, cuts, at_cuts, repeats, at_repeats)
+    rate = exact_rate(rate) if rate is not None else None
+    if times is not None:
+        _check_times(source, times, loop or keep_duration)
+        return Plan(source, _Listed(times), rate or source.mean_rate, options)
+    if rate is not None or speed != 1:
+        if speed <= 0:
+            raise ValueError(f"speed is {speed}, expected more than 0. Ask for times to go backward.")
+        rate = rate or source.mean_rate
+        start = source.at(0) if source.times is not None else _ZERO
+        return Plan(source, _Regular(start, Fraction(speed) / rate), rate, options)
+    between = pair_times(2 if multiplier is None else multiplier, timesteps)
+    rate = source.mean_rate * (len(between) + 1) if source.rate or source.count else None
+    return Plan(source, _PerPair(between), rate, options)
+
+
+def pair_times(multiplier: int, timesteps: Sequence[Fraction | float] | None = None) -> list[Fraction]:
+    """The times between two frames: timesteps as given, or multiplier-1 even ones. Raises ValueError."""
+    if timesteps is None:
+        if int(multiplier) != multiplier or multiplier < 1:
+            raise ValueError(
+                f"multiplier is {multiplier}, expected a whole number of 1 or more. 2 doubles the frame rate."
+            )
+        return [Fraction(j, int(multiplier)) for j in range(1, int(multiplier))]
+    times = [Fraction(t) for t in timesteps]
+    if any(not 0 < t < 1 for t in times) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
+        raise ValueError(
+            f"timesteps are {[float(t) for t in times]}, expected rising values between 0 and 1 exclusive, such as "
+            "0.25, 0.5, 0.75. 0 and 1 are the frames themselves and always in the result."
+        )
+    return times
+
+
+class Curve(Sequence):
+    """Source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
+
+    (0, 0), (1, 1), (3, 1.5): one second as it was, then two of quarter speed; level: a freeze; falling: reverse.
+    rate: frames per second of the result, from the first point's time up to the last's. Raises ValueError.
+    """
+
+    def __init__(self, points: Sequence[tuple[Rate, Rate]], rate: Rate):
+        self.points = [(Fraction(at), Fraction(shown)) for at, shown in points]
+        self.rate = exact_rate(rate)
+        starts = [at for at, _ in self.points]
+        if len(starts) < 2 or any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
+            raise ValueError(
+                f"the curve's result times are {[float(at) for at in starts]}, expected two or more that rise, "
+                "such as 0:0, 1:1, 3:1.5 (result seconds : source seconds)."
+            )
+        self._starts = starts
+
+    def __len__(self) -> int:
+        return floor((self._starts[-1] - self._starts[0]) * self.rate) + 1
+
+    def __getitem__(self, k: int) -> Fraction:
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        now = self._starts[0] + k / self.rate
+        i = min(bisect_right(self._starts, now), len(self.points) - 1) - 1
+        (at0, shown0), (at1, shown1) = self.points[i : i + 2]
+        return shown0 + (now - at0) / (at1 - at0) * (shown1 - shown0)
+
+
+def _check_times(source: Clock, times: Sequence[Fraction], past_last: bool) -> None:
+    if source.count is None:
+        raise ValueError(
+            "source times need the number of frames, which this source does not tell. Count them."
+        )
+    if not len(times):
+        raise ValueError("the list of source times is empty, expected at least one. Give some.")
+    first, last = source.at(0), source.at(source.count if past_last else source.count - 1)
+    for k, time in enumerate(times):
+        if not first <= time <= last or (past_last and time == last):
+            raise ValueError(
+                f"output frame {k} asks for {float(time):g} s of the source, expected {float(first):g} to "
+                f"{float(last):g} s{' exclusive' if past_last else ''}. Change the list, or keep the duration."
+            )
