@@ -95,12 +95,12 @@ def interpolate(
     done = 0
     for count, images in _run_batches(
         model,
-        lambda i: frames[work.chain[i]],
+        frames.__getitem__,
         work.tasks,
-        work.times,
-        frames.shape[1:3],
+        frames.shape[1:],
         batch_size,
         options,
+        {},
         on_progress,
         is_oom,
         on_oom,
@@ -145,11 +145,12 @@ def interpolate_stream(
     first = next(steps, None)
     if first is None:
         return
-    size = window.frame(first.left).shape[:2]
-    batch = batch_size or _auto_batch(model, *size)
+    shape = window.frame(first.left).shape
+    batch = batch_size or _auto_batch(model, *shape[:2])
     pending = [first]
+    encoded: dict[int, Tensor] = {}
     while pending:
-        yield from _run_steps(model, pending, window, size, batch, options)
+        yield from _run_steps(model, pending, window, shape, batch, options, encoded)
         window.forget(pending[-1].left)
         pending = list(islice(_whole_batch(steps, batch), 4 * batch))
 
@@ -166,24 +167,15 @@ def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
         yield step
 
 
-def _run_steps(model, steps: list[Step], window: _Window, size, batch: int, options) -> Iterator[Tensor]:
+def _run_steps(
+    model, steps: list[Step], window: _Window, shape, batch: int, options, encoded: dict[int, Tensor]
+) -> Iterator[Tensor]:
     work, made = _Work(), {}
     for k, step in enumerate(steps):
         if step.kind == "new":
             work.add(k, step)
     done = 0
-    for count, images in _run_batches(
-        model,
-        lambda i: window.frame(work.chain[i]),
-        work.tasks,
-        work.times,
-        size,
-        batch,
-        options,
-        None,
-        None,
-        None,
-    ):
+    for count, images in _run_batches(model, window.frame, work.tasks, shape, batch, options, encoded):
         for targets, image in zip(work.targets[done : done + count], images, strict=True):
             made.update(dict.fromkeys(targets, image))
         done += count
@@ -203,16 +195,15 @@ def _given(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
 
 
 class _Work:
-    """The new frames of some steps, as batches want them: tasks (position in `chain`, position in `times`).
+    """The new frames of some steps: what to make, in batches, and where it goes.
 
-    A task lies between chain[i] and chain[i + 1]; so a loop, or a jump, is a pair like all others. What is asked for
-    twice in a row, as in a freeze, is made once: `targets` are the output frames that show a task's result.
+    A task is (left, right, time): two source frames and a time between them; so a loop, or a jump, is a pair like all
+    others. What is asked for twice in a row, as in a freeze, is made once: `targets` are the output frames that show
+    a task's result.
     """
 
     def __init__(self) -> None:
-        self.chain: list[int] = []
-        self.tasks: list[tuple[int, int]] = []
-        self.times: list[float] = []
+        self.tasks: list[tuple[int, int, float]] = []
         self.targets: list[list[int]] = []
         self._last: Step | None = None
 
@@ -221,12 +212,8 @@ class _Work:
         if step == self._last:
             self.targets[-1].append(k)
             return
-        if not self.chain or tuple(self.chain[-2:]) != (step.left, step.right):
-            joined = len(self.chain) > 0 and self.chain[-1] == step.left
-            self.chain += [step.right] if joined else [step.left, step.right]
         self._last = step
-        self.tasks.append((len(self.chain) - 2, len(self.times)))
-        self.times.append(float(step.time))
+        self.tasks.append((step.left, step.right, float(step.time)))
         self.targets.append([k])
 
 
@@ -306,26 +293,28 @@ def _output(out: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, devi
 
 
 def _run_batches(
-    model, frame_at, tasks, times, size, batch_size, options, on_progress, is_oom, on_oom
+    model, frame_at, tasks, shape, batch_size, options, encoded, on_progress=None, is_oom=None, on_oom=None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yields (number of tasks done, their frames (B,C,H,W) on the model's device), halving on out of memory."""
+    """Yields (number of tasks done, their frames (B,C,H,W) on the model's device), halving on out of memory.
+
+    shape: of a frame, (H,W,C); encoded: frames that the model has seen already, by index, kept up to date.
+    """
     is_oom = is_oom or (lambda error: isinstance(error, torch.OutOfMemoryError))
-    batch = batch_size or _auto_batch(model, *size)
-    encoded: dict[int, Tensor] = {}
+    batch = batch_size or _auto_batch(model, *shape[:2])
     if on_progress:
         on_progress(0, len(tasks), None)
     done = 0
     while done < len(tasks):
         part = tasks[done : done + batch]
         try:
-            images = _forward(model, frame_at, part, times, encoded, options)
+            images = _forward(model, frame_at, part, shape, encoded, options)
         except Exception as error:
             if not is_oom(error):
                 raise
             if len(part) == 1:
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
                 raise RuntimeError(
-                    f"Not enough memory for one new frame of {size[1]}x{size[0]} on {model.run_device} ({cause}). "
+                    f"Not enough memory for one new frame of {shape[1]}x{shape[0]} on {model.run_device} ({cause}). "
                     "Turn TTA and ensemble off, use half precision or smaller frames, or free memory held by "
                     "other models."
                 ) from error
@@ -342,21 +331,22 @@ def _run_batches(
         yield len(part), images
 
 
-def _forward(model, frame_at, part, times, encoded: dict[int, Tensor], options) -> Tensor:
-    """One batch of (pair, time). Each frame is uploaded and encoded once and kept while a later pair needs it."""
-    needed = sorted({i for pair, _ in part for i in (pair, pair + 1)})
-    for i in [i for i in encoded if i < needed[0]]:
+def _forward(model, frame_at, part, shape, encoded: dict[int, Tensor], options) -> Tensor:
+    """One batch of tasks. Each frame is uploaded and encoded once and kept while the next batch needs it."""
+    needed = sorted({i for left, right, _ in part for i in (left, right)})
+    for i in [i for i in encoded if i not in needed]:
         del encoded[i]
     new = [i for i in needed if i not in encoded]
     if new:
         frames = torch.stack([frame_at(i) for i in new]).to(model.run_device)
         frames = rearrange(frames, "n h w c -> n c h w")
         encoded.update(zip(new, _encode(model, frames, options).split(1), strict=True))
-    sources = (_together([encoded[pair + k] for pair, _ in part]) for k in (0, 1))
-    timestep = torch.tensor([times[j] for _, j in part])
+    lefts, rights, times = zip(*part, strict=True)
+    sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))
+    timestep = torch.tensor(times)
     if not hasattr(model, "between"):
         return model.inference(*sources, timestep=timestep, **options)
-    height, width, channels = frame_at(part[0][0]).shape
+    height, width, channels = shape
     return model.between(*sources, (channels, height, width), timestep=timestep, **options)
 
 

@@ -244,3 +244,28 @@ def test_time_may_run_backward_and_stand_still_and_no_picture_is_made_twice_in_a
 def test_a_plan_for_another_number_of_frames_is_refused():
     with pytest.raises(ValueError, match="plan is for 3 frames"):
         rife.interpolate(Fader(), ramp(4), plan=plan(Clock(3, 24), rate=30))
+
+
+class Counter(Fader):
+    """Counts how often each frame is looked at, as `rife.Model.encode` would be."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoded = 0
+
+    def encode(self, images, *, scale, TTA, name):
+        self.encoded += len(images)
+        return images
+
+    def between(self, source0, source1, shape, *, timestep, **options):
+        return self.inference(source0, source1, timestep=timestep, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
+    frames = torch.rand(6, 4, 5, 3)
+    whole, stream = Counter(), Counter()
+    expected = rife.interpolate(whole, frames, 3, batch_size=batch_size)
+    out = torch.stack(list(rife.engine.interpolate_stream(stream, frames, 3, batch_size=batch_size)))
+    assert torch.equal(out, expected)
+    assert (whole.encoded, stream.encoded) == (6, 6)
