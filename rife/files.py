@@ -308,7 +308,8 @@ def _checked(file: BinaryIO) -> BinaryIO:
     """`file` after a look through its next pickle: a memo index of billions makes the C unpickler allocate it."""
     begin = file.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if "PUT" in opcode.name and int(argument) > _MAX_PICKLE or count > _MAX_PICKLE:
+        # Indices are given in order, so they never pass the number of opcodes.
+        if "PUT" in opcode.name and int(argument) > count:
             raise UnknownCheckpointError("is a damaged pickle (an impossible memo index). Download it again.")
         if file.tell() - begin > _MAX_PICKLE:
             raise UnknownCheckpointError(
