@@ -1,7 +1,7 @@
 """What an INTERP_MODEL holds, as the engine wants it: our networks as they are, ComfyUI's RIFE and FILM adapted.
 
 ComfyUI's networks take padded images, a timestep map and a cache of features (`FrameInterpolate` shows how);
-they tell nothing of the flow, so scale and ensemble are not to be had from them.
+they tell nothing of the flow, so scale is not to be had from them; TTA and ensemble are averages of finished frames.
 """
 
 from __future__ import annotations
@@ -58,22 +58,23 @@ class NativeInterpolator:
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """As `rife.Model.inference`: (B,C,H,W) in 0..1, C of 1, 3 or 4. Raises ValueError for scale, ensemble."""
-        self._check(img0, img1, scale, ensemble)
+        """As `rife.Model.inference`: (B,C,H,W) in 0..1, C of 1, 3 or 4. Raises ValueError for scale."""
+        self._check(img0, img1, scale)
         times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
         height, width = img0.shape[-2:]
         multiple = self._multiple(height, width)
         a, b = (x.to(self.run_device, self.run_dtype).clamp(0, 1) for x in (img0, img1))
-        image = self._channels(pad_to(a, multiple), pad_to(b, multiple), times, TTA)
+        a, b = pad_to(a, multiple), pad_to(b, multiple)
+        image = self._channels(a, b, times, TTA)
+        if ensemble:
+            image = (image + self._channels(b, a, [1 - t for t in times], TTA)) / 2
         return image[..., :height, :width].clamp(0, 1).to(img0.device, img0.dtype)
 
-    def _check(self, img0: Tensor, img1: Tensor, scale: float, ensemble: bool) -> None:
-        asked = [f"scale {scale:g}"] if scale != 1 else []
-        asked += ["ensemble"] if ensemble else []
-        if asked:
+    def _check(self, img0: Tensor, img1: Tensor, scale: float) -> None:
+        if scale != 1:
             raise ValueError(
-                f"{' and '.join(asked)} asked of a model from ComfyUI's own loader, which only knows scale 1 and no "
-                "ensemble. Use Load RIFE Checkpoint for these, or leave scale at 1.0 and ensemble off."
+                f"scale {scale:g} asked of a model from ComfyUI's own loader, which only knows scale 1. Use Load RIFE "
+                "Checkpoint for it, or leave scale at 1.0."
             )
         if not (torch.isfinite(img0).all() and torch.isfinite(img1).all()):
             raise ValueError(

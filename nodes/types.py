@@ -58,7 +58,7 @@ def ensemble_input() -> io.Input:
         optional=True,
         advanced=True,
         tooltip="Motion is estimated forward and backward in time and averaged. Slightly steadier, almost twice "
-        "the time. Only RIFE 3.8, 4.0 to 4.20 and 4.24 know it; others stop with an error.",
+        "the time. RIFE 3.8, 4.0 to 4.20 and 4.24 do it inside, for all others finished frames are averaged.",
     )
 
 

@@ -97,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     video.add_argument("--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K")
     video.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
-    video.add_argument(
-        "--ensemble", action="store_true", help="average with time reversed, where the version has it"
-    )
+    video.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
     video.add_argument(
         "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
     )
@@ -191,7 +189,7 @@ def _info(args: argparse.Namespace) -> None:
         "versions": list(config.versions),
         "parameters": sum(p.numel() for p in model.net.parameters()),
         "timestep": "any" if config.timestep else "0.5, and j/2^k by recursion",
-        "ensemble": config.ensemble,
+        "ensemble": "by finished frames" if config.ensemble == "no" else config.ensemble,
         "scales": list(config.scales),
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),

@@ -169,7 +169,8 @@ class Model:
         any size, device and floating dtype. timestep: float or (B,) tensor, 0 < t < 1.
         scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
         on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
-        ensemble: averaged with time reversed in each block (3.8, 4.0 to 4.20, 4.24).
+        ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
+        finished frames elsewhere. Measured gains and costs: benchmarks/score_options.py.
         Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
         """
         _check_images(img0, img1)
@@ -219,11 +220,6 @@ class Model:
         """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
         times = _check_timestep(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
-        if ensemble and self.config.ensemble == "no":
-            raise ValueError(
-                f"ensemble is not defined for {self._name()}: its blocks pass features on, or the paper does not "
-                "have it. Use TTA, or a version from 4.0 to 4.20."
-            )
         channels, height, width = shape
         image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
         return image[:, :, :height, :width].clamp(0, 1)
@@ -265,6 +261,15 @@ class Model:
             )
 
     def _predict(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        if not ensemble or self.config.ensemble != "no":
+            return self._turned(pair, t, scales, tta, ensemble)
+        # Blocks that pass features on cannot run backward one by one, but the frames can change places.
+        image = self._turned(pair, t, scales, tta, False)
+        back = pair._replace(source0=pair.source1, source1=pair.source0)
+        return (image + self._turned(back, None if t is None else 1 - t, scales, tta, False)) / 2
+
+    def _turned(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        """The frame, for `tta` averaged with that of the frames turned by 180 degrees."""
         if not tta:
             return self._forward(pair, t, scales, ensemble)
         pair, turned = pair.halves()

@@ -179,9 +179,19 @@ def test_tta_is_the_average_with_the_turned_frames():
     )
 
 
-def test_ensemble_is_refused_where_it_is_not_defined():
-    with pytest.raises(ValueError, match="ensemble.*TTA"):
-        small("4.22.lite").inference(*frames(32, 32), ensemble=True)
+@pytest.mark.parametrize("name", ["4.22.lite", "4.25", "RIFE_m", "RIFE"])
+@pytest.mark.parametrize("tta", [False, True])
+def test_ensemble_of_finished_frames_where_blocks_cannot(name, tta):
+    """Averaged with time reversed: the same in both directions, and the mean of both."""
+    model, (img0, img1) = small(name), frames(64, 64)
+    t = 0.25 if model.config.timestep else 0.5
+    both = model.inference(img0, img1, timestep=t, ensemble=True, TTA=tta)
+    mean = (
+        model.inference(img0, img1, timestep=t, TTA=tta)
+        + model.inference(img1, img0, timestep=1 - t, TTA=tta)
+    ) / 2
+    torch.testing.assert_close(both, mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.inference(img1, img0, timestep=1 - t, ensemble=True, TTA=tta), both)
 
 
 def test_time_reversal_changes_nothing_with_the_ensemble():

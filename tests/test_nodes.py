@@ -806,16 +806,17 @@ def test_alpha_of_comfyuis_models_moves_with_the_colours(host):
     torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
 
 
-def test_tta_works_with_comfyuis_models_and_scale_and_ensemble_are_refused(host):
+def test_tta_and_ensemble_work_with_comfyuis_models_and_scale_is_refused(host):
     frames, network = clip(2), Blend()
-    images, *_ = host.run(
-        "RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, tta=True
-    )
-    assert network.calls == [1, 1]
-    torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
-    for option in ({"scale": "0.5"}, {"ensemble": True}):
-        with pytest.raises(ValueError, match="Load RIFE Checkpoint for these"):
-            host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, **option)
+    for option in ("tta", "ensemble"):
+        network.calls.clear()
+        images, *_ = host.run(
+            "RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, **{option: True}
+        )
+        assert network.calls == [1, 1]
+        torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="Load RIFE Checkpoint for it"):
+        host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, scale="0.5")
 
 
 # one frame between two
