@@ -85,7 +85,7 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
     ComfyUI's `blocks.N.` into `blockN.`, drops `teacher.` and `caltime.`.
     """
-    while True:
+    for _ in range(8):  # a damaged file may wrap itself
         inner = next((raw[k] for k in _WRAPPERS if isinstance(raw.get(k), Mapping)), None)
         if inner is None:
             break

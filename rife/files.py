@@ -267,20 +267,26 @@ class _Inert(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, itemsize, key, _location, count = tuple(pid)[:5]
-        if kind != "storage" or not isinstance(itemsize, int) or not isinstance(count, int) or count < 0:
+        kind, itemsize, key, _location, count = pid[:5]
+        types = isinstance(kind, str), isinstance(itemsize, int), isinstance(key, str), isinstance(count, int)
+        # Never shown: a damaged one may be of any size.
+        if not all(types) or kind != "storage" or count < 0:
             raise UnknownCheckpointError(
-                f"refers to {str(pid)[:80]}, expected storages of numbers. It is damaged."
+                f"refers to a {type(pid).__name__} outside, expected storages of numbers. It is damaged."
             )
-        storage = _Storage(itemsize, str(key), count)
+        storage = _Storage(itemsize, key, count)
         self.claims[storage.key] = max(storage.nbytes, self.claims.get(storage.key, 0))
         return storage
 
     def _tensor(self, storage: _Storage, _offset: int, size: tuple, *_rest) -> _Nothing:
         count = storage.itemsize
+        if (
+            not isinstance(size, tuple)
+            or len(size) > 8
+            or not all(type(side) is int and side >= 0 for side in size)
+        ):
+            raise UnknownCheckpointError("describes a tensor of an impossible size. It is damaged.")
         for side in size:
-            if not isinstance(side, int) or side < 0:
-                raise UnknownCheckpointError(f"describes a tensor of size {str(size)[:80]}. It is damaged.")
             count *= side
         # Tensors larger than their storage repeat values, and would fill the memory when they are copied.
         self.unfolded += count
@@ -307,7 +313,19 @@ def _itemsize(name: str) -> int:
 def _checked(file: BinaryIO) -> BinaryIO:
     """`file` after a look through its next pickle: a memo index of billions makes the C unpickler allocate it."""
     begin = file.tell()
+    # Tuples that repeat tuples that repeat tuples: small in the file, but hashing or printing one walks all of it.
+    weights: dict[int, int] = {}
+    weight, tuple_before, stored = 1, False, 0
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if "GET" in opcode.name:
+            weight += weights.get(int(argument), 0)
+        elif "PUT" in opcode.name or opcode.name == "MEMOIZE":
+            if tuple_before:
+                weights[stored if argument is None else int(argument)] = weight
+            stored += 1
+        tuple_before = "TUPLE" in opcode.name
+        if weight > _MAX_PICKLE:
+            raise UnknownCheckpointError("holds tuples that unfold without end, made to do harm: delete it.")
         # Indices are given in order, so they never pass the number of opcodes.
         if "PUT" in opcode.name and int(argument) > count:
             raise UnknownCheckpointError("is a damaged pickle (an impossible memo index). Download it again.")

@@ -141,6 +141,28 @@ def test_a_memo_index_of_millions_is_refused(tmp_path, index):
     refused(tmp_path, data, "memo index")
 
 
+TUPLES = b"\x80\x02)q\x00" + b"".join(b"(" + b"h%c" % i * 10 + b"tq%c" % (i + 1) for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "end", [b"}h\x28Ks.", b"(X\x07\x00\x00\x00storageh\x28X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ."]
+)
+@pytest.mark.parametrize("form", ["pickle", "zip"])
+def test_tuples_that_unfold_without_end_are_refused(tmp_path, end, form):
+    """As a key they would be hashed, as a storage's name printed: 10^40 steps out of 600 bytes."""
+    data = TUPLES + end
+    if form == "zip":
+        files = members(saved({}))
+        data = zipped({name: data if name.endswith("data.pkl") else old for name, old in files.items()})
+    refused(tmp_path, data, "unfold")
+
+
+def test_a_dictionary_that_wraps_itself_is_refused(tmp_path):
+    content = {}
+    content["state_dict"] = content
+    refused(tmp_path, saved(content), "not a RIFE")
+
+
 def test_a_program_is_refused_though_it_holds_weights(tmp_path):
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), buffer)
