@@ -10,10 +10,12 @@ import csv
 import math
 import os
 import statistics
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -27,18 +29,24 @@ from .scenes import Scenes
 
 EQUAL_DB = 100.0  # what a frame without error, of infinite PSNR, counts in a mean
 MOTION_SIZES = (1, 4, 8, 16, 32)  # pixels between the given frames, limits of the breakdown
+MOTION_CLASSES = (
+    f"0 to {MOTION_SIZES[0]} px",
+    *(f"{low} to {high} px" for low, high in zip(MOTION_SIZES, MOTION_SIZES[1:], strict=False)),
+    f"over {MOTION_SIZES[-1]} px",
+)
 
 
 @dataclass(frozen=True)
 class Sample:
     """Two given frames (3,H,W) uint8 and the true ones (T,3,H,W) uint8 at `times`."""
 
-    set: str  # what a mean is taken over
+    set: str  # what a mean is taken over: a clip, or a benchmark
     name: str
     img0: Tensor
     img1: Tensor
     times: tuple[Fraction, ...]
     truth: Tensor
+    task: str = ""  # such as 2x, of held-out clips
     group: str = ""  # a clip within the set, where the protocol averages clips
     padding: tuple[int, int, int, int] = (
         0,
@@ -69,6 +77,7 @@ class Row:
     """One frame that one method made, and its figures."""
 
     set: str
+    task: str
     group: str
     name: str
     time: Fraction
@@ -108,7 +117,7 @@ def score(
             frames = _padded(method, sample, img0, img1).clamp(0, 1)
             rows = [
                 Row(
-                    sample.set, sample.group, sample.name, time, name, motion,
+                    sample.set, sample.task, sample.group, sample.name, time, name, motion,
                     {key: metric(made, true, img0, img1) for key, metric in metrics.items()},
                 )
                 for time, made, true in zip(sample.times, frames, truth, strict=True)
@@ -128,29 +137,31 @@ def _padded(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tenso
     return made[:, :, top : made.shape[2] - bottom, left : made.shape[3] - right]
 
 
+def task_name(factor: int, stride: int) -> str:
+    """How a task is called in tables."""
+    return f"{factor}x" + (f" stride {stride}" if stride > 1 else "")
+
+
 def held_out(
-    frames: Iterable[Tensor],
-    name: str,
-    factor: int = 2,
-    stride: int = 1,
-    starts: Sequence[int] = (),
+    frames: Iterable[Tensor], name: str, factor: int, stride: int, starts: Sequence[int]
 ) -> Iterator[Sample]:
     """Samples of a clip (H,W,3) uint8 frame by frame: given frames `factor * stride` apart, true ones between them.
 
     starts: indices of the first given frame, rising, as `usable_starts` finds them. Holds one window of frames.
     """
     span = factor * stride
-    wanted = set(starts)
+    wanted, last = set(starts), max(starts, default=-1) + span
     window: deque[Tensor] = deque(maxlen=span + 1)
     times = tuple(Fraction(k, factor) for k in range(1, factor))
-    for i, frame in enumerate(frames):
+    for i, frame in enumerate(islice(frames, last + 1)):
         window.append(frame)
         start = i - span
         if start in wanted:
-            given = rearrange(
-                torch.stack([window[k] for k in range(0, span + 1, stride)]), "n h w c -> n c h w"
+            kept = torch.stack([window[k] for k in range(0, span + 1, stride)])
+            given = rearrange(kept, "n h w c -> n c h w")
+            yield Sample(
+                name, f"{start}-{i}", given[0], given[-1], times, given[1:-1], task=task_name(factor, stride)
             )
-            yield Sample(name, f"{start}-{i}", given[0], given[-1], times, given[1:-1])
 
 
 def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_frames: int = 0) -> list[int]:
@@ -179,7 +190,9 @@ def mean(values: Iterable[float]) -> float:
     return statistics.fmean(counted) if counted else math.nan
 
 
-def means(rows: Iterable[Row], by: Callable[[Row], str], of_groups: bool = False) -> dict[tuple, dict]:
+def means(
+    rows: Iterable[Row], by: Callable[[Row], Hashable], of_groups: bool = False
+) -> dict[tuple[Hashable, str], dict[str, float]]:
     """(what `by` says, method) -> mean of each figure, and `frames`, their number.
 
     of_groups: means of the groups' means, as where a protocol averages clips.
@@ -201,12 +214,7 @@ def motion_class(motion: float) -> str:
     """The class of `MOTION_SIZES` that a motion in pixels belongs to; empty where it was not measured."""
     if math.isnan(motion):
         return ""
-    lower = 0
-    for upper in MOTION_SIZES:
-        if motion < upper:
-            return f"{lower} to {upper} px"
-        lower = upper
-    return f"over {lower} px"
+    return MOTION_CLASSES[bisect_right(MOTION_SIZES, motion)]
 
 
 def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
@@ -214,9 +222,9 @@ def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     names = list(rows[0].figures) if rows else []
     write_csv(
         path,
-        ("set", "group", "pair", "time", "method", "motion_px", *names),
+        ("set", "task", "group", "pair", "time", "method", "motion_px", *names),
         (
-            (r.set, r.group, r.name, r.time, r.method, shown(r.motion, 2))
+            (r.set, r.task, r.group, r.name, r.time, r.method, shown(r.motion, 2))
             + tuple(shown(r.figures[name], 4) for name in names)
             for r in rows
         ),

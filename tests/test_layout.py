@@ -11,7 +11,8 @@ import pytest
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
     "version files config warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses model timeline "
-    "scenes report engine video clips metrics baselines scoring data training cli __main__ __init__"
+    "scenes report engine video clips metrics pictures baselines scoring protocols score data training cli "
+    "__main__ __init__"
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 # baselines and metrics do without theirs where it is not installed.
