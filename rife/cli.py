@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0, 1 for an error that was reported, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"]:
-        from .training import main as train
+        from .train_command import main as train
 
         return _guarded(lambda: train(argv[1:]), debug=False)
     if argv[:1] == ["score"]:
@@ -122,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
-    commands.add_parser("score", help="measure made frames against true ones (rife score --help)", add_help=False)
+    commands.add_parser(
+        "score", help="measure made frames against true ones (rife score --help)", add_help=False
+    )
     return parser
 
 
