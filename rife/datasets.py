@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .clips import PICTURES, clip_frames
 from .data import RenderedMotion, Sample, noise_textures
 from .scenes import find_scenes
 from .video import read_frames
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 _LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
 
@@ -232,20 +232,9 @@ def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10
 def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 480) -> Tensor:
     """A clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width`; 8-bit rounding included.
 
-    path: a video, or a folder of pictures in the order of their names.
+    path: a video, or a folder of pictures in the order of the numbers in their names.
     """
-    path = Path(path)
-    files = _pictures_in(path)[:max_frames] if path.is_dir() else []
-    source = (next(read_frames(file)) for file in files) if files else read_frames(path, max_frames)
-    frames = []
-    for frame in source:
-        image = torch.from_numpy(frame)
-        factor = -(-image.shape[1] // max_width)
-        if factor > 1:
-            pooled = F.avg_pool2d(rearrange(image, "h w c -> c h w").float(), factor)
-            image = rearrange(pooled.round().byte(), "c h w -> h w c")
-        frames.append(image)
-    return torch.stack(frames)
+    return torch.stack(list(clip_frames(path, max_frames, max_width)))
 
 
 def _pictures_in(folder: Path) -> list[Path]:
