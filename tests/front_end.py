@@ -83,6 +83,37 @@ class Page:
         self.command("Comfy.Canvas.FitView")
         self.page.wait_for_timeout(600)  # it glides there
 
+    def node(self, kind: str, what: str):
+        """An expression in `node`, the first node of a kind."""
+        return self.js(f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}", kind)
+
+    def wait_for_node(self, kind: str, what: str) -> None:
+        """Until the expression holds."""
+        script = f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}"
+        self.page.wait_for_function(script, arg=kind)
+
+    def click_widget(self, kind: str, name: str) -> None:
+        """The middle of a widget, on the canvas."""
+        x, y = self.js(
+            """([kind, name]) => {
+              const node = app.graph.nodes.find(n => n.type === kind), widget = node.widgets.find(w => w.name === name)
+              const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+              const x = node.pos[0] + node.size[0] / 2, y = node.pos[1] + widget.y + 10
+              return [box.x + (x + offset[0]) * scale, box.y + (y + offset[1]) * scale]
+            }""",
+            [kind, name],
+        )
+        self.page.mouse.click(x, y)
+
+    def choose(self, kind: str, name: str, value: str) -> None:
+        """An entry of a combo on the canvas, with the mouse."""
+        self.click_widget(kind, name)
+        self.page.locator(".litemenu-entry", has_text=value).click()
+
+    def run(self) -> None:
+        """The Run button."""
+        self.page.get_by_test_id("queue-button").click()
+
     def picture(self, path: Path) -> Path:
         """A screenshot."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -199,15 +199,20 @@ def write_clip(path, rate: Fraction, frames: int) -> None:
         file.mux(sound.encode())
 
 
+def write_images(folder) -> None:
+    """first.png and last.png: a thing that moves."""
+    for name, shift in (("first.png", 0), ("last.png", 9)):
+        picture = numpy.zeros((64, 96, 3), numpy.uint8)
+        picture[16:48, 20 + shift : 52 + shift] = (240, 120, 40)
+        Image.fromarray(picture).save(folder / name)
+
+
 @pytest.fixture(scope="module")
 def files(server):
     """A clip and two images, as the workflows name them; the clip's rate."""
     rate = Fraction(24000, 1001)
     write_clip(server.base / "input" / "clip.mp4", rate, 18)
-    for name, shift in (("first.png", 0), ("last.png", 9)):
-        picture = numpy.zeros((64, 96, 3), numpy.uint8)
-        picture[16:48, 20 + shift : 52 + shift] = (240, 120, 40)
-        Image.fromarray(picture).save(server.base / "input" / name)
+    write_images(server.base / "input")
     return rate
 
 
