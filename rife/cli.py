@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0, 1 for an error that was reported, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"]:
-        from .training import main as train
+        from .train_command import main as train
 
         return _guarded(lambda: train(argv[1:]), debug=False)
     args = _parser().parse_args(argv)

@@ -1,4 +1,4 @@
-"""Training data: rendered motion without end, and triplets cut from real clips.
+"""Training data: what an example is, and rendered motion without end.
 
 Rendered scenes know everything: the frame at any time and the flow at any time, exactly. Images are (B,3,H,W) in
 0..1, flow (B,4,H,W) in pixels, t->0 then t->1, backward: what `warp` needs to fetch the frame at t.
@@ -6,13 +6,13 @@ Rendered scenes know everything: the frame at any time and the flow at any time,
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 
@@ -24,6 +24,25 @@ class Sample(NamedTuple):
     gt: Tensor
     flow: Tensor | None  # None where nobody knows it, as for real frames
     timestep: Tensor  # (B,)
+
+
+class Source(Protocol):
+    """Where examples come from. What is asked for decides the answer, whoever asks, in whatever order: so a run that is
+    interrupted goes on with the same data, any number of processes shares a batch, and threads may prepare it.
+    """
+
+    def example(self, seed: int, step: int, progress: float) -> Sample:
+        """One example, a batch of 1. All of one step are of one size, and have a flow or none.
+
+        seed: decides what is random; step counts from 0, `progress` is the share of the steps done, 0..1.
+        """
+
+
+def concatenated(samples: Sequence[Sample]) -> Sample:
+    """One batch of several."""
+    return Sample(
+        *(None if column[0] is None else torch.cat(column) for column in zip(*samples, strict=True))
+    )
 
 
 def noise_textures(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -85,6 +104,13 @@ class RenderedMotion:
         self.rest = rest
         self.generator = torch.Generator().manual_seed(seed)
         self.textures = noise_textures(32, 256, self.generator) if textures is None else textures
+
+    def again(self, seed: int, height: int, width: int, max_motion: float) -> RenderedMotion:
+        """Scenes of the same textures, of another seed, size and motion; quick to make."""
+        scenes = copy.copy(self)
+        scenes.generator = torch.Generator().manual_seed(seed)
+        scenes.height, scenes.width, scenes.max_motion = height, width, max_motion
+        return scenes
 
     def _rand(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator)
@@ -246,79 +272,3 @@ def _alpha(layer: _Layer, local: Tensor) -> Tensor:
     outline = 1 + amplitude * torch.cos(count * torch.atan2(unit[..., 1], unit[..., 0]) + phase)
     distance = (outline - length) * radius.amin(3)
     return torch.sigmoid(2 * distance / layer.soft.view(-1, 1, 1)).unsqueeze(1)
-
-
-class RealTriplets:
-    """Triplets of real frames with the true middle frame, cropped and augmented as in the paper.
-
-    clips: each (N,H,W,3) uint8; those smaller than the crop are left out. strides: distance of img0 and img1 to the
-    middle. A triplet across a cut, or in which nothing moves, is not used. rest: share of windows taken as they
-    come, or the network would never see rest. Raises ValueError where no triplet is left.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Tensor],
-        crop: int,
-        strides: Sequence[int] = (1, 2),
-        seed: int = 0,
-        rest: float = 0.25,
-    ):
-        self.clips, self.crop = [clip for clip in clips if min(clip.shape[1:3]) >= crop], crop
-        if not self.clips:
-            sizes = sorted({f"{clip.shape[2]}x{clip.shape[1]}" for clip in clips})
-            raise ValueError(
-                f"The {len(clips)} clips are {', '.join(sizes) or 'none'}, expected at least one of {crop} pixels "
-                "or more on both sides. Give larger clips, or a smaller crop."
-            )
-        self.generator = torch.Generator().manual_seed(seed)
-        self.rest = rest
-        self.index = [
-            (c, i, s) for c, clip in enumerate(self.clips) for s in strides for i in usable_middles(clip, s)
-        ]
-        if not self.index:
-            raise ValueError(
-                f"No usable triplet in {len(self.clips)} clips: they are too short, still, or all cuts. Give clips of "
-                "at least three frames in which something moves."
-            )
-
-    def _pick(self, count: int) -> int:
-        return int(torch.randint(count, (), generator=self.generator))
-
-    def sample(self, batch: int) -> Sample:
-        """A batch at timestep 0.5; flow is None."""
-        rows = [self._triplet() for _ in range(batch)]
-        img0, gt, img1 = (torch.stack(x).float() / 255 for x in zip(*rows, strict=True))
-        return Sample(img0, img1, gt, None, torch.full((batch,), 0.5))
-
-    def _triplet(self) -> list[Tensor]:
-        # Most of a static camera's picture rests: look a few times for a window where something moves.
-        as_it_comes = float(torch.rand((), generator=self.generator)) < self.rest
-        for _ in range(1 if as_it_comes else 8):
-            clip, i, stride = self.index[self._pick(len(self.index))]
-            frames = self.clips[clip]
-            top, left = (self._pick(side - self.crop + 1) for side in frames.shape[1:3])
-            window = frames[[i - stride, i, i + stride], top : top + self.crop, left : left + self.crop]
-            if (window[0].float() - window[2].float()).abs().mean() > 2:
-                break
-        window = rearrange(window, "n h w c -> n c h w")
-        for dims in ((1,), (2,), (3,), (0,)):  # channel reversal, vertical and horizontal flip, time swap
-            if self._pick(2):
-                window = window.flip(dims)
-        return list(window.rot90(self._pick(4), (2, 3)).unbind(0))
-
-
-def usable_middles(clip: Tensor, stride: int) -> list[int]:
-    """Indices of middle frames whose neighbours at `stride` show the same shot, and not the same picture.
-
-    At a cut the step jumps far above what the clip does elsewhere: four times its median and 12 of 255.
-    """
-    small = clip[:, ::8, ::8].float()
-    steps = (small[1:] - small[:-1]).abs().mean((1, 2, 3))
-    limit = max(12.0, 4 * float(steps.median())) if len(steps) else 0.0
-    good = []
-    for i in range(stride, len(clip) - stride):
-        around = steps[i - stride : i + stride]
-        if around.max() < limit and around.sum() > 0.4:
-            good.append(i)
-    return good

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rife.data import RealTriplets, RenderedMotion, noise_textures, usable_middles
+from rife.data import RenderedMotion, concatenated, noise_textures
 from rife.metrics import psnr
 from rife.warp import warp
 
@@ -17,12 +17,6 @@ def scenes(seed: int = 3, size: int = 64, **options) -> RenderedMotion:
 
 def textures() -> torch.Tensor:
     return noise_textures(4, 96, torch.Generator().manual_seed(1))
-
-
-def moving_clip(frames: int = 8, height: int = 48, width: int = 64, step: int = 3) -> torch.Tensor:
-    """A picture that slides by `step` pixels per frame, (N,H,W,3) uint8."""
-    long = torch.randint(0, 256, (height, width + step * frames, 3), dtype=torch.uint8)
-    return torch.stack([long[:, step * i : step * i + width] for i in range(frames)])
 
 
 def test_a_batch_has_the_promised_shapes_and_ranges():
@@ -111,33 +105,20 @@ def test_textures_are_in_range_and_differ():
     assert not torch.equal(made[0], made[1])
 
 
-def test_triplets_across_a_cut_and_of_a_still_picture_are_left_out():
-    shot, still = moving_clip(6), moving_clip(1).expand(6, -1, -1, -1)
-    bright, dark = shot // 4 + 190, shot // 4  # steps inside a shot are small, that of the cut is not
-    assert usable_middles(torch.cat((bright, dark)), 1) == [1, 2, 3, 4, 7, 8, 9, 10]
-    assert usable_middles(torch.cat((bright, dark)), 2) == [2, 3, 8, 9]
-    assert usable_middles(still, 1) == []
+def test_scenes_made_again_share_nothing_but_the_textures():
+    maker = scenes()
+    first = maker.again(1, 32, 48, 4.0).sample(1)
+    maker.sample(3)
+    again = maker.again(1, 32, 48, 4.0).sample(1)
+    assert first.gt.shape == (1, 3, 32, 48)
+    assert torch.equal(first.gt, again.gt) and not torch.equal(
+        first.gt, maker.again(2, 32, 48, 4.0).sample(1).gt
+    )
+    assert maker.height == 64
 
 
-def test_real_triplets_keep_the_middle_in_the_middle_under_every_augmentation():
-    # Grey i in frame i, with a texture that is the same in all: the middle is the mean of its neighbours.
-    pattern = torch.randint(0, 100, (1, 48, 64, 3))
-    clip = (pattern + 10 * torch.arange(8).view(-1, 1, 1, 1)).byte()
-    sample = RealTriplets([clip], crop=32, strides=(1, 2)).sample(32)
-    assert sample.flow is None and (sample.timestep == 0.5).all()
-    assert sample.gt.shape == (32, 3, 32, 32)
-    torch.testing.assert_close((sample.img0 + sample.img1) / 2, sample.gt)
-    steps = ((sample.img1 - sample.img0).mean((1, 2, 3)) * 255).round().tolist()
-    assert set(steps) == {-40.0, -20.0, 20.0, 40.0}  # both strides, both directions of time
-
-
-def test_real_triplets_of_nothing_usable_say_so():
-    with pytest.raises(ValueError, match="No usable triplet"):
-        RealTriplets([moving_clip(1).expand(5, -1, -1, -1)], crop=32)
-
-
-def test_clips_smaller_than_the_crop_are_left_out():
-    small, large = moving_clip(height=24), moving_clip()
-    assert RealTriplets([small, large], crop=32).sample(4).gt.shape == (4, 3, 32, 32)
-    with pytest.raises(ValueError, match="32 pixels"):
-        RealTriplets([small], crop=32)
+def test_a_batch_of_several_examples():
+    parts = [scenes(seed).sample(1) for seed in (1, 2)]
+    batch = concatenated(parts)
+    assert torch.equal(batch.flow[1], parts[1].flow[0]) and batch.timestep.shape == (2,)
+    assert concatenated([part._replace(flow=None) for part in parts]).flow is None
