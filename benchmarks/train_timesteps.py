@@ -50,7 +50,9 @@ def trained(args: argparse.Namespace, timestep: float | None) -> rife.Model:
         seed=args.seed,
     )
     start = time.perf_counter()
-    trainer = Trainer(rife.Model.from_network(network.to(memory_format=torch.channels_last)), source, settings)
+    trainer = Trainer(
+        rife.Model.from_network(network.to(memory_format=torch.channels_last)), source, settings
+    )
     result = trainer.run(lambda step: step.number % 50 == 0 and print(step.number, step.losses, flush=True))
     seconds = time.perf_counter() - start
     print(f"trained at {timestep or 'random times'}: {seconds:.0f} s, {args.steps / seconds:.2f} steps/s")

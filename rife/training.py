@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from .data import Sample, Source, concatenated
 from .ifnet import IFNet
 from .learner import Batch
-from .losses import Objective, ssim
-from .metrics import psnr
+from .losses import Objective
+from .metrics import psnr, ssim
 from .model import Model
 
 HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) uint8 with their true middle
@@ -367,14 +367,14 @@ def mean_psnr(scores: Mapping[str, Score]) -> float:
 
 
 def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
-    """Name -> score of the model over (3,3,H,W) uint8 triplets. PSNR in dB, of frames rounded to 8 bit."""
+    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
     scores = {}
     for name, rows in triplets.items():
         table = []
         for row in rows:
             img0, gt, img1 = (x[None].float() / 255 for x in row)
             ours = model.inference(img0, img1)
-            table.append((psnr(ours, gt), float(ssim(ours, gt)), psnr((img0 + img1) / 2, gt)))
+            table.append((psnr(ours, gt), ssim(ours[0], gt[0]), psnr((img0 + img1) / 2, gt)))
         if table:
             scores[name] = Score(*(sum(column) / len(column) for column in zip(*table, strict=True)))
     return scores
