@@ -14,7 +14,7 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clock, Plan, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, paired, scale_input, tta_input
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -267,7 +267,7 @@ class RIFEInbetween(io.ComfyNode):
         ensemble: bool = False,
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
-        image0, image1 = _pairs(image0, image1)
+        image0, image1 = paired(image0, image1)
         if not 0 <= timestep <= 1:
             raise ValueError(
                 f"timestep is {timestep}, expected a number from 0 (image0) to 1 (image1). For a frame beyond "
@@ -280,17 +280,3 @@ class RIFEInbetween(io.ComfyNode):
                 interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
             )
         )
-
-
-def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
-    check_images(image0, "image0")
-    check_images(image1, "image1")
-    lengths = {len(image0), len(image1)} - {1}
-    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
-        raise ValueError(
-            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
-            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
-        )
-    n = max(len(image0), len(image1))
-    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

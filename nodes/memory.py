@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes
+from ..rife.model import Motion
 from ..rife.scenes import Scenes
 from ..rife.timeline import Clock, Plan
 from ..rife.timeline import plan as make_plan
@@ -189,6 +190,24 @@ def room_to_train(device: torch.device, advice: str) -> Iterator[None]:
         raise RuntimeError(f"The training does not fit into the memory of {device}. {advice}") from error
     finally:
         comfy.model_management.soft_empty_cache()
+
+
+def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
+    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    if not hasattr(adapt(patcher), "motion"):
+        raise ValueError(
+            f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
+            "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
+        )
+    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    progress = Progress(len(image0))
+    found = []
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress(i, len(image0), None)
+        img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
+        found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
+    progress(len(image0), len(image0), None)
+    return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def back_off() -> dict:

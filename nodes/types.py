@@ -72,3 +72,17 @@ def check_images(images: Tensor, name: str) -> None:
             f"{name} is {shape or type(images).__name__}, expected images (N,H,W,C) with at least one frame and "
             "1, 3 or 4 channels. Connect a node that gives images, and check that the one before it is not empty."
         )
+
+
+def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
+    check_images(image0, "image0")
+    check_images(image1, "image1")
+    lengths = {len(image0), len(image1)} - {1}
+    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
+        raise ValueError(
+            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
+            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
+        )
+    n = max(len(image0), len(image1))
+    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

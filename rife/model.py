@@ -22,7 +22,7 @@ from .ifnet import IFNet, Prediction, activation_bytes
 from .learner import Batch, Learner
 from .losses import Objective
 from .pyramid import Geometry
-from .warp import memory_format
+from .warp import memory_format, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -260,6 +260,30 @@ class Model:
         image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
         return image[:, :, :height, :width].clamp(0, 1)
 
+    @torch.no_grad()
+    def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
+        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+
+        Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
+        times are then middles of middles, which have no flow of their own.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
+                "Use 0.5, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        height, width = img0.shape[-2:]
+        source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
+        t = torch.tensor(times, device=source0.device, dtype=torch.float32)
+        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = known.flow.float().split(2, 1)
+        mode = getattr(self.config, "sampling", "bilinear")
+        warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
+        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        return Motion(*(x[:, :, :height, :width] for x in parts))
+
     def _encode(self, images: Tensor, tta: bool) -> Tensor:
         """Along channels: the network's source, alpha where there is one, and for `tta` both of the turned frame."""
         channels = images.shape[1]
@@ -431,6 +455,24 @@ class Model:
             )
 
 
+class Motion(NamedTuple):
+    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+
+    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
+    flow1: Tensor  # the same into img1
+    mask: Tensor  # (B,1,H,W), weight of warped0
+    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
+    warped1: Tensor
+
+    def occlusion(self) -> Tensor:
+        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+
+        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
+        mask only says which of the two to believe.
+        """
+        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
+
+
 class _Pair(NamedTuple):
     """What `Model.encode` made of two frames of `channels` channels each."""
 
@@ -450,8 +492,6 @@ class _Pair(NamedTuple):
 
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    from .warp import warp
-
     mask = prediction.mask.to(x0.dtype)
     return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
 
