@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..rife import engine, scenes
 from ..rife.model import Motion
 from ..rife.scenes import Scenes
-from ..rife.timeline import Clock, Plan
+from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
 from ..rife.warp import memory_format
 from .native import adapt
@@ -93,7 +93,7 @@ def interpolate(
     frames: Tensor,
     times: Sequence[float] = (),
     *,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
@@ -313,5 +313,6 @@ class TransferProgress:
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    small = frame[::step, ::step, :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    colours = 3 if frame.shape[2] > 2 else 1
+    small = frame[::step, ::step, :colours].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

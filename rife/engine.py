@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .timeline import LONGEST_DRAWING, Clock, Plan, Step
+from .timeline import LONGEST_DRAWING, Clips, Clock, Plan, Step
 from .timeline import pair_times as pair_times  # noqa: F401 - part of this module's surface
 from .timeline import plan as make_plan
 
@@ -55,7 +55,7 @@ def interpolate(
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,

@@ -199,8 +199,9 @@ class Model:
     ) -> Tensor:
         """The frame at `timestep` between img0 (t=0) and img1 (t=1).
 
-        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB) or 4 (RGBA: alpha follows the flow of the colours);
-        any size, device and floating dtype. timestep: float or (B,) tensor, 0 < t < 1.
+        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB), or more: alpha, masks, depth and other maps follow the
+        flow of the colours, behind 3 colours, or one map behind grey (2); any size, device and floating dtype.
+        timestep: float or (B,) tensor, 0 < t < 1.
         scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
         on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
         ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
@@ -285,10 +286,10 @@ class Model:
         return Motion(*(x[:, :, :height, :width] for x in parts))
 
     def _encode(self, images: Tensor, tta: bool) -> Tensor:
-        """Along channels: the network's source, alpha where there is one, and for `tta` both of the turned frame."""
-        channels = images.shape[1]
-        rgb = images.expand(-1, 3, -1, -1) if channels == 1 else images[:, :3]
-        parts = [self.net.source(rgb)] + ([images[:, 3:]] if channels == 4 else [])
+        """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
+        colours = _colours(images.shape[1])
+        rgb = images[:, :colours].expand(-1, 3, -1, -1)
+        parts = [self.net.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
         if tta:
             parts.append(self._encode(images.flip(2, 3), False))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
@@ -338,18 +339,17 @@ class Model:
 
     def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
         """One padded pass; returns as many channels as the frames have."""
-        alpha = int(pair.channels == 4)
-        known = pair.source0.shape[1] - alpha
+        colours = _colours(pair.channels)
+        maps = pair.channels - colours
+        known = pair.source0.shape[1] - maps
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
         if self._geometry is None or not self._geometry.fits(src0):
             self._geometry = Geometry(*src0.shape[-2:], src0.device)
         prediction = self.net.predict_from(
             src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry
         )
-        image = prediction.image
-        if pair.channels == 1:
-            return image.mean(1, True)
-        if alpha:
+        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
+        if maps:
             followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
             return torch.cat((image, followed), 1)
         return image
@@ -496,6 +496,11 @@ def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
     return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
 
 
+def _colours(channels: int) -> int:
+    """How many of a frame's channels are its picture; what is behind them are maps."""
+    return 1 if channels < 3 else 3
+
+
 def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
     if hasattr(network, "pad_multiple"):
         return network.pad_multiple(scales)
@@ -518,9 +523,9 @@ def _check_images(img0: Tensor, img1: Tensor) -> None:
             f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
             "Resize one, or add the missing dimension."
         )
-    if img0.shape[1] not in (1, 3, 4) or 0 in img0.shape:
+    if 0 in img0.shape:
         raise ValueError(
-            f"the frames are {tuple(img0.shape)}, expected 1, 3 or 4 channels and no empty side. Convert them first."
+            f"the frames are {tuple(img0.shape)}, expected at least one, and no empty side. Check the step before."
         )
     if not (img0.is_floating_point() and img1.is_floating_point()):
         raise ValueError(
