@@ -14,7 +14,16 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clock, Plan, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import (
+    ALIASES,
+    AUTO,
+    check_images,
+    ensemble_input,
+    model_input,
+    scale_input,
+    speed_inputs,
+    tta_input,
+)
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -84,6 +93,7 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="A mask per frame, or one for all: moved by the flow of the images, cut and held as they "
                     "are.",
                 ),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -130,6 +140,8 @@ class RIFEInterpolate(io.ComfyNode):
         cut_frames: str = "",
         repeated_frames: str = "hold",
         mask: Tensor | None = None,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
@@ -145,13 +157,19 @@ class RIFEInterpolate(io.ComfyNode):
         plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
         return io.NodeOutput(
             result,
             _fps(fps, plan, asked),
             result.shape[0],
             _report(
-                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+                plan,
+                scenes,
+                **memory.describe(interp_model, precision),
+                scale=scale,
+                scale_reason=why,
+                seconds=time.perf_counter() - start,
             ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
@@ -213,8 +231,8 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     return float(scale), "as it was set"
 
 
-def _report(interp_model, plan: Plan, scenes: Scenes, **more) -> str:
-    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
+def _report(plan: Plan, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **more})
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -249,6 +267,7 @@ class RIFEInbetween(io.ComfyNode):
                 scale_input(),
                 tta_input(),
                 ensemble_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One new image per pair."),
@@ -265,6 +284,8 @@ class RIFEInbetween(io.ComfyNode):
         scale: str = "1.0",
         tta: bool = False,
         ensemble: bool = False,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
         image0, image1 = _pairs(image0, image1)
@@ -275,10 +296,9 @@ class RIFEInbetween(io.ComfyNode):
             )
         if timestep in (0, 1):
             return io.NodeOutput(memory.as_images(image1 if timestep else image0))
+        options = {"tta": tta, "ensemble": ensemble, "precision": precision, "acceleration": acceleration}
         return io.NodeOutput(
-            memory.between(
-                interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
-            )
+            memory.between(interp_model, image0, image1, timestep, scale=float(scale), **options)
         )
 
 

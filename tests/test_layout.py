@@ -10,9 +10,9 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
-    "version files config fused warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses learner "
-    "model timeline scenes report engine video metrics data datasets bundled training runfolder train_command cli "
-    "__main__ __init__"
+    "version files config fused warp refine pyramid ifnet acceleration twins legacy checkpoint transfer catalog "
+    "losses learner model timeline scenes report copies engine video metrics data datasets bundled training "
+    "runfolder train_command cli __main__ __init__"
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 
