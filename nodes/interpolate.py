@@ -16,7 +16,17 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, paired, scale_input, tta_input
+from .types import (
+    ALIASES,
+    AUTO,
+    check_images,
+    ensemble_input,
+    model_input,
+    paired,
+    scale_input,
+    speed_inputs,
+    tta_input,
+)
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -87,6 +97,7 @@ class RIFEInterpolate(io.ComfyNode):
                     "are.",
                 ),
                 when.clip_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -134,6 +145,8 @@ class RIFEInterpolate(io.ComfyNode):
         repeated_frames: str = "hold",
         mask: Tensor | None = None,
         clip_length: int = 0,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
@@ -154,13 +167,19 @@ class RIFEInterpolate(io.ComfyNode):
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
         return io.NodeOutput(
             result,
             _fps(fps, plan, asked),
             result.shape[0],
             _report(
-                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+                plan,
+                scenes,
+                **memory.describe(interp_model, precision),
+                scale=scale,
+                scale_reason=why,
+                seconds=time.perf_counter() - start,
             ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
@@ -225,8 +244,8 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     return float(scale), "as it was set"
 
 
-def _report(interp_model, plan: Clips, scenes: Scenes, **more) -> str:
-    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
+def _report(plan: Clips, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **more})
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -261,6 +280,7 @@ class RIFEInbetween(io.ComfyNode):
                 scale_input(),
                 tta_input(),
                 ensemble_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One new image per pair."),
@@ -277,6 +297,8 @@ class RIFEInbetween(io.ComfyNode):
         scale: str = "1.0",
         tta: bool = False,
         ensemble: bool = False,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
         image0, image1 = paired(image0, image1)
@@ -287,8 +309,7 @@ class RIFEInbetween(io.ComfyNode):
             )
         if timestep in (0, 1):
             return io.NodeOutput(memory.as_images(image1 if timestep else image0))
+        options = {"tta": tta, "ensemble": ensemble, "precision": precision, "acceleration": acceleration}
         return io.NodeOutput(
-            memory.between(
-                interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
-            )
+            memory.between(interp_model, image0, image1, timestep, scale=float(scale), **options)
         )

@@ -148,11 +148,23 @@ PROMISED = {
             "repeated_frames",
             "mask",
             "clip_length",
+            "precision",
+            "acceleration",
         ],
         ["images", "fps", "frame_count", "report", "cuts", "mask"],
     ),
     "RIFEInbetween": (
-        ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
+        [
+            "interp_model",
+            "image0",
+            "image1",
+            "timestep",
+            "scale",
+            "tta",
+            "ensemble",
+            "precision",
+            "acceleration",
+        ],
         ["images"],
     ),
     "RIFETrainStep": (
@@ -290,6 +302,32 @@ def test_precision_follows_the_device_unless_it_is_named(host, precision, half, 
     host.half = half
     (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision=precision)
     assert patcher.model.get_dtype() == getattr(torch, expected) == patcher.model_dtype()
+
+
+def test_auto_takes_bf16_where_the_host_trusts_the_device_with_that_only(host):
+    host.bf16 = True
+    (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")
+    assert patcher.model_dtype() == torch.bfloat16
+
+
+def test_another_precision_for_one_run_leaves_the_model_as_it_was(host, model):
+    images = torch.rand(3, 32, 48, 3)
+    exact = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    result, *_, facts, _, _ = host.run(
+        "RIFEInterpolate", interp_model=model, images=images, multiplier=2, precision="bf16"
+    )
+    assert model.model.get_dtype() == torch.float32 and json.loads(facts)["precision"] == "bfloat16"
+    assert 0 < (result - exact).abs().mean() < 0.005
+    between = {"interp_model": model, "image0": images[:1], "image1": images[1:2], "timestep": 0.5}
+    assert torch.equal(host.run("RIFEInbetween", **between, precision="bf16")[0][0], result[1])
+
+
+def test_acceleration_that_does_not_work_here_is_said_and_changes_nothing(host, model, caplog):
+    images = torch.rand(3, 32, 48, 3)
+    expected = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    asked = {"interp_model": model, "images": images, "multiplier": 2, "acceleration": "cuda graphs"}
+    assert torch.equal(host.run("RIFEInterpolate", **asked)[0], expected)
+    assert "No cuda graphs on this machine" in caplog.text
 
 
 def test_the_fingerprint_changes_when_the_file_is_overwritten(host, checkpoint):
