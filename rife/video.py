@@ -72,6 +72,11 @@ class Job:
         if self.same_time:
             self.tick = tick_of(self.tick, clip.start)
 
+    @property
+    def sound(self) -> bool:
+        """Whether there is sound, it fits, and it is wanted."""
+        return self.clip.audio and self.same_time and self.encoding.audio
+
     def time(self, k: int) -> Fraction:
         """When output frame k is shown, seconds after the first; k may be the number of frames."""
         if self._times is None:

@@ -11,7 +11,8 @@ import pytest
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
     "version files config warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses model timeline "
-    "scenes report engine codecs media overlap writer parts video metrics data training cli __main__ __init__"
+    "scenes report engine codecs media overlap writer parts video segments metrics data training "
+    "cli_interpolate cli __main__ __init__"
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 KNOW_FFMPEG = {"codecs", "media", "writer"}
