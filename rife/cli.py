@@ -1,4 +1,5 @@
-"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`."""
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`,
+`rife score`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
-from . import cli_interpolate
+from . import interpolate_command
 from .catalog import DOWNLOADS, download, find
 from .config import RELEASES
 from .data import RenderedMotion
@@ -36,9 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0, 1 for an error that was reported, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"]:
-        from .training import main as train
+        from .train_command import main as train
 
         return _guarded(lambda: train(argv[1:]), debug=False)
+    if argv[:1] == ["score"]:
+        from .score import main as score
+
+        return _guarded(lambda: score(argv[1:]), debug=False)
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.debug else logging.WARNING, format="%(message)s")
     return _guarded(lambda: args.run(args), args.debug)
@@ -71,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     video = commands.add_parser("interpolate", help="give a video more frames")
-    cli_interpolate.add_options(video)
+    interpolate_command.add_options(video)
     _model_options(video)
     video.set_defaults(run=_interpolate)
 
@@ -85,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
+    commands.add_parser(
+        "score", help="measure made frames against true ones (rife score --help)", add_help=False
+    )
     return parser
 
 
@@ -110,7 +118,7 @@ def _load(args: argparse.Namespace, device: str | None, dtype: torch.dtype | Non
 
 
 def _interpolate(args: argparse.Namespace) -> int:
-    return cli_interpolate.run(args, lambda device, dtype: _load(args, device, dtype))
+    return interpolate_command.run(args, lambda device, dtype: _load(args, device, dtype))
 
 
 def _info(args: argparse.Namespace) -> None:

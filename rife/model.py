@@ -5,21 +5,22 @@ The interface is that of ECCV2022-RIFE's and CogVideo's `Model`; images are (B,C
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
-from .losses import distillation_loss, flow_loss, laplacian_loss
+from .learner import Batch, Learner
+from .losses import Objective
 from .pyramid import Geometry
 from .warp import memory_format
 
@@ -68,23 +69,31 @@ class Model:
 
     def __init__(self, local_rank: int = -1, arbitrary: bool = False):
         network = IFNet(RELEASES["RIFE_m" if arbitrary else "RIFE"])
-        self._adopt(network)
+        self._adopt(network, local_rank)
         self.device()
-        if local_rank != -1:
-            ids = [local_rank] if self.run_device.type == "cuda" else None
-            self._wrapped = DistributedDataParallel(_Trainable(network), device_ids=ids)
 
     @classmethod
-    def from_network(cls, network: nn.Module) -> Model:
+    def from_network(cls, network: nn.Module, local_rank: int = -1) -> Model:
         """A model around an existing network: nothing is copied or moved."""
         model = cls.__new__(cls)
-        model._adopt(network)
+        model._adopt(network, local_rank)
         return model
 
-    def _adopt(self, network: nn.Module) -> None:
+    def copy(self) -> Model:
+        """An independent model in the same state, that of its optimiser included.
+
+        It can be trained wherever this one was made, also where ComfyUI made it (in torch.inference_mode).
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            model = Model.from_network(copy.deepcopy(self.net).requires_grad_(True))
+            if self._learner is not None:
+                model.learner.load_state_dict(self._learner.state_dict())
+        return model
+
+    def _adopt(self, network: nn.Module, local_rank: int = -1) -> None:
         self.net = network
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._wrapped: nn.Module | None = None
+        self._local_rank = local_rank
+        self._learner: Learner | None = None
         self._geometry: Geometry | None = None  # of the last size only, and gone with the model
 
     @property
@@ -108,11 +117,36 @@ class Model:
         return next(self.net.parameters()).dtype
 
     @property
+    def learner(self) -> Learner:
+        """Optimiser and guard of `update`, made at first use, when the network is on its device.
+
+        Raises ValueError for networks that nobody published a recipe for.
+        """
+        if not isinstance(self.net, IFNet):
+            raise ValueError(
+                f"{self._name()} cannot be trained: its three networks have no published recipe. "
+                "Start from a single-file RIFE or from the bundled checkpoint."
+            )
+        if self._learner is None:
+            with torch.inference_mode(False):
+                self._learner = Learner(self.net, self._local_rank)
+        return self._learner
+
+    @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all weights, made at first use. The large weight decay guards against NaN (official code)."""
-        if self._optimizer is None:
-            self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, weight_decay=1e-3)
-        return self._optimizer
+        """AdamW over all weights."""
+        return self.learner.optimizer
+
+    def add_teacher(self, seed: int = 0) -> Model:
+        """Gives a network that has none the privileged teacher, for the distillation in `update`.
+
+        Released 4.x files have none; theirs is of 4.25's kind. The optimiser starts afresh, it has more to train.
+        """
+        with torch.inference_mode(False):
+            if not self.config.teacher:
+                self.net.add_teacher(seed)
+                self._learner = None
+        return self
 
     def train(self) -> Model:
         """Training mode."""
@@ -201,7 +235,9 @@ class Model:
                 "(often a VAE decode in half precision): repair that first."
             )
         multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
-        images = pad_to(images.to(self.run_device, self.run_dtype).clamp(0, 1), multiple)
+        # First over the wire as they are. Half networks, too, sample float32 frames.
+        dtype = torch.promote_types(self.run_dtype, torch.float32)
+        images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
         return self._encode(images, TTA)
 
     @torch.no_grad()
@@ -331,33 +367,37 @@ class Model:
         distill_weight: float = 0.01,
         flow_weight: float = 0.01,
         max_grad_norm: float | None = None,
+        scale_list: Sequence[float] | None = None,
+        precision: str = "fp32",
+        recipe: str = "paper",
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """One optimiser step of the paper's recipe; with training=False only the evaluation.
+        """One optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
 
-        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,)); H and W are
-        multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the data knows it.
-        mul is accepted for the official signature, which does not use it either.
-        Loss: Laplacian of student and teacher, distill_weight * distillation (0.005 or 0.002 for RIFE_m),
-        flow_weight * end-point error of every block; gradients clipped to max_grad_norm. A step whose loss or
-        gradient is not finite changes nothing.
+        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,), where the network
+        has a timestep); H and W are multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the
+        data knows it. mul is accepted for the official signature, which does not use it either.
+        Loss: see `losses.Objective`; by default the paper's, Laplacian of student and teacher, distill_weight *
+        distillation (0.005 or 0.002 for RIFE_m), flow_weight * end-point error of every block. A network without
+        teacher learns without (`add_teacher`). Gradients are clipped to max_grad_norm. scale_list: pyramid of this
+        step. precision: "fp32", "bf16", or "fp16" with loss scaling. perceptual: scalar loss of two frames.
+        A step whose loss or gradient is not finite changes nothing; RuntimeError after 50 such in a row.
         Returns the merged frame and: merged_tea, mask, mask_tea, flow (t->0), flow_tea, loss_l1, loss_tea,
-        loss_distill, loss_flow, and skipped (whether the step was).
+        loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
-        self._check_update(imgs, gt)
+        learner = self.learner
+        self._check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
-        with torch.set_grad_enabled(training):
-            prediction = self._training_forward(imgs, gt, timestep)
-            losses = {
-                "loss_l1": laplacian_loss(prediction.image, gt),
-                "loss_tea": _teacher_loss(prediction, gt),
-                "loss_distill": distillation_loss(prediction, gt),
-                "loss_flow": gt.new_zeros(()) if flow_gt is None else flow_loss(prediction.flows, flow_gt),
-            }
-            total = losses["loss_l1"] + losses["loss_tea"] + distill_weight * losses["loss_distill"]
-            total = total + flow_weight * losses["loss_flow"]
-        skipped = self._step(total, learning_rate, max_grad_norm) if training else False
-        prediction = _detached(prediction)
-        losses = {name: loss.detach() for name, loss in losses.items()}
+        batch = Batch(imgs, gt, timestep, flow_gt)
+        objective = Objective(recipe, distill_weight, flow_weight, perceptual)
+        options = {"scale_list": scale_list, "precision": precision}
+        skipped = False
+        with torch.inference_mode(False), torch.enable_grad():
+            if training:
+                prediction, losses = learner.backward(batch, objective, **options)
+                skipped = learner.step(learning_rate, max_grad_norm)
+            else:
+                prediction, losses = learner.evaluate(batch, objective, **options)
         final = prediction.flow
         return prediction.image, {
             "merged_tea": prediction.image if prediction.merged_tea is None else prediction.merged_tea,
@@ -369,41 +409,25 @@ class Model:
             "skipped": skipped,
         }
 
-    def _training_forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
-        if self._wrapped is not None:
-            return self._wrapped(imgs, gt, timestep)
-        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
-
-    def _step(self, total: Tensor, learning_rate: float, max_grad_norm: float | None) -> bool:
-        """Backward and step; returns whether it was skipped because loss or gradient is not finite."""
-        # A NaN that reaches the backward of grid_sample on the CPU ends the process: ask before.
-        if not torch.isfinite(total):
-            return True
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            return True
-        self.optimizer.step()
-        return False
-
-    def _check_update(self, imgs: Tensor, gt: Tensor) -> None:
-        multiple = self.net.pad_multiple()
-        if not isinstance(self.net, IFNet):
-            raise ValueError(
-                f"{self._name()} cannot be trained: its three networks have no published recipe."
-            )
+    def _check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> None:
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
                 "Concatenate img0 and img1 along channels."
             )
+        multiple = self.net.pad_multiple()
         if imgs.shape[2] % multiple or imgs.shape[3] % multiple:
             raise ValueError(
                 f"the frames are {imgs.shape[2]}x{imgs.shape[3]}, training needs multiples of {multiple}. Crop them."
+            )
+        # They would reach the sampling grid of a warp, where PyTorch's CPU code ends the process.
+        if not torch.isfinite(imgs.sum() + gt.sum()):
+            raise ValueError("imgs or gt contains NaN or infinity, expected values in 0..1. Repair the data.")
+        times = _check_timestep(timestep, imgs.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input and can only learn 0.5. "
+                "Give middle frames, or train RIFE_m or a 4.x."
             )
 
 
@@ -422,31 +446,6 @@ class _Pair(NamedTuple):
         """The frames as they are, and turned, as `Model._encode` put them together for test-time augmentation."""
         (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
         return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
-
-
-class _Trainable(nn.Module):
-    """What DistributedDataParallel wraps: its forward is the training pass."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
-        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
-
-
-def _detached(prediction: Prediction) -> Prediction:
-    """Without the graph, which is spent after the step and would hold all activations."""
-    tea = (prediction.flow_tea, prediction.merged_tea)
-    flow_tea, merged_tea = (None if x is None else x.detach() for x in tea)
-    image, flow, mask = (x.detach() for x in (prediction.image, prediction.flow, prediction.mask))
-    return Prediction(image, flow, mask, flow_tea=flow_tea, merged_tea=merged_tea)
-
-
-def _teacher_loss(prediction: Prediction, gt: Tensor) -> Tensor:
-    if prediction.merged_tea is None:
-        return gt.new_zeros(())
-    return laplacian_loss(prediction.merged_tea, gt)
 
 
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
