@@ -85,7 +85,9 @@ class Page:
 
     def node(self, kind: str, what: str):
         """An expression in `node`, the first node of a kind."""
-        return self.js(f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}", kind)
+        return self.js(
+            f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}", kind
+        )
 
     def wait_for_node(self, kind: str, what: str) -> None:
         """Until the expression holds."""
