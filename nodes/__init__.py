@@ -6,8 +6,16 @@ from comfy_api.latest import ComfyExtension, io
 
 from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
+from .save import RIFECheckpointSave
+from .train import RIFETrainStep
 
-NODES: list[type[io.ComfyNode]] = [RIFECheckpointLoader, RIFEInterpolate, RIFEInbetween]
+NODES: list[type[io.ComfyNode]] = [
+    RIFECheckpointLoader,
+    RIFEInterpolate,
+    RIFEInbetween,
+    RIFETrainStep,
+    RIFECheckpointSave,
+]
 
 
 class RIFEExtension(ComfyExtension):

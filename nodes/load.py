@@ -26,7 +26,12 @@ _COMPANIONS = ("contextnet", "unet")  # of a flownet.pkl, in the three-network f
 
 
 def register_folder() -> None:
-    """Adds models/rife to ComfyUI's folders; folders of that name in extra_model_paths.yaml stay."""
+    """Adds models/rife to ComfyUI's folders, and output/frame_interpolation, where Save RIFE Checkpoint writes.
+
+    Folders of these names in extra_model_paths.yaml stay.
+    """
+    saved = os.path.join(folder_paths.get_output_directory(), FOLDERS[0])
+    folder_paths.add_model_folder_path(FOLDERS[0], saved)
     folder_paths.add_model_folder_path("rife", os.path.join(folder_paths.models_dir, "rife"))
     # A folder that only a yaml file named has no extensions, which means every file.
     paths, extensions = folder_paths.folder_names_and_paths["rife"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import comfy.model_management
 import comfy.model_patcher
@@ -37,14 +38,14 @@ _PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
 _SECONDS_PER_PREVIEW = 1.0
 
 
-def make_patcher(network: nn.Module, precision: str = "auto", disable_dynamic: bool = False):
+def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
     """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
-    precision: a key of `PRECISIONS`; auto is half where ComfyUI trusts the device with it, else float32.
+    precision: a dtype or a key of `PRECISIONS`; auto is half where ComfyUI trusts the device with it, else float32.
     disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
     """
     device = comfy.model_management.get_torch_device()
-    dtype = PRECISIONS[precision]
+    dtype = PRECISIONS.get(precision, precision)
     if dtype is None:
         dtype = torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
     # By attribute: ComfyUI rebinds CoreModelPatcher at start.
@@ -166,6 +167,29 @@ def between(
         )  # fmt: skip
         result[i].copy_(made[1])
     return result
+
+
+def placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network`, which ComfyUI does not manage, moved to `device` in the layout that is fastest there."""
+    return network.to(device, memory_format=memory_format(device))
+
+
+@contextmanager
+def room_to_train(device: torch.device, advice: str) -> Iterator[None]:
+    """All of the device's memory, as ComfyUI's own training takes it, and none of inference mode.
+
+    Raises RuntimeError with `advice` where that is not enough.
+    """
+    comfy.model_management.free_memory(1e30, device)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    except Exception as error:
+        if not is_oom(error):
+            raise
+        raise RuntimeError(f"The training does not fit into the memory of {device}. {advice}") from error
+    finally:
+        comfy.model_management.soft_empty_cache()
 
 
 def back_off() -> dict:

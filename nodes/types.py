@@ -9,6 +9,8 @@ from ..rife.model import SCALES
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")
+# What ComfyUI's Plot Loss Graph takes.
+LossMap = io.Custom("LOSS_MAP")
 
 ALIASES = ["rife", "frame interpolation", "interpolate frames", "vfi", "slow motion", "smooth video", "fps"]
 

@@ -1,4 +1,5 @@
-"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`."""
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`,
+`rife score`."""
 
 from __future__ import annotations
 
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .train_command import main as train
 
         return _guarded(lambda: train(argv[1:]), debug=False)
+    if argv[:1] == ["score"]:
+        from .score import main as score
+
+        return _guarded(lambda: score(argv[1:]), debug=False)
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.debug else logging.WARNING, format="%(message)s")
     return _guarded(lambda: args.run(args), args.debug)
@@ -117,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
+    commands.add_parser(
+        "score", help="measure made frames against true ones (rife score --help)", add_help=False
+    )
     return parser
 
 

@@ -235,7 +235,9 @@ class Model:
                 "(often a VAE decode in half precision): repair that first."
             )
         multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
-        images = pad_to(images.to(self.run_device, self.run_dtype).clamp(0, 1), multiple)
+        # First over the wire as they are. Half networks, too, sample float32 frames.
+        dtype = torch.promote_types(self.run_dtype, torch.float32)
+        images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
         return self._encode(images, TTA)
 
     @torch.no_grad()

@@ -41,10 +41,17 @@ class Patcher:
         self.model, self.load_device, self.offload_device = model, load_device, offload_device
         self.cached_patcher_init = None
         self.callbacks: dict[str, list] = {}
+        self.attachments: dict = {}
         model.device = offload_device
 
     def add_callback(self, call_type, callback):
         self.callbacks.setdefault(call_type, []).append(callback)
+
+    def set_attachments(self, key, attachment):
+        self.attachments[key] = attachment
+
+    def get_attachment(self, key):
+        return self.attachments.get(key)
 
     def model_dtype(self):
         return self.model.get_dtype()
@@ -65,12 +72,13 @@ class Host:
         self.progress: list[tuple] = []
         self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
         self.emptied = 0
-        self._checks = 0
+        self.freed: list[tuple] = []
+        self.checks = 0
         self.modules = self._build()
 
     def check_cancel(self):
-        self._checks += 1
-        if self.cancel_after is not None and self._checks > self.cancel_after:
+        self.checks += 1
+        if self.cancel_after is not None and self.checks > self.cancel_after:
             raise InterruptProcessingException()
 
     def load_models_gpu(self, models, memory_required=0, force_full_load=False):
@@ -103,6 +111,7 @@ class Host:
             intermediate_dtype=lambda: host.intermediate_dtype,
             should_use_fp16=lambda device=None: host.half,
             load_models_gpu=self.load_models_gpu,
+            free_memory=lambda memory_required, device: self.freed.append((memory_required, device)),
             get_free_memory=lambda dev=None: host.free_memory,
             get_total_memory=lambda dev=None: host.total_memory,
             soft_empty_cache=empty_cache,
@@ -156,9 +165,19 @@ class Host:
             found = [Path(p) / filename for p in folders[folder_name][0]]
             return next((str(f) for f in found if f.is_file()), None)
 
+        def save_path(filename_prefix, output_dir):
+            folder, name = Path(output_dir, filename_prefix).parent, Path(filename_prefix).name
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = [int(f.name[len(name) + 1 :].split("_")[0]) for f in folder.glob(f"{name}_*")]
+            counter = max(taken, default=0) + 1
+            return str(folder), name, counter, str(Path(filename_prefix).parent), filename_prefix
+
         return _module(
             "folder_paths",
             models_dir=str(self.models_dir),
+            get_output_directory=lambda: str(self.models_dir / "output"),
+            get_input_directory=lambda: str(self.models_dir / "input"),
+            get_save_image_path=save_path,
             supported_pt_extensions=extensions,
             folder_names_and_paths=folders,
             add_model_folder_path=add,
@@ -177,6 +196,10 @@ class Host:
         asyncio.run(extension.on_load())
         self.nodes = {node.define_schema().node_id: node for node in asyncio.run(extension.get_node_list())}
         return pack
+
+    def module(self, name: str) -> ModuleType:
+        """A module of the pack, such as "rife.model"."""
+        return sys.modules[f"{PACK}.{name}"]
 
     def run(self, node_id: str, **inputs):
         """A node's results, in inference mode as ComfyUI runs it."""
@@ -213,7 +236,8 @@ def _io() -> SimpleNamespace:
         return type(name, (), sides)
 
     kinds = {
-        name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask")
+        name: kind(name.upper())
+        for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask", "Video")
     }
 
     class Option:

@@ -154,6 +154,21 @@ PROMISED = {
         ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
         ["images"],
     ),
+    "RIFETrainStep": (
+        [
+            "interp_model",
+            "img0",
+            "img1",
+            "ground_truth",
+            "steps",
+            "learning_rate",
+            "timestep",
+            "distill_weight",
+            "max_grad_norm",
+        ],
+        ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
+    ),
+    "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
 }
 
 
