@@ -155,7 +155,7 @@ def _rendered(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
     real = None
     if clips:
         real = RealFrames(found, args.crop, args.reach, args.any_time, args.real_rest)
-        real = replace(real, halved=args.halved, stills=args.stills)
+        real = replace(real, halved=args.halved, stills=args.stills, fades=args.fades)
     # A network without timestep only ever sees the middle.
     times = None if model.config.timestep else 0.5
     shares = (args.max_motion, args.curriculum, args.small_until, args.real_from)
@@ -217,6 +217,7 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
             ("rest", 0.0, "share of rendered scenes in which nothing moves"),
             ("flaws", 0.0, "share of rendered scenes that are blurred, and of those that a codec squeezed"),
             ("stills", 0.0, "share of windows of --clips that are the same frame three times"),
+            ("fades", 0.0, "share of windows of --clips whose brightness changes"),
             ("halved", 0.0, "share of windows of --clips that are averaged down from twice the side"),
             ("real_rest", 0.25, "share of windows of real frames taken wherever they fall"),
         ),

@@ -10,8 +10,8 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
-    "version files config fused warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses learner model "
-    "timeline scenes report engine video clips metrics pictures baselines scoring protocols score data datasets "
+    "version files config fused warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses learner "
+    "model timeline scenes report engine video clips metrics pictures baselines scoring protocols score data datasets "
     "bundled training runfolder train_command cli "
     "__main__ __init__"
 ).split()
