@@ -169,9 +169,11 @@ class RIFEInterpolate(io.ComfyNode):
         options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
         options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
+        seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
+        memory.say(_line(len(images), len(result), rate, len(scenes.cuts), seconds))
         return io.NodeOutput(
             result,
-            _fps(fps, plan, asked),
+            rate,
             result.shape[0],
             _report(
                 plan,
@@ -179,7 +181,7 @@ class RIFEInterpolate(io.ComfyNode):
                 **memory.describe(interp_model, precision),
                 scale=scale,
                 scale_reason=why,
-                seconds=time.perf_counter() - start,
+                seconds=seconds,
             ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
@@ -242,6 +244,12 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     if scale == AUTO:
         return memory.choose_scale(interp_model, scenes, *images.shape[1:3])
     return float(scale), "as it was set"
+
+
+def _line(given: int, made: int, fps: float, cuts: int, seconds: float) -> str:
+    """The result in one line, for the node's face."""
+    found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
+    return f"{given} → {made} frames, {fps:g} fps, {made / fps:.2f} s{found}; took {seconds:.1f} s"
 
 
 def _report(plan: Clips, scenes: Scenes, **more) -> str:

@@ -240,4 +240,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = load_patcher(checkpoint, variant, precision)
+        memory.say(describe(patcher.model))
         return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

@@ -17,6 +17,7 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
 import torch
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
@@ -342,6 +343,15 @@ class TransferProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         # Of unknown size: half way, always.
         self._bar.update_absolute(done, total or max(1, 2 * done))
+
+
+def say(text: str) -> None:
+    """A line of text on the face of the node that runs, in every browser that shows it."""
+    from server import PromptServer  # ComfyUI's, which has long imported it when a node runs
+
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id)
 
 
 def to_picture(frame: Tensor) -> Image.Image:

@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
-MODULES = ("comfy", "comfy_api", "folder_paths")
+MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 
 
 class InterruptProcessingException(BaseException):
@@ -71,6 +71,7 @@ class Host:
         self.cancel_after: int | None = None  # progress calls
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
+        self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
         self.emptied = 0
         self.freed: list[tuple] = []
         self.checks = 0
@@ -127,7 +128,17 @@ class Host:
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
         latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
         api = _module("comfy_api", latest=latest)
+        running = SimpleNamespace(node_id="7")
+        execution = _module("comfy_execution")
+        execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
+        browsers = SimpleNamespace(
+            send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
+        )
+        server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
+            execution,
+            execution.utils,
+            server,
             comfy,
             comfy.model_management,
             comfy.model_patcher,

@@ -955,3 +955,15 @@ def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
     output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
     (text,) = output.ui["text"]
     assert "own training" in text and "metadata" in text
+
+
+def test_a_node_says_in_a_line_what_it_did(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
+    loaded, made = host.lines
+    assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
+    assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
+
+
+def test_the_line_counts_cuts(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, cut_frames="1")
+    assert ", 1 cut; took " in host.lines[-1][0]
