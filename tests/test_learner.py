@@ -152,6 +152,7 @@ def test_clipping_limits_the_norm_of_the_gradient():
     )
     trained.step(1e-3, 0.01)
     assert norms == [pytest.approx(0.01, rel=1e-3)]
+    assert all(p.grad is None for p in trained.net.parameters())  # the next step begins from nothing
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
