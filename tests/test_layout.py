@@ -11,9 +11,8 @@ import pytest
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
     "version files config fused warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses learner "
-    "model timeline scenes report engine video clips metrics pictures baselines scoring protocols score data datasets "
-    "bundled training runfolder train_command cli "
-    "__main__ __init__"
+    "model timeline scenes report engine video clips metrics pictures baselines scoring tables protocols score data "
+    "datasets bundled training runfolder train_command cli __main__ __init__"
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 # baselines and metrics do without theirs where it is not installed.
