@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.model import SCALES
+from ..rife.acceleration import ACCELERATIONS
+from ..rife.model import PRECISIONS, SCALES
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")
@@ -62,6 +63,31 @@ def ensemble_input() -> io.Input:
         tooltip="Motion is estimated forward and backward in time and averaged. Slightly steadier, almost twice "
         "the time. RIFE 3.8, 4.0 to 4.20 and 4.24 do it inside, for all others finished frames are averaged.",
     )
+
+
+def speed_inputs() -> list[io.Input]:
+    """What trades exactness or a slow start for speed; the last inputs of a node."""
+    return [
+        io.Combo.Input(
+            "precision",
+            options=list(PRECISIONS),
+            default="auto",
+            optional=True,
+            advanced=True,
+            tooltip="Of the network in this run; auto: as it was loaded. Motion and sampling are always float32, so "
+            "that fp16 and bf16 hardly change the picture. bf16 is faster on newer CPUs, fp16 very slow on CPUs.",
+        ),
+        io.Combo.Input(
+            "acceleration",
+            options=list(ACCELERATIONS),
+            default="off",
+            optional=True,
+            advanced=True,
+            tooltip="compile: torch.compile, which needs a compiler (and Triton on GPUs) and up to minutes at the "
+            "first run per frame size. cuda graphs: NVIDIA and AMD GPUs, pays for small frames. Where it does not work "
+            "a warning is logged and the run is as with off.",
+        ),
+    ]
 
 
 def check_images(images: Tensor, name: str) -> None:

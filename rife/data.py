@@ -94,6 +94,7 @@ class RenderedMotion:
     max_motion: largest displacement between img0 and img1 in pixels; displacements are log-uniform below it.
     rest: share of the scenes in which nothing moves, though noise, brightness and a fading picture change them; half
     of those are stills, the same picture three times.
+    fades: share of the scenes whose brightness changes evenly, to half or double at most.
     flaws: share of the batches that a lens blurs, and of those that a codec squeezes.
     device: where the pictures are made; the scenes are the same on all.
     """
@@ -108,10 +109,11 @@ class RenderedMotion:
         objects: int = 3,
         rest: float = 0.0,
         flaws: float = 0.0,
+        fades: float = 0.3,
         device: torch.device | str = "cpu",
     ):
         self.height, self.width, self.max_motion, self.objects = height, width, max_motion, objects
-        self.rest, self.flaws, self.device = rest, flaws, torch.device(device)
+        self.rest, self.flaws, self.fades, self.device = rest, flaws, fades, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.textures = noise_textures(32, 256, self.generator) if textures is None else textures
         self.textures = self.textures.to(self.device)
@@ -198,7 +200,7 @@ class RenderedMotion:
         layers += [self._layer(batch, layers[0]) for _ in range(self.objects)]
         still = (self._rand(batch) < self.rest).float()
         layers = [self._placed(_slowed(layer, 1 - still)) for layer in layers]
-        gain = 1 + 0.15 * self._signed(batch) * (self._rand(batch) < 0.3)
+        gain = torch.exp(0.7 * self._signed(batch) * self._rand(batch) * (self._rand(batch) < self.fades))
         ends = (torch.zeros(batch), torch.ones(batch), times)
         images = [self._render(layers, t, gain ** (t - 0.5)) for t in ends]
         if self.rest:

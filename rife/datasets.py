@@ -5,6 +5,7 @@ A clip is anything with a length whose [list of indices] gives (n,H,W,3) uint8: 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ class RealFrames:
     rest: share of windows taken wherever they fall; for the others one is looked for in which something moves, or a
     static camera's clips would teach little else than rest. stills: share that shows the same frame three times.
     halved: share of windows that are taken at twice the side and averaged down, where the clip is that large: finer
-    detail. Raises ValueError where nothing is usable.
+    detail. fades: share whose brightness changes evenly from img0 to img1, to half or double at most. Raises ValueError
+    where nothing is usable.
     """
 
     shots: Sequence[Shot]
@@ -121,6 +123,7 @@ class RealFrames:
     augment: bool = True
     halved: float = 0.0
     stills: float = 0.0
+    fades: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = {id(shot.clip): tuple(shot.clip[[0]].shape[1:3]) for shot in self.shots if _in_memory(shot)}
@@ -153,6 +156,8 @@ class RealFrames:
         window = window / 255
         if self.augment:
             window, t = augmented(window, t, draw)
+        if chance(self.fades, draw):
+            window = faded(window, t, draw)
         img0, gt, img1 = window.unsqueeze(1)
         return Sample(img0, img1, gt, None, torch.tensor([t]))
 
@@ -204,6 +209,14 @@ def augmented(window: Tensor, t: float, draw: torch.Generator) -> tuple[Tensor, 
             window = window.flip(dims)
             t = 1 - t if dims == (0,) else t
     return window.rot90(pick(4, draw), (2, 3)), t
+
+
+def faded(window: Tensor, t: float, draw: torch.Generator) -> Tensor:
+    """(3,3,h,h) img0, truth, img1 in 0..1 under a light that grows or falls evenly, by a factor of two at most."""
+    sign, share = torch.rand(2, generator=draw).tolist()
+    gain = math.exp(math.log(2) * (2 * sign - 1) * share)
+    lights = window.new_tensor([gain ** (time - 0.5) for time in (0.0, t, 1.0)])
+    return (window * lights.view(3, 1, 1, 1)).clamp(0, 1)
 
 
 def triplets(all_shots: Iterable[Shot], count: int, stride: int = 1) -> list[Tensor]:

@@ -53,7 +53,7 @@ def test_the_flow_fetches_the_frame_at_its_time_from_both_ends(timestep):
 
 def test_the_flow_of_objects_is_theirs_not_the_backgrounds():
     """Warped by the true flow, a scene of objects is nearer to the truth than the average of its ends."""
-    sample = scenes(size=96, max_motion=12.0, objects=3).sample(24, 0.5)
+    sample = scenes(size=96, max_motion=12.0, objects=3, fades=0.0).sample(24, 0.5)
     warped = torch.stack((warp(sample.img0, sample.flow[:, :2]), warp(sample.img1, sample.flow[:, 2:])))
     # Of what only one end shows, that end is taken.
     best = (warped - sample.gt).abs().amin(0)

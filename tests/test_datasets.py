@@ -74,6 +74,20 @@ def test_stills_and_halved_windows():
     assert halved.gt.std() < 0.6 * fine.gt.std()  # of white noise, a mean of four has half the deviation
 
 
+def test_fades_change_the_light_evenly():
+    frames = torch.full((5, 32, 32, 3), 100, dtype=torch.uint8)
+    frames[:, :16] = 40  # the shot must not look repeated
+    source = RealFrames([Shot(frames, range(5))], crop=32, any_time=True, fades=1.0)
+    gains = set()
+    for seed in range(20):
+        x = source.example(seed)
+        light0, light, light1 = (float(image.mean()) for image in (x.img0, x.gt, x.img1))
+        t = float(x.timestep)
+        assert light == pytest.approx(light0 ** (1 - t) * light1**t, rel=1e-4)
+        gains.add(round(light1 / light0, 2))
+    assert len(gains) > 10 and 0.5 <= min(gains) < 0.9 and 1.1 < max(gains) <= 2.0
+
+
 def test_the_truth_is_at_its_time_under_every_augmentation():
     source = RealFrames(shots(counting(9), Scenes()), crop=32, any_time=True)
     times, spans = set(), set()
