@@ -37,7 +37,8 @@ from .scoring import (
     write_rows,
 )
 from .tables import aligned, held_out_table, protocol_table, worst_frames
-from .video import to_bytes, write_png
+from .video import to_bytes
+from .writer import write_png
 
 TASKS = ((2, 1), (2, 2), (4, 1), (8, 1))  # factor, stride
 _BRIGHT_ERROR = 32 / 255  # what a heat map shows brightest
