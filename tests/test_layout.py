@@ -11,7 +11,7 @@ import pytest
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
     "version files config warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses model timeline "
-    "scenes cogvideo report engine video metrics data training cli __main__ __init__"
+    "scenes cogvideo report engine video metrics data workflow training cli __main__ __init__"
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 
