@@ -28,6 +28,7 @@ from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, Model, load_model
 from .version import __version__
 from .video import VideoWriter, to_bytes, write_png
+from .workflow import convert
 
 # What a user can mend: reported in one line, the rest with its traceback.
 _USER_ERRORS = (ValueError, OSError, RuntimeError)
@@ -89,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
 
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
+    workflow = commands.add_parser(
+        "convert-workflow",
+        help="rewrite a ComfyUI workflow with Fannovel16's or ComfyUI's own nodes for ours",
+    )
+    workflow.add_argument("input", type=Path, help="as saved, or exported for the API")
+    workflow.add_argument("output", type=Path)
+    workflow.set_defaults(run=_convert_workflow)
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
     commands.add_parser(
         "score", help="measure made frames against true ones (rife score --help)", add_help=False
@@ -161,6 +169,22 @@ def _download(args: argparse.Namespace) -> None:
 
         path = download(entry, args.to, on_progress=show)
     print(path)
+
+
+def _convert_workflow(args: argparse.Namespace) -> None:
+    try:
+        workflow, changes = convert(json.loads(args.input.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{args.input}: {error}") from error
+    if not changes:
+        raise ValueError(
+            f"{args.input} has no node to convert: none of RIFE VFI or FrameInterpolate is in it."
+        )
+    temporary = args.output.with_name(args.output.name + ".tmp")
+    temporary.write_text(json.dumps(workflow, indent=2, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(args.output)
+    print("\n".join(changes))
+    print(f"{args.output}: cuts and repeated frames are off, as they were; see docs/compatibility.md")
 
 
 def _list_downloads(folder: Path) -> None:

@@ -126,7 +126,18 @@ class Host:
         )
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
-        latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
+        self.replacements = []
+
+        async def register(replacement):
+            host.replacements.append(replacement)
+
+        latest = _module(
+            "comfy_api.latest",
+            io=_io(),
+            ui=ui,
+            ComfyExtension=type("ComfyExtension", (), {}),
+            ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
+        )
         api = _module("comfy_api", latest=latest)
         running = SimpleNamespace(node_id="7")
         execution = _module("comfy_execution")
@@ -229,6 +240,10 @@ def _io() -> SimpleNamespace:
                 options,
             )
 
+    class NodeReplace(SimpleNamespace):
+        def as_dict(self):
+            return vars(self)
+
     class NodeOutput:
         def __init__(self, *args, ui=None):
             self.args, self.ui = args, ui
@@ -257,6 +272,7 @@ def _io() -> SimpleNamespace:
         Schema=Schema,
         NodeOutput=NodeOutput,
         Input=Socket,
+        NodeReplace=NodeReplace,
         **kinds,
     )
 
