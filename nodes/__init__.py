@@ -8,6 +8,7 @@ from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
 from .save import RIFECheckpointSave
 from .train import RIFETrainStep
+from .video import RIFEInterpolateChunks, RIFEInterpolateVideo
 
 NODES: list[type[io.ComfyNode]] = [
     RIFECheckpointLoader,
@@ -15,6 +16,8 @@ NODES: list[type[io.ComfyNode]] = [
     RIFEInbetween,
     RIFETrainStep,
     RIFECheckpointSave,
+    RIFEInterpolateVideo,
+    RIFEInterpolateChunks,
 ]
 
 
