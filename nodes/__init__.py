@@ -10,6 +10,7 @@ from .load import RIFECheckpointLoader, register_folder
 from .measure import RIFEFlow, RIFEScore
 from .save import RIFECheckpointSave
 from .train import RIFETrainStep
+from .video import RIFEInterpolateChunks, RIFEInterpolateVideo
 
 NODES: list[type[io.ComfyNode]] = [
     RIFECheckpointLoader,
@@ -19,6 +20,8 @@ NODES: list[type[io.ComfyNode]] = [
     RIFECheckpointSave,
     RIFEScore,
     RIFEFlow,
+    RIFEInterpolateVideo,
+    RIFEInterpolateChunks,
 ]
 
 

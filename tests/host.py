@@ -135,6 +135,7 @@ class Host:
             "comfy_api.latest",
             io=_io(),
             ui=ui,
+            InputImpl=_input_impl(),
             ComfyExtension=type("ComfyExtension", (), {}),
             ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
         )
@@ -190,6 +191,7 @@ class Host:
             models_dir=str(self.models_dir),
             get_output_directory=lambda: str(self.models_dir / "output"),
             get_input_directory=lambda: str(self.models_dir / "input"),
+            get_temp_directory=lambda: str(self.models_dir / "temp"),
             get_save_image_path=save_path,
             supported_pt_extensions=extensions,
             folder_names_and_paths=folders,
@@ -224,6 +226,30 @@ def _module(name: str, **attributes) -> ModuleType:
     module = ModuleType(name)
     module.__dict__.update(attributes)
     return module
+
+
+def _input_impl() -> SimpleNamespace:
+    class VideoFromFile:
+        def __init__(self, file, *, start_time=0, duration=0):
+            self.file, self.window = file, (start_time, duration)
+
+        def get_stream_source(self):
+            return self.file
+
+        def get_active_trim_window(self):
+            return self.window
+
+    class VideoFromComponents:
+        def __init__(self, components, bit_depth=8):
+            self.components, self.bit_depth = components, bit_depth
+
+        def get_components(self):
+            return self.components
+
+        def get_bit_depth(self):
+            return self.bit_depth
+
+    return SimpleNamespace(VideoFromFile=VideoFromFile, VideoFromComponents=VideoFromComponents)
 
 
 def _io() -> SimpleNamespace:

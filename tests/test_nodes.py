@@ -182,11 +182,59 @@ PROMISED = {
         ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
     ),
     "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
+    "RIFEInterpolateVideo": (
+        [
+            "interp_model",
+            "video",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+            "codec",
+            "crf",
+        ],
+        ["video", "fps", "frame_count", "report"],
+    ),
+    "RIFEInterpolateChunks": (
+        [
+            "interp_model",
+            "images",
+            "meta_batch",
+            "fps",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+        ],
+        ["images", "fps"],
+    ),
 }
 
 
 # A DynamicCombo starts with its first option.
-SOCKETS = ("IMAGE", "MASK", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
+SOCKETS = (
+    "IMAGE",
+    "MASK",
+    "VIDEO",
+    "INTERP_MODEL",
+    "VHS_BATCHMANAGER",
+    "VHS_BatchManager",
+    "COMFY_DYNAMICCOMBO_V3",
+)
 
 
 @pytest.mark.parametrize("node_id", PROMISED)
