@@ -7,12 +7,14 @@ from comfy_api.latest import ComfyExtension, io
 from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
 from .save import RIFECheckpointSave
-from .train import RIFETrainStep
+from .train import RIFETrain
+from .train_step import RIFETrainStep
 
 NODES: list[type[io.ComfyNode]] = [
     RIFECheckpointLoader,
     RIFEInterpolate,
     RIFEInbetween,
+    RIFETrain,
     RIFETrainStep,
     RIFECheckpointSave,
 ]

@@ -64,6 +64,18 @@ def ensemble_input() -> io.Input:
     )
 
 
+def training_dtype_input(**options) -> io.Input:
+    """Of the training nodes, under the name that ComfyUI's own has."""
+    return io.Combo.Input(
+        "training_dtype",
+        options=["fp32", "bf16", "fp16"],
+        default="fp32",
+        tooltip="What the convolutions compute in. bf16 is faster on recent GPUs and takes less memory; weights, flow "
+        "and losses stay in fp32.",
+        **options,
+    )
+
+
 def check_images(images: Tensor, name: str) -> None:
     """Raises ValueError unless `images` is an IMAGE (N,H,W,C) of 1, 3 or 4 channels with at least one frame."""
     shape = tuple(getattr(images, "shape", ()))

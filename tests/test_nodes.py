@@ -165,15 +165,42 @@ PROMISED = {
             "timestep",
             "distill_weight",
             "max_grad_norm",
+            "training_dtype",
         ],
         ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
+    ),
+    "RIFETrain": (
+        [
+            "interp_model",
+            "batch_size",
+            "grad_accumulation_steps",
+            "steps",
+            "learning_rate",
+            "seed",
+            "training_dtype",
+            "images",
+            "video",
+            "folder",
+            "crop",
+            "held_out",
+            "augmentation",
+            "allow_worse",
+            "warm_up",
+            "ema",
+            "score_every",
+            "max_distance",
+            "teacher",
+            "max_frames",
+            "max_width",
+        ],
+        ["interp_model", "loss_map", "steps", "plot", "before", "after", "ground_truth", "report"],
     ),
     "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
 }
 
 
 # A DynamicCombo starts with its first option.
-SOCKETS = ("IMAGE", "MASK", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
+SOCKETS = ("IMAGE", "MASK", "VIDEO", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
 
 
 @pytest.mark.parametrize("node_id", PROMISED)
