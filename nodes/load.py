@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
 from ..rife.config import AMBIGUOUS
-from ..rife.model import BUNDLED_CHECKPOINT
+from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from . import memory
 from .types import InterpModel
 
@@ -198,7 +198,7 @@ class RIFECheckpointLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(memory.PRECISIONS),
+                    options=list(PRECISIONS),
                     default="auto",
                     optional=True,
                     advanced=True,
@@ -240,4 +240,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = load_patcher(checkpoint, variant, precision)
+        memory.say(describe(patcher.model))
         return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
-MODULES = ("comfy", "comfy_api", "folder_paths")
+MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 
 
 class InterruptProcessingException(BaseException):
@@ -65,12 +65,14 @@ class Host:
         self.device = torch.device("cpu")
         self.intermediate_dtype = torch.float32
         self.half = False  # whether the device is good at fp16
+        self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
         self.cancel_after: int | None = None  # progress calls; from there on all
         self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
+        self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
         self.emptied = 0
         self.freed: list[tuple] = []
         self.checks = 0
@@ -111,6 +113,7 @@ class Host:
             intermediate_device=lambda: torch.device("cpu"),
             intermediate_dtype=lambda: host.intermediate_dtype,
             should_use_fp16=lambda device=None: host.half,
+            should_use_bf16=lambda device=None: host.bf16,
             load_models_gpu=self.load_models_gpu,
             free_memory=lambda memory_required, device: self.freed.append((memory_required, device)),
             get_free_memory=lambda dev=None: host.free_memory,
@@ -128,7 +131,17 @@ class Host:
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
         latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
         api = _module("comfy_api", latest=latest)
+        running = SimpleNamespace(node_id="7")
+        execution = _module("comfy_execution")
+        execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
+        browsers = SimpleNamespace(
+            send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
+        )
+        server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
+            execution,
+            execution.utils,
+            server,
             comfy,
             comfy.model_management,
             comfy.model_patcher,

@@ -334,3 +334,14 @@ def test_importing_the_core_does_nothing():
 def test_wrapping_a_network_copies_and_moves_nothing():
     net = IFNet(rife.RELEASES["4.15.lite"])
     assert rife.Model.from_network(net).net is net
+
+
+def test_a_bfloat16_network_does_not_round_the_picture():
+    torch.manual_seed(0)
+    state = rife.ifnet.IFNet(rife.RELEASES["4.26"]).state_dict()
+    state = {k: v * 0.1 if "lastconv" in k else v for k, v in state.items()}
+    exact, half = (rife.load_model(state, device="cpu", dtype=d) for d in (None, torch.bfloat16))
+    img = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=(64, 64), mode="bicubic").clamp(0, 1)
+    error = (exact.inference(img, img.roll(1, 3)) - half.inference(img, img.roll(1, 3))).abs()
+    assert half.net.source(img).dtype == torch.float32
+    assert error.max() < 1e-3  # rounding the frames alone makes 2e-3 of it
