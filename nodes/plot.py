@@ -11,13 +11,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-_INK, _GRID, _RAW, _MEAN, _SCORE = (
-    (40, 40, 40),
-    (225, 225, 225),
-    (170, 195, 230),
-    (30, 90, 180),
-    (200, 80, 20),
-)
+from ..rife.pictures import ticks
+
+_INK, _GRID, _START = (40, 40, 40), (225, 225, 225), (150, 150, 150)
+_RAW, _MEAN, _SCORE = (170, 195, 230), (30, 90, 180), (200, 80, 20)
 _MOST_POINTS = 4000
 _MARGIN = (64, 22, 14, 24)  # left, top, right, bottom
 
@@ -38,13 +35,13 @@ def curves(
     losses = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     losses = losses[:: len(losses) // _MOST_POINTS + 1]
     last = max([step for step, _ in (*losses, *scores)], default=1)
-    panels = [("loss", [Line(losses, _RAW), Line(_smoothed(losses), _MEAN)], ".4f")]
+    panels = [("loss", [Line(losses, _RAW), Line(_smoothed(losses), _MEAN)])]
     if scores:
-        level = Line([(0, scores[0][1]), (last, scores[0][1])], _GRID)
-        panels.append(("held-out PSNR, dB", [level, Line(scores, _SCORE, marked=True)], ".2f"))
+        level = Line([(0, scores[0][1]), (last, scores[0][1])], _START)
+        panels.append(("held-out PSNR, dB", [level, Line(scores, _SCORE, marked=True)]))
     height = size[1] // len(panels)
-    for i, (title, lines, form) in enumerate(panels):
-        _panel(ImageDraw.Draw(picture), (0, i * height, size[0], (i + 1) * height), title, lines, last, form)
+    for i, (title, lines) in enumerate(panels):
+        _panel(ImageDraw.Draw(picture), (0, i * height, size[0], (i + 1) * height), title, lines, last)
     return picture
 
 
@@ -58,22 +55,21 @@ def _smoothed(points: Sequence[tuple[int, float]], share: float = 0.05) -> list[
     return result
 
 
-def _panel(
-    draw, box: tuple[int, int, int, int], title: str, lines: Sequence[Line], last: int, form: str
-) -> None:
+def _panel(draw, box: tuple[int, int, int, int], title: str, lines: Sequence[Line], last: int) -> None:
     left, top, right, bottom = (
         edge + sign * margin for edge, sign, margin in zip(box, (1, 1, -1, -1), _MARGIN, strict=True)
     )
     values = [y for line in lines for _, y in line.points] or [0.0]
     low, high = min(values), max(values)
     spread = (high - low) or max(1e-6, abs(high) * 0.1)
-    for part in range(5):
-        y = bottom - part / 4 * (bottom - top)
+    for value in ticks(low, low + spread):
+        y = bottom - (value - low) / spread * (bottom - top)
         draw.line(((left, y), (right, y)), fill=_GRID)
-        draw.text((box[0] + 6, y - 6), format(low + part / 4 * spread, form), fill=_INK)
+        draw.text((box[0] + 6, y - 6), f"{value:.6g}", fill=_INK)
     draw.text((left, box[1] + 5), title, fill=_INK)
-    for text, at in (("0", left), (f"step {last}", right - 7 * len(f"step {last}"))):
-        draw.text((at, bottom + 5), text, fill=_INK)
+    for step in ticks(0, last):
+        x = left + step / max(1, last) * (right - left)
+        draw.text((x, bottom + 5), f"{step:g}", fill=_INK, anchor="ma")
     for line in lines:
         at = [
             (left + x / max(1, last) * (right - left), bottom - (y - low) / spread * (bottom - top))

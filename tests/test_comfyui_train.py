@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -147,9 +149,8 @@ def test_a_saved_model_is_in_the_list_and_makes_the_same_frames_here_and_in_comf
     prompt["step"] = step(["model", 0], steps=2, learning_rate=1e-3)
     prompt["save"] = saving(["step", 0], "again")
     prompt["clip"] = node("ImageBatch", image1=["img0", 0], image2=["img1", 0])
-    runs = {"run": ("RIFEInterpolate", "interp_model"), "native": ("FrameInterpolate", "interp_model")}
-    for name, (kind, socket) in runs.items():
-        prompt[name] = node(kind, **{socket: ["step", 0]}, images=["clip", 0], multiplier=2)
+    for name, kind in {"run": "RIFEInterpolate", "native": "FrameInterpolate"}.items():
+        prompt[name] = node(kind, interp_model=["step", 0], images=["clip", 0], multiplier=2)
         prompt[f"{name}_out"] = node("PreviewImage", images=[name, 0])
     first = server.run(prompt)
     listed = server.get("/object_info/RIFECheckpointLoader")["RIFECheckpointLoader"]
@@ -271,6 +272,36 @@ def test_cancel_ends_a_training_and_the_workflow_goes_on_with_the_best_so_far(se
     assert "cancelled" in entry["outputs"]["train"]["text"][0]
     assert weights(server, "cancelled")
     server.run(training("after", video=["video", 0]))
+
+
+def pushed(server, prompt: dict) -> Iterator[bytes]:
+    """Runs a workflow; what the server pushes over its websocket until it ends, as bytes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
+        line.sendall(
+            b"GET /ws?clientId=watcher HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: d2F0Y2hpbmcgYSB0cmFpbg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        stream = line.makefile("rb")
+        while stream.readline().strip():
+            pass
+        status, answer = server.post("/prompt", {"prompt": prompt, "client_id": "watcher"})
+        assert status == 200, answer
+        while True:
+            size = stream.read(2)[1]
+            if size > 125:
+                size = int.from_bytes(stream.read(2 if size == 126 else 8), "big")
+            data = stream.read(size)
+            yield data
+            if b"execution_success" in data or b"execution_error" in data:
+                return
+
+
+def test_a_picture_of_the_training_comes_while_it_runs(server):
+    messages = list(pushed(server, training("seen", video=["video", 0], steps=400, seed=5)))
+    # A binary message is its kind, the picture's format (1: JPEG), the picture.
+    previews = [Image.open(io.BytesIO(x[8:])) for x in messages if x[:8] == bytes((0, 0, 0, 1, 0, 0, 0, 1))]
+    assert previews and all(max(picture.size) <= 512 for picture in previews)
+    assert b"execution_success" in messages[-1]
 
 
 def test_what_is_worse_than_the_start_stops_the_workflow(server):
