@@ -9,13 +9,15 @@ from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
 from .measure import RIFEFlow, RIFEScore
 from .save import RIFECheckpointSave
-from .train import RIFETrainStep
+from .train import RIFETrain
+from .train_step import RIFETrainStep
 from .video import RIFEInterpolateChunks, RIFEInterpolateVideo
 
 NODES: list[type[io.ComfyNode]] = [
     RIFECheckpointLoader,
     RIFEInterpolate,
     RIFEInbetween,
+    RIFETrain,
     RIFETrainStep,
     RIFECheckpointSave,
     RIFEScore,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -349,6 +349,16 @@ def as_images(images: Tensor) -> Tensor:
     ).contiguous()
 
 
+def check_cancel() -> None:
+    """Raises what `cancelled` catches, once for each press of ComfyUI's cancel button."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def cancelled() -> type[BaseException]:
+    """ComfyUI's exception for it. By a call: the class is looked up when it is needed, not when this is imported."""
+    return comfy.model_management.InterruptProcessingException
+
+
 class Progress:
     """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
 
@@ -359,12 +369,17 @@ class Progress:
         self._last_preview = time.monotonic()
 
     def __call__(self, done: int, total: int, frame: Tensor | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.show(done, None if frame is None else lambda: to_picture(frame))
+
+    def show(
+        self, done: int, picture: Callable[[], Image.Image] | None, seconds: float = _SECONDS_PER_PREVIEW
+    ):
+        """Moves the bar; the picture is made only if the last one is `seconds` old."""
+        check_cancel()
         preview = None
-        now = time.monotonic()
-        if frame is not None and now - self._last_preview >= _SECONDS_PER_PREVIEW:
-            preview = ("JPEG", to_picture(frame), _PREVIEW_SIDE)
-            self._last_preview = now
+        if picture is not None and time.monotonic() - self._last_preview >= seconds:
+            preview = ("JPEG", picture(), _PREVIEW_SIDE)
+            self._last_preview = time.monotonic()
         self._bar.update_absolute(self.before + done, self.total, preview)
 
 

@@ -68,7 +68,8 @@ class Host:
         self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
-        self.cancel_after: int | None = None  # progress calls
+        self.cancel_after: int | None = None  # progress calls; from there on all
+        self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
         self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
@@ -79,7 +80,8 @@ class Host:
 
     def check_cancel(self):
         self.checks += 1
-        if self.cancel_after is not None and self.checks > self.cancel_after:
+        after, at = self.cancel_after, self.cancel_at
+        if (after is not None and self.checks > after) or self.checks == at:
             raise InterruptProcessingException()
 
     def load_models_gpu(self, models, memory_required=0, force_full_load=False):
@@ -119,6 +121,7 @@ class Host:
             soft_empty_cache=empty_cache,
             is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
             throw_exception_if_processing_interrupted=self.check_cancel,
+            InterruptProcessingException=InterruptProcessingException,
         )
         comfy.model_patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
         comfy.patcher_extension = _module(
@@ -299,6 +302,7 @@ def _io() -> SimpleNamespace:
         NodeOutput=NodeOutput,
         Input=Socket,
         NodeReplace=NodeReplace,
+        Output=Socket,
         **kinds,
     )
 
