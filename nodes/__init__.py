@@ -6,8 +6,19 @@ from comfy_api.latest import ComfyExtension, io
 
 from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
+from .measure import RIFEFlow, RIFEScore
+from .save import RIFECheckpointSave
+from .train import RIFETrainStep
 
-NODES: list[type[io.ComfyNode]] = [RIFECheckpointLoader, RIFEInterpolate, RIFEInbetween]
+NODES: list[type[io.ComfyNode]] = [
+    RIFECheckpointLoader,
+    RIFEInterpolate,
+    RIFEInbetween,
+    RIFETrainStep,
+    RIFECheckpointSave,
+    RIFEScore,
+    RIFEFlow,
+]
 
 
 class RIFEExtension(ComfyExtension):

@@ -15,7 +15,7 @@ from comfy_api.latest import io, ui
 from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
 from ..rife.config import AMBIGUOUS
-from ..rife.model import BUNDLED_CHECKPOINT
+from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from . import memory
 from .types import InterpModel
 
@@ -28,10 +28,13 @@ _COMPANIONS = ("contextnet", "unet")  # of a flownet.pkl, in the three-network f
 
 
 def register_folder() -> None:
-    """Adds models/rife to ComfyUI's folders; folders of that name in extra_model_paths.yaml stay.
+    """Adds models/rife to ComfyUI's folders, and output/frame_interpolation, where Save RIFE Checkpoint writes.
 
-    Also where ComfyUI-Frame-Interpolation, if it is installed, keeps its RIFEs: nobody has to copy them.
+    Folders of these names in extra_model_paths.yaml stay. Also where ComfyUI-Frame-Interpolation, if it is
+    installed, keeps its RIFEs: nobody has to copy them.
     """
+    saved = os.path.join(folder_paths.get_output_directory(), FOLDERS[0])
+    folder_paths.add_model_folder_path(FOLDERS[0], saved)
     folder_paths.add_model_folder_path("rife", os.path.join(folder_paths.models_dir, "rife"))
     for custom_nodes in folder_paths.get_folder_paths("custom_nodes"):
         packs = os.listdir(custom_nodes) if os.path.isdir(custom_nodes) else []
@@ -219,7 +222,7 @@ class RIFECheckpointLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(memory.PRECISIONS),
+                    options=list(PRECISIONS),
                     default="auto",
                     optional=True,
                     advanced=True,
@@ -261,4 +264,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = shared_patcher(checkpoint, variant, precision)
+        memory.say(describe(patcher.model))
         return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

@@ -461,12 +461,12 @@ def save_checkpoint(
     model: Any,
     path: str | os.PathLike,
     dtype: torch.dtype | None = None,
-    metadata: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes a Model's or network's weights as safetensors; its metadata says what it is.
 
     path: the file, .safetensors is appended if absent. dtype: cast on the way (float16 halves the file).
-    metadata: more entries, such as how it was trained.
+    notes: more metadata, which loading does not ask for.
     Written to a temporary name in the same folder, then renamed: never a half file under `path`.
     Raises ValueError, before anything is written, for weights that are not finite or too large for `dtype`.
     """
@@ -481,9 +481,8 @@ def save_checkpoint(
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     os.close(handle)
     try:
-        safetensors.torch.save_file(
-            tensors, temporary, {**(metadata or {}), "format": "pt", "rife_config": config}
-        )
+        metadata = {**(notes or {}), "format": "pt", "rife_config": config}
+        safetensors.torch.save_file(tensors, temporary, metadata)
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:

@@ -316,8 +316,8 @@ class LegacyRIFE(nn.Module):
         return Prediction(image, flow, mask)
 
     def source(self, img: Tensor) -> Tensor:
-        """The frame itself: these networks share nothing between pairs."""
-        return img
+        """The frame itself, in the network's dtype: these networks share nothing between pairs."""
+        return img.to(self.get_dtype())
 
     def predict_from(
         self, src0, src1, timestep=0.5, scale_list=None, ensemble=False, *, geometry=None

@@ -35,6 +35,10 @@ class Server:
             (base / folder).mkdir(parents=True, exist_ok=True)
         # A link, so that the server runs what is being worked on; named as users' clones are.
         os.symlink(ROOT, base / "custom_nodes" / "ComfyUI-RIFE", target_is_directory=True)
+        # ComfyUI's own tests have loops; its releases before 0.26 have none.
+        self.testing_pack = comfyui / "tests" / "execution" / "testing_nodes" / "testing-pack"
+        if self.testing_pack.is_dir():
+            os.symlink(self.testing_pack, base / "custom_nodes" / "testing-pack", target_is_directory=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

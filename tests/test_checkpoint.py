@@ -343,7 +343,7 @@ def test_a_result_that_is_no_safetensors_is_refused(tmp_path):
 
 def test_more_metadata_is_kept_and_cannot_replace_what_the_file_is(tmp_path):
     network = load_network(golden.state_dict("4.22.lite"))
-    path = rife.save_checkpoint(network, tmp_path / "a", metadata={"steps": "300", "rife_config": "{}"})
+    path = rife.save_checkpoint(network, tmp_path / "a", notes={"steps": "300", "rife_config": "{}"})
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata()["steps"] == "300"
     assert load_network(path).config == network.config
