@@ -166,7 +166,10 @@ class Host:
 
     def _folder_paths(self) -> ModuleType:
         extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
-        folders = {"frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions)}
+        folders = {
+            "frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions),
+            "custom_nodes": ([str(self.models_dir / "custom_nodes")], set()),
+        }
 
         def add(folder_name, full_folder_path, is_default=False):
             paths, _ = folders.setdefault(folder_name, ([], set()))
