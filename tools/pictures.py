@@ -160,8 +160,29 @@ def help_pictures(folder: Path, model) -> None:
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
 
 
+def emblem(size: tuple[int, int], radius: int, caption: str = "") -> Image.Image:
+    """Three frames given, two made between them, on their way."""
+    picture = Image.new("RGB", size, INK)
+    draw, (width, height) = ImageDraw.Draw(picture), size
+    middle = height * (0.36 if caption else 0.5)
+    for i in range(5):
+        x, y = width / 2 + (i - 2) * radius * 1.9, middle + (i - 2) ** 2 * radius * 0.35 - radius * 0.5
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=MADE if i % 2 else GIVEN)
+    if caption:
+        font = ImageFont.load_default(int(height * 0.16))
+        draw.text((width / 2, height * 0.78), caption, fill=GIVEN, font=font, anchor="mm")
+    return picture
+
+
+def registry_pictures() -> None:
+    """Icon (square) and banner (21:9) of the Comfy registry."""
+    emblem((400, 400), 40).save(PICTURES / "icon.png", optimize=True)
+    emblem((1260, 540), 60, "ComfyUI-RIFE").save(PICTURES / "banner.png", optimize=True)
+
+
 if __name__ == "__main__":
     CLIPS, MODEL = Path(sys.argv[1]), rife.load_model()
     animation(CLIPS / "bbb-1080p60-2s.mp4", MODEL)
     thumbnails(CLIPS, MODEL)
     help_pictures(CLIPS, MODEL)
+    registry_pictures()
