@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
+from .measure import RIFEFlow, RIFEScore
 from .save import RIFECheckpointSave
 from .train import RIFETrainStep
 
@@ -15,6 +16,8 @@ NODES: list[type[io.ComfyNode]] = [
     RIFEInbetween,
     RIFETrainStep,
     RIFECheckpointSave,
+    RIFEScore,
+    RIFEFlow,
 ]
 
 

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
 from ..rife.config import AMBIGUOUS
-from ..rife.model import BUNDLED_CHECKPOINT
+from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from . import memory
 from .types import InterpModel
 
@@ -198,7 +198,7 @@ class RIFECheckpointLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(memory.PRECISIONS),
+                    options=list(PRECISIONS),
                     default="auto",
                     optional=True,
                     advanced=True,

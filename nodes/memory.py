@@ -6,6 +6,7 @@ limits that the user set for ComfyUI are all read here.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -21,15 +22,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes
+from ..rife.model import Motion, named_dtype
 from ..rife.scenes import Scenes
-from ..rife.timeline import Clock, Plan
+from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
 from ..rife.warp import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # New frames per pass fill a large GPU with about this many pixels: 24 at 720x480, 4 at 1080p, 1 at 4K.
 _PIXELS_PER_BATCH = 8 * 1024 * 1024
@@ -41,13 +41,14 @@ _SECONDS_PER_PREVIEW = 1.0
 def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
     """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
-    precision: a dtype or a key of `PRECISIONS`; auto is half where ComfyUI trusts the device with it, else float32.
-    disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
+    precision: a dtype or a key of `rife.model.PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16
+    first, else float32. disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for
+    another device.
     """
     device = comfy.model_management.get_torch_device()
-    dtype = PRECISIONS.get(precision, precision)
-    if dtype is None:
-        dtype = torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
+    dtype = (
+        precision if isinstance(precision, torch.dtype) else named_dtype(precision) or _trusted_dtype(device)
+    )
     # By attribute: ComfyUI rebinds CoreModelPatcher at start.
     patcher_class = comfy.model_patcher.CoreModelPatcher
     if disable_dynamic:
@@ -59,6 +60,23 @@ def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disa
     )
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_LOAD, _finish_load)
     return patcher
+
+
+def _trusted_dtype(device: torch.device) -> torch.dtype:
+    if comfy.model_management.should_use_fp16(device):
+        return torch.float16
+    return torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
+
+
+def with_precision(patcher, precision: str):
+    """`patcher`, or one of a copy of its network where another precision is named than it has."""
+    dtype = named_dtype(precision)
+    network = getattr(patcher, "model", None)
+    if dtype is None or not hasattr(network, "get_dtype") or network.get_dtype() == dtype:
+        return patcher  # what is no model is refused by `adapt`
+    with torch.inference_mode(False), torch.no_grad():
+        network = copy.deepcopy(network).to(patcher.offload_device)
+        return make_patcher(network, precision)
 
 
 def _finish_load(patcher, device: torch.device, *_) -> None:
@@ -93,15 +111,18 @@ def interpolate(
     frames: Tensor,
     times: Sequence[float] = (),
     *,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
     batch_size: int = 0,
+    precision: str = "auto",
+    acceleration: str = "off",
 ) -> Tensor:
     """`frames` (N,H,W,C) with new ones at `times` between each two, or as `plan` says, on ComfyUI's devices.
 
     times: as `rife.engine.pair_times` gives them; batch_size 0: as many new frames per pass as fit.
+    precision: of the network in this run; acceleration: see `rife.acceleration`.
     Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1, or the
     plan's length.
     """
@@ -111,7 +132,9 @@ def interpolate(
     if not total:
         return engine.interpolate(None, frames, plan=plan, batch_size=1, out=out)
     wanted = min(batch_size or total, total)
+    patcher = with_precision(patcher, precision)
     model, batch = load(patcher, *frames.shape[1:3], scale=scale, wanted=wanted, auto=not batch_size)
+    accelerate(model, acceleration)
     return engine.interpolate(
         model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
         on_progress=Progress(total), **back_off(),
@@ -137,11 +160,12 @@ def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float
     return scenes.choose_scale(found, height, width, max(scales_of_blocks))
 
 
-def describe(patcher) -> dict[str, str]:
+def describe(patcher, precision: str = "auto") -> dict[str, str]:
     """Where and how precisely the model runs, for a report."""
+    dtype = named_dtype(precision) or patcher.model_dtype()
     return {
         "device": str(patcher.load_device),
-        "precision": str(patcher.model_dtype()).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
     }
 
 
@@ -154,10 +178,13 @@ def between(
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
+    precision: str = "auto",
+    acceleration: str = "off",
 ) -> Tensor:
     """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
     result = empty_images(image0.shape)
-    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    model, _ = load(with_precision(patcher, precision), *image0.shape[1:3], scale=scale)
+    accelerate(model, acceleration)
     progress = Progress(len(image0))
     for i, pair in enumerate(zip(image0, image1, strict=True)):
         progress.before = i
@@ -190,6 +217,32 @@ def room_to_train(device: torch.device, advice: str) -> Iterator[None]:
         raise RuntimeError(f"The training does not fit into the memory of {device}. {advice}") from error
     finally:
         comfy.model_management.soft_empty_cache()
+
+
+def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
+    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    if not hasattr(adapt(patcher), "motion"):
+        raise ValueError(
+            f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
+            "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
+        )
+    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    progress = Progress(len(image0))
+    found = []
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress(i, len(image0), None)
+        img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
+        found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
+    progress(len(image0), len(image0), None)
+    return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def accelerate(model, how: str) -> None:
+    """Turns `rife.acceleration` on where the model has it: ComfyUI's own networks do not, which is said."""
+    if hasattr(model, "accelerate"):
+        model.accelerate(how)
+    elif how != "off":
+        log.warning("No %s for a network of ComfyUI's own loader. Going on without.", how)
 
 
 def back_off() -> dict:
@@ -304,5 +357,6 @@ def say(text: str) -> None:
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    small = frame[::step, ::step, :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    colours = 3 if frame.shape[2] > 2 else 1
+    small = frame[::step, ::step, :colours].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

@@ -181,7 +181,7 @@ def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_fra
     wanted = -(-true_frames // (factor - 1)) if true_frames else len(good)
     if len(good) <= wanted:
         return good
-    return [good[i * (len(good) - 1) // max(1, wanted - 1)] for i in range(wanted)]
+    return [good[(2 * i + 1) * len(good) // (2 * wanted)] for i in range(wanted)]
 
 
 def mean(values: Iterable[float]) -> float:

@@ -65,6 +65,7 @@ class Host:
         self.device = torch.device("cpu")
         self.intermediate_dtype = torch.float32
         self.half = False  # whether the device is good at fp16
+        self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
         self.cancel_after: int | None = None  # progress calls
@@ -110,6 +111,7 @@ class Host:
             intermediate_device=lambda: torch.device("cpu"),
             intermediate_dtype=lambda: host.intermediate_dtype,
             should_use_fp16=lambda device=None: host.half,
+            should_use_bf16=lambda device=None: host.bf16,
             load_models_gpu=self.load_models_gpu,
             free_memory=lambda memory_required, device: self.freed.append((memory_required, device)),
             get_free_memory=lambda dev=None: host.free_memory,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,3 +82,22 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path):
 def test_only_the_first_process_writes(tmp_path):
     run(tmp_path, SHORT, writes=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_same_numbers_and_is_not_needed(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="Install the package tensorboard"):
+        run(tmp_path, SHORT, tensorboard=True)
+    stub = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stub)
+    run(tmp_path, SHORT, tensorboard=True)
+    assert {("loss/l1", 1), ("learning_rate", 2), ("psnr/held", 3)} <= set(written)
