@@ -16,21 +16,19 @@ from tqdm import tqdm
 
 from .baselines import BASELINES, average, has_opencv, motion_size
 from .clips import clip_frames
-from .metrics import lpips_metric
 from .model import SCALES, load_model
 from .pictures import chart_svg, heat_map
 from .protocols import PROTOCOLS
 from .scenes import SceneFinder
 from .scoring import (
     AVERAGE,
-    HELD_OUT_METRICS,
-    METRICS,
     Method,
-    Metric,
     Network,
     Row,
     Sample,
     held_out,
+    held_out_metrics,
+    lpips,
     score,
     usable_starts,
     write_csv,
@@ -178,8 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     protocol = PROTOCOLS.get(args.protocol)
     methods = _methods(args)
-    metrics = _metrics(args, protocol.metrics if protocol else {k: METRICS[k] for k in HELD_OUT_METRICS})
-    if not has_opencv():
+    metrics = protocol.metrics if protocol else held_out_metrics()
+    if args.lpips:
+        metrics = metrics | lpips()
+    if not (protocol or has_opencv()):
         print("Without OpenCV there is no breakdown by motion (pip install opencv-python-headless).")
     # Averaging is the first method, the first checkpoint the second.
     gallery = Gallery([*methods][1])
@@ -227,17 +227,6 @@ def _methods(args: argparse.Namespace) -> dict[str, Method]:
                         )
                     methods[name + suffix] = Network(model, scale, **options)
     return methods | {name: BASELINES[name] for name in args.baselines}
-
-
-def _metrics(args: argparse.Namespace, metrics: dict[str, Metric]) -> dict[str, Metric]:
-    if not args.lpips:
-        return metrics
-    distance = lpips_metric()
-    if distance is None:
-        raise ValueError(
-            "--lpips needs the package lpips, which is not installed. pip install lpips, or leave it out."
-        )
-    return metrics | {"lpips": lambda made, true, *_: distance(made, true)}
 
 
 def _samples(args: argparse.Namespace) -> Iterator[Sample]:
