@@ -73,7 +73,8 @@ def test_a_protocol_is_scored_and_an_incomplete_set_is_said_to_be_one(tmp_path, 
 @pytest.mark.parametrize(
     "options, message",
     [(["--lpips"], "pip install lpips"), (["x", "--protocol", "ucf101"], "scores one folder, 2 were given"),
-     (["--tasks", "8"], "nothing to score"), (["--model", "small.pkl", "other/small.pkl"], "called small")],
+     (["--tasks", "8"], "nothing to score"), (["absent.mp4"], "nothing at absent.mp4"),
+     (["--model", "small.pkl", "other/small.pkl"], "called small")],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_line(tmp_path, checkpoint, capsys, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
