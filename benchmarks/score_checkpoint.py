@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
+from rife.datasets import load_clip, real_triplets, rendered_triplets
 from rife.metrics import psnr
-from rife.training import load_clip, real_triplets, rendered_triplets
 from rife.video import read_frames
 
 

@@ -7,8 +7,24 @@ from comfy_api.latest import ComfyExtension, io
 from . import compatibility
 from .interpolate import RIFEInbetween, RIFEInterpolate
 from .load import RIFECheckpointLoader, register_folder
+from .measure import RIFEFlow, RIFEScore
+from .save import RIFECheckpointSave
+from .train import RIFETrain
+from .train_step import RIFETrainStep
+from .video import RIFEInterpolateChunks, RIFEInterpolateVideo
 
-NODES: list[type[io.ComfyNode]] = [RIFECheckpointLoader, RIFEInterpolate, RIFEInbetween]
+NODES: list[type[io.ComfyNode]] = [
+    RIFECheckpointLoader,
+    RIFEInterpolate,
+    RIFEInbetween,
+    RIFETrain,
+    RIFETrainStep,
+    RIFECheckpointSave,
+    RIFEScore,
+    RIFEFlow,
+    RIFEInterpolateVideo,
+    RIFEInterpolateChunks,
+]
 
 
 class RIFEExtension(ComfyExtension):

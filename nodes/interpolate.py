@@ -16,7 +16,17 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import (
+    ALIASES,
+    AUTO,
+    check_images,
+    ensemble_input,
+    model_input,
+    paired,
+    scale_input,
+    speed_inputs,
+    tta_input,
+)
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -87,6 +97,7 @@ class RIFEInterpolate(io.ComfyNode):
                     "are.",
                 ),
                 when.clip_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -134,6 +145,8 @@ class RIFEInterpolate(io.ComfyNode):
         repeated_frames: str = "hold",
         mask: Tensor | None = None,
         clip_length: int = 0,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
@@ -154,13 +167,21 @@ class RIFEInterpolate(io.ComfyNode):
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
+        seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
+        memory.say(_line(len(images), len(result), rate, len(scenes.cuts), seconds))
         return io.NodeOutput(
             result,
-            _fps(fps, plan, asked),
+            rate,
             result.shape[0],
             _report(
-                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+                plan,
+                scenes,
+                **memory.describe(interp_model, precision),
+                scale=scale,
+                scale_reason=why,
+                seconds=seconds,
             ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
@@ -225,8 +246,14 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     return float(scale), "as it was set"
 
 
-def _report(interp_model, plan: Clips, scenes: Scenes, **more) -> str:
-    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
+def _line(given: int, made: int, fps: float, cuts: int, seconds: float) -> str:
+    """The result in one line, for the node's face."""
+    found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
+    return f"{given} → {made} frames, {fps:g} fps, {made / fps:.2f} s{found}; took {seconds:.1f} s"
+
+
+def _report(plan: Clips, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **more})
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -261,6 +288,7 @@ class RIFEInbetween(io.ComfyNode):
                 scale_input(),
                 tta_input(),
                 ensemble_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One new image per pair."),
@@ -277,9 +305,11 @@ class RIFEInbetween(io.ComfyNode):
         scale: str = "1.0",
         tta: bool = False,
         ensemble: bool = False,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
-        image0, image1 = _pairs(image0, image1)
+        image0, image1 = paired(image0, image1)
         if not 0 <= timestep <= 1:
             raise ValueError(
                 f"timestep is {timestep}, expected a number from 0 (image0) to 1 (image1). For a frame beyond "
@@ -287,22 +317,7 @@ class RIFEInbetween(io.ComfyNode):
             )
         if timestep in (0, 1):
             return io.NodeOutput(memory.as_images(image1 if timestep else image0))
+        options = {"tta": tta, "ensemble": ensemble, "precision": precision, "acceleration": acceleration}
         return io.NodeOutput(
-            memory.between(
-                interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
-            )
+            memory.between(interp_model, image0, image1, timestep, scale=float(scale), **options)
         )
-
-
-def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
-    check_images(image0, "image0")
-    check_images(image1, "image1")
-    lengths = {len(image0), len(image1)} - {1}
-    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
-        raise ValueError(
-            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
-            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
-        )
-    n = max(len(image0), len(image1))
-    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

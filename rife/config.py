@@ -61,6 +61,12 @@ class IFNetConfig:
         return frames + 2 * self.head_channels + self.timestep + 1 + self.feat_channels + 4
 
     @property
+    def late_teacher(self) -> bool:
+        """Whether the teacher is of 4.25's kind: twice as wide as the last block, at scale 2, the true frame right
+        behind the warped ones. The paper's and 3.x's is as wide as the last block, at scale 1."""
+        return not (self.raw_inputs or self.zero_init)
+
+    @property
     def versions(self) -> tuple[str, ...]:
         """Released versions with this architecture; several share one, only their weights differ."""
         return tuple(name for name, row in RELEASES.items() if _same_network(row, self))

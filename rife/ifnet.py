@@ -8,7 +8,7 @@ Attribute names (`block0`, `convblock`, `lastconv`, `encode`, `block_tea` ...) a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import IFNetConfig
+from .fused import convolve, double, inference_on_cpu, with_residual
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .warp import conv_of_doubled, memory_format, resize, warp
@@ -50,7 +51,12 @@ class ResConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # A host that loads models partly moves leaf modules; beta sits on a module with children: cast at use.
-        return self.relu(torch.addcmul(x, self.conv(x), self.beta.to(x)))
+        beta, conv = self.beta.to(x), self.conv
+        # In half precision 1 + weight would be rounded.
+        if inference_on_cpu(x) and x.dtype == torch.float32:
+            weight, bias = with_residual(conv.weight, conv.bias, beta, conv.groups)
+            return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
+        return self.relu(torch.addcmul(x, conv(x), beta))
 
 
 class Head(nn.Module):
@@ -66,8 +72,8 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for cnn in (self.cnn0, self.cnn1, self.cnn2):
-            x = self.relu(cnn(x))
-        return self.cnn3(x)
+            x = convolve(x, cnn.weight, cnn.bias, cnn.stride, slope=self.relu.negative_slope)
+        return double(x, self.cnn3) if inference_on_cpu(x) else self.cnn3(x)
 
 
 def _build_head(cfg: IFNetConfig) -> nn.Module:
@@ -134,16 +140,14 @@ class IFBlock(nn.Module):
         On a CPU the concatenation costs more than the convolution: a sum of convolutions over the parts is the
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
         """
-        first, activation = self.conv0[0]
         if next(iter(inputs.values())).device.type != "cpu" or self.cfg.stem_padding != "zeros":
-            return self.conv0[1](activation(first(self.concatenate(inputs))))
+            return self.conv0(self.concatenate(inputs))
+        first, activation = self.conv0[0]
         total = first.bias.view(1, -1, 1, 1)
         for name, x in inputs.items():
             weight = torch.cat([first.weight[:, start : start + n] for start, n in self._columns_of(name)], 1)
             x = x.contiguous(memory_format=torch.channels_last)
-            part = (
-                conv_of_doubled(x, weight) if name == "coarse" else F.conv2d(x, weight, None, first.stride, 1)
-            )
+            part = conv_of_doubled(x, weight) if name == "coarse" else convolve(x, weight, None, first.stride)
             total = part.add_(total)
         return self.conv0[1](activation(total))
 
@@ -195,10 +199,12 @@ def input_columns(cfg: IFNetConfig, first: bool, teacher: bool = False) -> dict[
     if cfg.raw_inputs:
         order += [("raw0", frame), ("raw1", frame), ("t", timestep)]
     if begun or not cfg.raw_inputs:
-        order += [("src0", frame), ("src1", frame), ("src0", features), ("src1", features)]
+        order += [("src0", frame), ("src1", frame)]
+        order += [("gt", frame)] if teacher and cfg.late_teacher else []
+        order += [("src0", features), ("src1", features)]
     order += [("t", 0 if cfg.raw_inputs else timestep)]
     order += [("rest", 1 + cfg.feat_channels)] if begun else []
-    order += [("gt", frame)] if teacher else []
+    order += [("gt", frame)] if teacher and not cfg.late_teacher else []
     order += [("flow", 4)] if begun else []
     columns: dict[str, list[tuple[int, int]]] = {}
     start = 0
@@ -218,13 +224,34 @@ class IFNet(nn.Module):
         for i, c in enumerate(config.channels):
             setattr(self, f"block{i}", IFBlock(config, c, first=i == 0))
         if config.teacher:
-            self.block_tea = IFBlock(config, config.channels[-1], teacher=True)
+            self._build_teacher()
         if config.head:
             self.encode = _build_head(config)
         if config.refine:
             full = config.refine == "unet2r"
             self.contextnet = Contextnet(config.refine_act, full)
             self.unet = Unet(config.refine_act, full)
+
+    def _build_teacher(self) -> None:
+        width = self.config.channels[-1] * (2 if self.config.late_teacher else 1)
+        self.block_tea = IFBlock(self.config, width, teacher=True)
+
+    def add_teacher(self, seed: int = 0) -> None:
+        """Gives a network that has none the privileged teacher of its kind, with fresh weights decided by `seed`."""
+        if self.config.teacher:
+            return
+        like = next(self.parameters())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.config = replace(self.config, teacher=True)
+            self._build_teacher()
+        self.block_tea.to(like.device, like.dtype, memory_format=memory_format(like.device))
+
+    def drop_teacher(self) -> None:
+        """Takes the teacher away: inference does not need it, and other tools do not expect it."""
+        if self.config.teacher:
+            self.config = replace(self.config, teacher=False)
+            del self.block_tea
 
     @property
     def blocks(self) -> list[IFBlock]:
@@ -264,9 +291,15 @@ class IFNet(nn.Module):
         )
 
     def source(self, img: Tensor) -> Tensor:
-        """(B,3+h,H,W): a frame and its features, usable for both pairs that it belongs to."""
-        img = img.contiguous(memory_format=memory_format(img.device))
-        return torch.cat((img, self.encode_frame(img)), 1) if self.config.head else img
+        """(B,3+h,H,W): a frame and its features in the frame's dtype, usable for both pairs that it belongs to.
+
+        Give float32 frames to half networks, too: sampling is done in float32, and the picture is not rounded.
+        """
+        if not self.config.head:
+            return img.contiguous()
+        # Convolutions want it interleaved; sampling, which there is more of, planar (9.3 and 7.3 ms for 7 x 512 x 768).
+        features = self.encode_frame(img.to(self.get_dtype(), memory_format=memory_format(img.device)))
+        return torch.cat((img.contiguous(), features.to(img.dtype).contiguous()), 1)
 
     def predict_from(
         self,
@@ -286,9 +319,11 @@ class IFNet(nn.Module):
         scales = tuple(scale_list or cfg.scales)
         run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
-        if cfg.adaptive == "elexor":
+        # Training wants every block's result at the pyramid given.
+        training = keep_stages or gt is not None
+        if cfg.adaptive == "elexor" and not training:
             return self._predict_elexor(run, scales)
-        if cfg.adaptive:
+        if cfg.adaptive and not training:
             doubled = self._doubles(run, scales, reverse)
             if doubled.any():
                 return self._predict_doubled(doubled, run, scales, reverse, refine)
@@ -310,7 +345,8 @@ class IFNet(nn.Module):
         flows, merged = [], []
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
             both = reverse if i or reverse_first is None else reverse_first
-            out = self._block(block, run, scale, both)
+            last = i == len(scales) - 1 and not (cfg.teacher and gt is not None)
+            out = self._block(block, run, scale, both, last)
             if instead is not None and i == 0:
                 out = Output(instead, resize(out.rest, out.scale), 1)
             run.add(out)
@@ -328,12 +364,14 @@ class IFNet(nn.Module):
             image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
         return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea)
 
-    def _block(self, block: IFBlock, run: Pass, scale: float, both: bool) -> Output:
-        """One block, forward in time and, for the ensemble, averaged with the same block run backward."""
+    def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
+        """One block, forward in time and, for the ensemble, averaged with the same block run backward.
+
+        last: nobody reads its features.
+        """
         src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
-        last = len(run.outputs) == len(self.config.channels) - 1
         coarse = None if both else self._coarse(run, scale, t)
         if coarse is not None:
             inputs = self._inputs(src, raw, None, None, run.flow_at(scale)) | {"coarse": coarse}
@@ -355,7 +393,7 @@ class IFNet(nn.Module):
             return None
         if self.config.stem_padding != "zeros":
             return None
-        return torch.cat((rest, t[:, :, : rest.shape[2], : rest.shape[3]]), 1)
+        return torch.cat((rest, t[:, :, : rest.shape[2], : rest.shape[3]].to(rest)), 1)
 
     def _initial(self, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mask and flow before the first block: none, or zeros in 3.x."""
@@ -373,27 +411,31 @@ class IFNet(nn.Module):
         return {name: x.to(dtype) for name, x in named.items() if x is not None}
 
     def _teach(self, run: Pass, flow: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher sees the true frame (last input, scale 1) and corrects flow and mask; paper section 3.4."""
-        raw = (run.src0, run.src1)
-        rest = run.rest_at(1)
-        inputs = self._inputs(
-            run.warped(), raw if self.config.raw_inputs else (), run.timestep_at(1), rest, flow, gt
-        )
-        out = self.block_tea(inputs, 1)
+        """The teacher sees the true frame and corrects flow and mask; paper section 3.4.
+
+        At scale 1 as in ECCV2022-RIFE, at scale 2 as 4.25 was trained (`IFNetConfig.late_teacher`).
+        """
+        scale = 2 if self.config.late_teacher else 1
+        frames = (run.src0, run.src1)
+        raw = frames if self.config.raw_inputs else ()
+        src = run.sources_at(scale) if scale > 1 else run.warped()
+        seen = (run.rest_at(scale), run.flow_at(scale), resize(gt, 1 / scale))
+        out = self.block_tea(self._inputs(src, raw, run.timestep_at(scale), *seen), scale, last=True)
         flow_tea = flow + resize(out.flow, out.scale)
         mask_d = resize(out.rest[:, :1], out.scale)
-        mask_tea = rest[:, :1] + mask_d if self.config.mask_add else mask_d
+        mask_tea = run.rest_at(1)[:, :1] + mask_d if self.config.mask_add else mask_d
         warped0, warped1 = (
             warp(x[:, :3], f, run.geometry.grid)
-            for x, f in zip(raw, (flow_tea[:, :2], flow_tea[:, 2:4]), strict=True)
+            for x, f in zip(frames, (flow_tea[:, :2], flow_tea[:, 2:4]), strict=True)
         )
         return flow_tea, blend(warped0, warped1, mask_tea)
 
     def _refine(self, src0, src1, warped0, warped1, flow, mask, image) -> Tensor:
-        img0, img1 = src0[:, :3], src1[:, :3]
+        dtype = self.get_dtype()
+        img0, img1 = src0[:, :3].to(dtype), src1[:, :3].to(dtype)
         c0 = self.contextnet(img0, flow[:, :2])
         c1 = self.contextnet(img1, flow[:, 2:4])
-        parts = (img0, img1, warped0, warped1, mask, flow.to(mask.dtype))
+        parts = (img0, img1, *(x.to(dtype) for x in (warped0, warped1, mask, flow)))
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 
     def _doubles(self, run: Pass, scales: Sequence[float], reverse: bool) -> Tensor:

@@ -1,8 +1,9 @@
-"""Losses of RIFE's training. Images B C H W in 0..1, flows in pixels."""
+"""Losses of RIFE's training, and what a step minimises. Images B C H W in 0..1, flows in pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -49,19 +50,21 @@ def laplacian_loss(image: Tensor, target: Tensor, levels: int = 5) -> Tensor:
     return sum((level.abs().mean() for level in pyramid), image.new_zeros(()))
 
 
-def distillation_loss(prediction: Prediction, gt: Tensor) -> Tensor:
-    """Distance of every stage's flow to the teacher's, where the teacher's frame is better by 0.01 (scalar).
+def distillation_loss(prediction: Prediction, gt: Tensor, margin: float = 0.01, mean: bool = True) -> Tensor:
+    """Distance of every stage's flow to the teacher's, where the teacher's frame is better by `margin` (scalar).
 
-    RIFE paper section 3.4, ECCV2022-RIFE model/IFNet.py. The epsilon keeps the root's gradient finite where
-    teacher and student agree exactly.
+    RIFE paper section 3.4, ECCV2022-RIFE model/IFNet.py: root of the mean of the four squared differences, or of
+    their sum where `mean` is off, as 4.25 was trained. The epsilon keeps the root's gradient finite where teacher and
+    student agree exactly, as they do in half precision.
     """
     if prediction.merged_tea is None:
         return gt.new_zeros(())
     error_tea = (prediction.merged_tea - gt).abs().mean(1, True)
     total = gt.new_zeros(())
     for flow, merged in zip(prediction.flows, prediction.merged, strict=True):
-        worse = ((merged - gt).abs().mean(1, True) > error_tea + 0.01).float().detach()
-        distance = ((prediction.flow_tea.detach() - flow) ** 2).mean(1, True)
+        worse = ((merged - gt).abs().mean(1, True) > error_tea + margin).float().detach()
+        squared = (prediction.flow_tea.detach() - flow) ** 2
+        distance = squared.mean(1, True) if mean else squared.sum(1, True)
         total = total + ((distance + 1e-12) ** 0.5 * worse).mean()
     return total
 
@@ -76,3 +79,121 @@ def flow_loss(flows: Sequence[Tensor], target: Tensor, gamma: float = 0.8) -> Te
         squared = ((flow - target) ** 2).unflatten(1, (2, 2)).sum(2)
         total = total + gamma ** (len(flows) - 1 - i) * torch.sqrt(squared + 1e-6).mean()
     return total
+
+
+def epe(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """End-point error in pixels (B,1,H,W) of a flow (B,2,H,W), 0 where `valid` (B,1,H,W) is 0.
+
+    `EPE` of ECCV2022-RIFE model/loss.py, epsilon included.
+    """
+    error = (((target.detach() - flow) ** 2).sum(1, True) + 1e-6).sqrt()
+    return error if valid is None else error * valid
+
+
+def sobel_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Absolute difference of horizontal and vertical Sobel edges, summed over both, (B,C,H,W).
+
+    `SOBEL` of ECCV2022-RIFE model/loss.py: channel by channel, zeros beyond the border.
+    """
+    across = image.new_tensor(((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)))
+    kernels = torch.stack((across, across.T))[:, None].repeat(image.shape[1], 1, 1, 1)
+    # Linear: the difference of the edges is the edges of the difference.
+    edges = F.conv2d(image - target, kernels, padding=1, groups=image.shape[1])
+    return edges.abs().unflatten(1, (-1, 2)).sum(2)
+
+
+def census_loss(image: Tensor, target: Tensor, patch: int = 7) -> Tensor:
+    """Soft Hamming distance of the ternary census transforms of two RGB frames, (B,1,H,W), 0 on the outermost pixels.
+
+    `Ternary` of ECCV2022-RIFE model/loss.py, after UnFlow (arXiv:1711.07837, section 3.2): the difference d of each of
+    the patch x patch neighbours to the centre, in grey, becomes d / sqrt(0.81 + d^2), and two of them differ by
+    e^2 / (0.1 + e^2). Brightness counts little. Zeros lie beyond the border.
+    """
+    squared = (_census(image, patch) - _census(target, patch)) ** 2
+    distance = (squared / (0.1 + squared)).mean(1, True)
+    return F.pad(distance[:, :, 1:-1, 1:-1], (1, 1, 1, 1))
+
+
+def _census(image: Tensor, patch: int) -> Tensor:
+    """(B,patch^2,H,W)"""
+    grey = (image * image.new_tensor((0.2989, 0.5870, 0.1140)).view(1, 3, 1, 1)).sum(1, True)
+    difference = F.unfold(grey, patch, padding=patch // 2).unflatten(2, grey.shape[2:]) - grey
+    return difference / torch.sqrt(0.81 + difference**2)
+
+
+def ssim(image: Tensor, target: Tensor) -> Tensor:
+    """Mean structural similarity, channel by channel, over an 11x11 Gaussian of sigma 1.5 (scalar; differentiable).
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13; only
+    windows that lie in the frame count. Smaller frames get a smaller window.
+    """
+    size = min(11, *image.shape[-2:])
+    offsets = torch.arange(size, device=image.device) - (size - 1) / 2
+    row = torch.exp(-(offsets**2) / (2 * 1.5**2)).to(image)
+    window = torch.outer(row, row) / row.sum() ** 2
+
+    def blur(x: Tensor) -> Tensor:
+        return F.conv2d(x, window.expand(x.shape[1], 1, size, size), groups=x.shape[1])
+
+    mean0, mean1 = blur(image), blur(target)
+    variance0, variance1 = blur(image**2) - mean0**2, blur(target**2) - mean1**2
+    covariance = blur(image * target) - mean0 * mean1
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean0 * mean1 + c1) / (mean0**2 + mean1**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variance0 + variance1 + c2)).mean()
+
+
+RECIPES = ("paper", "4.25")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one step minimises.
+
+    recipe "paper": Laplacian loss of student and teacher, `distill` times the distillation (0.01; 0.005 or 0.002 for
+    RIFE_m). Recipe "4.25": what is known of how 4.25 was trained and needs nobody else's weights: L1 of every stage,
+    weighted 0.8^(n-1-i), and of the teacher, SSIM, a little for short flow; distillation has no margin there and
+    half the weight. `flow`: weight of the end-point error of every block, where the data knows the flow.
+    perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
+    """
+
+    recipe: str = "paper"
+    distill: float = 0.01
+    flow: float = 0.01
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+    perceptual_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
+
+    def __call__(
+        self, prediction: Prediction, gt: Tensor, flow_gt: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts before they are weighted: loss_l1, loss_tea, loss_distill, loss_flow ..."""
+        parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
+        known = flow_gt is not None
+        parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
+        if self.perceptual is not None:
+            parts["loss_perceptual"] = (self.perceptual_weight, self.perceptual(prediction.image, gt))
+        total = sum(weight * loss for weight, loss in parts.values())
+        return total, {name: loss for name, (_, loss) in parts.items()}
+
+    def _paper(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
+        tea = prediction.merged_tea
+        return {
+            "loss_l1": (1.0, laplacian_loss(prediction.image, gt)),
+            "loss_tea": (1.0, gt.new_zeros(()) if tea is None else laplacian_loss(tea, gt)),
+            "loss_distill": (self.distill, distillation_loss(prediction, gt)),
+        }
+
+    def _late(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
+        tea, last = prediction.merged_tea, len(prediction.merged) - 1
+        stages = [0.8 ** (last - i) * (x - gt).abs().mean() for i, x in enumerate(prediction.merged)]
+        return {
+            "loss_l1": (0.1, sum(stages)),
+            "loss_tea": (0.1, gt.new_zeros(()) if tea is None else (tea - gt).abs().mean()),
+            "loss_distill": (self.distill / 2, distillation_loss(prediction, gt, margin=0.0, mean=False)),
+            "loss_ssim": (0.1, 1 - ssim(prediction.image, gt)),
+            "loss_length": (1e-5, prediction.flow.abs().mean()),
+        }

@@ -5,23 +5,25 @@ The interface is that of ECCV2022-RIFE's and CogVideo's `Model`; images are (B,C
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from .acceleration import Accelerated
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
-from .losses import distillation_loss, flow_loss, laplacian_loss
+from .learner import Batch, Learner
+from .losses import Objective
 from .pyramid import Geometry
-from .warp import memory_format
+from .warp import memory_format, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -35,18 +37,21 @@ def load_model(
     *,
     variant: str | None = None,
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> Model:
     """A ready model from any RIFE checkpoint; without a path, the bundled one.
 
     path_or_state_dict: file (.safetensors .pkl .pth .pt), folder holding flownet.pkl, or state dict.
     variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
-    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU. dtype: of the weights;
-    default float32. Raises FileNotFoundError, UnknownCheckpointError.
+    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU.
+    dtype: of the weights, default float32; or a key of `PRECISIONS`, where auto is half on the accelerators that do it
+    well. Raises FileNotFoundError, UnknownCheckpointError.
     """
     source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
     network = load_network(source, variant)
     device = torch.device(device or default_device())
+    if isinstance(dtype, str):
+        dtype = named_dtype(dtype) or good_dtype(device)
     return Model.from_network(network.to(device, dtype, memory_format=memory_format(device)))
 
 
@@ -59,6 +64,29 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def named_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
+        )
+    return PRECISIONS[precision]
+
+
+def good_dtype(device: torch.device) -> torch.dtype:
+    """float16 where the device is fast at it: on CUDA from compute capability 7 on, ROCm, XPU and MPS; else float32.
+
+    Not bfloat16 on a CPU that has it: 1.4 times as fast there, but off by more than 1/255 in a few pixels.
+    """
+    if device.type == "cuda":
+        fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if fast else torch.float32
+    return torch.float16 if device.type in ("xpu", "mps") else torch.float32
+
+
 class Model:
     """RIFE: `inference` between two frames, `update` for one step of training.
 
@@ -68,24 +96,33 @@ class Model:
 
     def __init__(self, local_rank: int = -1, arbitrary: bool = False):
         network = IFNet(RELEASES["RIFE_m" if arbitrary else "RIFE"])
-        self._adopt(network)
+        self._adopt(network, local_rank)
         self.device()
-        if local_rank != -1:
-            ids = [local_rank] if self.run_device.type == "cuda" else None
-            self._wrapped = DistributedDataParallel(_Trainable(network), device_ids=ids)
 
     @classmethod
-    def from_network(cls, network: nn.Module) -> Model:
+    def from_network(cls, network: nn.Module, local_rank: int = -1) -> Model:
         """A model around an existing network: nothing is copied or moved."""
         model = cls.__new__(cls)
-        model._adopt(network)
+        model._adopt(network, local_rank)
         return model
 
-    def _adopt(self, network: nn.Module) -> None:
+    def copy(self) -> Model:
+        """An independent model in the same state, that of its optimiser included.
+
+        It can be trained wherever this one was made, also where ComfyUI made it (in torch.inference_mode).
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            model = Model.from_network(copy.deepcopy(self.net).requires_grad_(True))
+            if self._learner is not None:
+                model.learner.load_state_dict(self._learner.state_dict())
+        return model
+
+    def _adopt(self, network: nn.Module, local_rank: int = -1) -> None:
         self.net = network
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._wrapped: nn.Module | None = None
+        self._local_rank = local_rank
+        self._learner: Learner | None = None
         self._geometry: Geometry | None = None  # of the last size only, and gone with the model
+        self._accelerated: Accelerated | None = None
 
     @property
     def flownet(self) -> nn.Module:
@@ -108,11 +145,58 @@ class Model:
         return next(self.net.parameters()).dtype
 
     @property
+    def static_shapes(self) -> bool:
+        """Whether batches of different sizes cost more than batches filled up to one size."""
+        return self._accelerated is not None
+
+    def accelerate(self, how: str = "off") -> Model:
+        """Passes with less overhead from now on: "compile", "cuda graphs" or "off"; see `rife.acceleration`.
+
+        Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
+        """
+        self._accelerated = None if how == "off" else Accelerated(self.net, how)
+        return self
+
+    def with_precision(self, precision: str = "auto") -> Model:
+        """This model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16."""
+        dtype = named_dtype(precision)
+        if dtype in (None, self.run_dtype):
+            return self
+        with torch.inference_mode(False), torch.no_grad():
+            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device))
+        return Model.from_network(network)
+
+    @property
+    def learner(self) -> Learner:
+        """Optimiser and guard of `update`, made at first use, when the network is on its device.
+
+        Raises ValueError for networks that nobody published a recipe for.
+        """
+        if not isinstance(self.net, IFNet):
+            raise ValueError(
+                f"{self._name()} cannot be trained: its three networks have no published recipe. "
+                "Start from a single-file RIFE or from the bundled checkpoint."
+            )
+        if self._learner is None:
+            with torch.inference_mode(False):
+                self._learner = Learner(self.net, self._local_rank)
+        return self._learner
+
+    @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all weights, made at first use. The large weight decay guards against NaN (official code)."""
-        if self._optimizer is None:
-            self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, weight_decay=1e-3)
-        return self._optimizer
+        """AdamW over all weights."""
+        return self.learner.optimizer
+
+    def add_teacher(self, seed: int = 0) -> Model:
+        """Gives a network that has none the privileged teacher, for the distillation in `update`.
+
+        Released 4.x files have none; theirs is of 4.25's kind. The optimiser starts afresh, it has more to train.
+        """
+        with torch.inference_mode(False):
+            if not self.config.teacher:
+                self.net.add_teacher(seed)
+                self._learner = None
+        return self
 
     def train(self) -> Model:
         """Training mode."""
@@ -189,20 +273,19 @@ class Model:
         scale: float = 1,
         scale_list: Sequence[float] | None = None,
         TTA: bool = False,
-        name: str = "img0",
+        name: str | None = "img0",
     ) -> Tensor:
         """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
 
-        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`.
+        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`;
+        with None the caller has looked.
         """
-        # A NaN makes the sum NaN; looked for where the frames are, so that an accelerator need not be waited for.
-        if torch.isnan(images.sum(dtype=torch.float32)):
-            raise ValueError(
-                f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
-                "(often a VAE decode in half precision): repair that first."
-            )
+        if name is not None:
+            check_finite(images, name)
         multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
-        images = pad_to(images.to(self.run_device, self.run_dtype).clamp(0, 1), multiple)
+        # First over the wire as they are. Half networks, too, sample float32 frames.
+        dtype = torch.promote_types(self.run_dtype, torch.float32)
+        images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
         return self._encode(images, TTA)
 
     @torch.no_grad()
@@ -225,6 +308,30 @@ class Model:
         image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
         return image[:, :, :height, :width].clamp(0, 1)
 
+    @torch.no_grad()
+    def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
+        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+
+        Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
+        times are then middles of middles, which have no flow of their own.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
+                "Use 0.5, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        height, width = img0.shape[-2:]
+        source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
+        t = torch.tensor(times, device=source0.device, dtype=torch.float32)
+        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = known.flow.float().split(2, 1)
+        mode = getattr(self.config, "sampling", "bilinear")
+        warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
+        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        return Motion(*(x[:, :, :height, :width] for x in parts))
+
     def _encode(self, images: Tensor, tta: bool) -> Tensor:
         """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
         colours = _colours(images.shape[1])
@@ -236,7 +343,10 @@ class Model:
 
     def _at_times(self, pair: _Pair, times: list[float], options: tuple) -> Tensor:
         if self.config.timestep:
-            t = torch.tensor(times, device=pair.source0.device, dtype=torch.float32)
+            t = torch.tensor(times, dtype=torch.float32)
+            if pair.source0.device.type == "cuda":
+                t = t.pin_memory()  # or the copy would wait for all that was launched
+            t = t.to(pair.source0.device, non_blocking=True)
             return self._predict(pair, t, *options)
         if all(t == 0.5 for t in times):
             return self._predict(pair, None, *options)
@@ -285,9 +395,8 @@ class Model:
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
         if self._geometry is None or not self._geometry.fits(src0):
             self._geometry = Geometry(*src0.shape[-2:], src0.device)
-        prediction = self.net.predict_from(
-            src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry
-        )
+        predict = self._accelerated or self.net.predict_from
+        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if maps:
             followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
@@ -331,33 +440,37 @@ class Model:
         distill_weight: float = 0.01,
         flow_weight: float = 0.01,
         max_grad_norm: float | None = None,
+        scale_list: Sequence[float] | None = None,
+        precision: str = "fp32",
+        recipe: str = "paper",
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """One optimiser step of the paper's recipe; with training=False only the evaluation.
+        """One optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
 
-        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,)); H and W are
-        multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the data knows it.
-        mul is accepted for the official signature, which does not use it either.
-        Loss: Laplacian of student and teacher, distill_weight * distillation (0.005 or 0.002 for RIFE_m),
-        flow_weight * end-point error of every block; gradients clipped to max_grad_norm. A step whose loss or
-        gradient is not finite changes nothing.
+        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,), where the network
+        has a timestep); H and W are multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the
+        data knows it. mul is accepted for the official signature, which does not use it either.
+        Loss: see `losses.Objective`; by default the paper's, Laplacian of student and teacher, distill_weight *
+        distillation (0.005 or 0.002 for RIFE_m), flow_weight * end-point error of every block. A network without
+        teacher learns without (`add_teacher`). Gradients are clipped to max_grad_norm. scale_list: pyramid of this
+        step. precision: "fp32", "bf16", or "fp16" with loss scaling. perceptual: scalar loss of two frames.
+        A step whose loss or gradient is not finite changes nothing; RuntimeError after 50 such in a row.
         Returns the merged frame and: merged_tea, mask, mask_tea, flow (t->0), flow_tea, loss_l1, loss_tea,
-        loss_distill, loss_flow, and skipped (whether the step was).
+        loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
-        self._check_update(imgs, gt)
+        learner = self.learner
+        self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
-        with torch.set_grad_enabled(training):
-            prediction = self._training_forward(imgs, gt, timestep)
-            losses = {
-                "loss_l1": laplacian_loss(prediction.image, gt),
-                "loss_tea": _teacher_loss(prediction, gt),
-                "loss_distill": distillation_loss(prediction, gt),
-                "loss_flow": gt.new_zeros(()) if flow_gt is None else flow_loss(prediction.flows, flow_gt),
-            }
-            total = losses["loss_l1"] + losses["loss_tea"] + distill_weight * losses["loss_distill"]
-            total = total + flow_weight * losses["loss_flow"]
-        skipped = self._step(total, learning_rate, max_grad_norm) if training else False
-        prediction = _detached(prediction)
-        losses = {name: loss.detach() for name, loss in losses.items()}
+        batch = Batch(imgs, gt, timestep, flow_gt)
+        objective = Objective(recipe, distill_weight, flow_weight, perceptual)
+        options = {"scale_list": scale_list, "precision": precision}
+        skipped = False
+        with torch.inference_mode(False), torch.enable_grad():
+            if training:
+                prediction, losses = learner.backward(batch, objective, **options)
+                skipped = learner.step(learning_rate, max_grad_norm)
+            else:
+                prediction, losses = learner.evaluate(batch, objective, **options)
         final = prediction.flow
         return prediction.image, {
             "merged_tea": prediction.image if prediction.merged_tea is None else prediction.merged_tea,
@@ -369,42 +482,45 @@ class Model:
             "skipped": skipped,
         }
 
-    def _training_forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
-        if self._wrapped is not None:
-            return self._wrapped(imgs, gt, timestep)
-        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
-
-    def _step(self, total: Tensor, learning_rate: float, max_grad_norm: float | None) -> bool:
-        """Backward and step; returns whether it was skipped because loss or gradient is not finite."""
-        # A NaN that reaches the backward of grid_sample on the CPU ends the process: ask before.
-        if not torch.isfinite(total):
-            return True
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            return True
-        self.optimizer.step()
-        return False
-
-    def _check_update(self, imgs: Tensor, gt: Tensor) -> None:
-        multiple = self.net.pad_multiple()
-        if not isinstance(self.net, IFNet):
-            raise ValueError(
-                f"{self._name()} cannot be trained: its three networks have no published recipe."
-            )
+    def check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor = 0.5) -> None:
+        """Raises ValueError for what `update` cannot learn from; says what it expects."""
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
                 "Concatenate img0 and img1 along channels."
             )
+        multiple = self.net.pad_multiple()
         if imgs.shape[2] % multiple or imgs.shape[3] % multiple:
             raise ValueError(
                 f"the frames are {imgs.shape[2]}x{imgs.shape[3]}, training needs multiples of {multiple}. Crop them."
             )
+        # They would reach the sampling grid of a warp, where PyTorch's CPU code ends the process.
+        if not torch.isfinite(imgs.sum() + gt.sum()):
+            raise ValueError("imgs or gt contains NaN or infinity, expected values in 0..1. Repair the data.")
+        times = _check_timestep(timestep, imgs.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input and can only learn 0.5. "
+                "Give middle frames, or train RIFE_m or a 4.x."
+            )
+
+
+class Motion(NamedTuple):
+    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+
+    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
+    flow1: Tensor  # the same into img1
+    mask: Tensor  # (B,1,H,W), weight of warped0
+    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
+    warped1: Tensor
+
+    def occlusion(self) -> Tensor:
+        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+
+        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
+        mask only says which of the two to believe.
+        """
+        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
 
 
 class _Pair(NamedTuple):
@@ -424,35 +540,8 @@ class _Pair(NamedTuple):
         return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
 
 
-class _Trainable(nn.Module):
-    """What DistributedDataParallel wraps: its forward is the training pass."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> Prediction:
-        return self.net.predict(imgs[:, :3], imgs[:, 3:6], timestep, gt=gt, keep_stages=True)
-
-
-def _detached(prediction: Prediction) -> Prediction:
-    """Without the graph, which is spent after the step and would hold all activations."""
-    tea = (prediction.flow_tea, prediction.merged_tea)
-    flow_tea, merged_tea = (None if x is None else x.detach() for x in tea)
-    image, flow, mask = (x.detach() for x in (prediction.image, prediction.flow, prediction.mask))
-    return Prediction(image, flow, mask, flow_tea=flow_tea, merged_tea=merged_tea)
-
-
-def _teacher_loss(prediction: Prediction, gt: Tensor) -> Tensor:
-    if prediction.merged_tea is None:
-        return gt.new_zeros(())
-    return laplacian_loss(prediction.merged_tea, gt)
-
-
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    from .warp import warp
-
     mask = prediction.mask.to(x0.dtype)
     return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
 
@@ -476,6 +565,16 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
         return x
     mode = "reflect" if down < height and right < width else "replicate"
     return F.pad(x, (0, right, 0, down), mode=mode)
+
+
+def check_finite(images: Tensor, name: str) -> None:
+    """Raises ValueError where `images` hold a NaN."""
+    # One makes the sum NaN.
+    if torch.isnan(images.sum(dtype=torch.float32)):
+        raise ValueError(
+            f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
+            "(often a VAE decode in half precision): repair that first."
+        )
 
 
 def _check_images(img0: Tensor, img1: Tensor) -> None:

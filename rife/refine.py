@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .fused import ConvAct
 from .warp import resize, warp
 
 _WIDTH = 16
@@ -18,9 +19,9 @@ def activation(kind: str, channels: int) -> nn.Module:
     return nn.PReLU(channels) if kind == "prelu" else nn.LeakyReLU(0.2, inplace=True)
 
 
-def conv(c_in: int, c_out: int, act: str, stride: int = 1, padding: str = "zeros") -> nn.Sequential:
+def conv(c_in: int, c_out: int, act: str, stride: int = 1, padding: str = "zeros") -> ConvAct:
     """3x3 convolution and activation."""
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, padding_mode=padding), activation(act, c_out))
+    return ConvAct(nn.Conv2d(c_in, c_out, 3, stride, 1, padding_mode=padding), activation(act, c_out))
 
 
 def deconv(c_in: int, c_out: int, act: str) -> nn.Sequential:

@@ -1,109 +1,113 @@
-"""Training: the schedule, the loop, the held-out check. `rife train` runs `main`.
+"""Training: settings, the schedule, the loop, the held-out check. It knows neither files nor the command line.
 
-Flow does not emerge from pictures alone in a short training: the first layers start as matching costs
-(`match_init`), known flow teaches on rendered motion whose largest displacement grows (curriculum), then real frames
-join, whose flow nobody knows. A short second run from the result (`--start`), with many scenes at rest and a small
-learning rate, takes the last hundredths of a pixel of flow from what does not move.
+    trainer = Trainer(model, RealFrames(shots(clip), crop=128), Settings(steps=500), held_out)
+    result = trainer.run(on_step)          # on_step may raise: what there is so far is in trainer.result()
+
+A run is a function of its settings, data and start: an example is decided by the seed, the step and its place in the
+batch, so that an interrupted run goes on as if it never stopped, and any number of processes gives the same training.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import csv
-import logging
+import hashlib
 import math
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
-from .checkpoint import load_network, save_checkpoint
-from .config import IFNetConfig
-from .data import RealTriplets, RenderedMotion, Sample, noise_textures, usable_middles
+from .data import Sample, Source, concatenated
 from .ifnet import IFNet
-from .metrics import psnr
+from .learner import Batch
+from .losses import Objective
+from .metrics import psnr, ssim
 from .model import Model
-from .video import read_frames
 
-log = logging.getLogger(__name__)
-
-# The bundled network: a 4.25-shaped IFNet, narrow enough for a CPU to train and to run.
-BUNDLED_CONFIG = IFNetConfig(
-    family="comfy1",
-    channels=(96, 80, 64, 40),
-    scales=(8, 4, 2, 1),
-    tail="shuffle",
-    tail_channels=13,
-    head="cnn",
-    head_mid=16,
-    head_channels=4,
-    sampling="bicubic",
-    pad=32,
-)
-
-
-# Offsets at which the two frames are compared by `match_init`: symmetric steps of two pixels, then single ones.
-_AXIS = ((1, 0), (-1, 0), (0, 1), (0, -1))
-_DIAGONAL = ((1, 1), (-1, -1), (1, -1), (-1, 1))
-_MATCHES = (
-    ((0, 0), (0, 0)),
-    *(((-x, -y), (x, y)) for x, y in _AXIS),
-    *(((0, 0), (x, y)) for x, y in _AXIS),
-    *(((-x, -y), (x, y)) for x, y in _DIAGONAL),
-    *(((-x, -y), (0, 0)) for x, y in _AXIS),
-)
-
-
-@torch.no_grad()
-def match_init(network: IFNet, gain: float = 3.0) -> None:
-    """Starts every block's first layer as a matching cost, so that flow emerges at once.
-
-    Each pair of filters subtracts the grey of one frame at one offset from that of the other at another, once with
-    either sign: behind the activation their sum grows with the absolute difference, a cost volume of one pixel
-    around. From random filters nothing left zero flow within 500 steps of batch 12; from these, the end-point
-    error of translations of 2 to 8 px falls by 29% in 100 steps of batch 16.
-    """
-    for block in network.blocks:
-        layer = block.conv0[0][0]
-        count = min(len(_MATCHES), (layer.out_channels - 4) // 2)  # at least four filters stay free
-        for k, ((x0, y0), (x1, y1)) in enumerate(_MATCHES[:count]):
-            difference = torch.zeros_like(layer.weight[0])
-            difference[0:3, 1 + y0, 1 + x0] += gain / 3
-            difference[3:6, 1 + y1, 1 + x1] -= gain / 3
-            layer.weight[2 * k], layer.weight[2 * k + 1] = difference, -difference
-            layer.bias[2 * k : 2 * k + 2] = 0
+HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) uint8 with their true middle
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a training run."""
+    """Everything that decides a training run besides its start and its data."""
 
-    steps: int = 4000
-    batch: int = 12
-    crop: int = 128
-    learning_rate: float = 1e-3
-    warm_up: int = 100
-    max_motion: float = 24.0
-    curriculum: float = 0.4  # share of the steps over which the motion grows to max_motion
-    small_until: float = 0.5  # share of the steps with crops of half the side, four times as fast
-    real_from: float = 0.5  # share of the steps after which every second step uses real frames
-    rest: float = 0.0  # share of the rendered scenes in which nothing moves
-    real_rest: float = 0.25  # share of the real windows taken wherever they fall, mostly on what rests
-    flow_weight: float = 0.1  # at the start; falls with the cube of the learning rate
-    ema: float = 0.998
+    steps: int = 1000
+    batch: int = 8  # examples per step, of all processes together
+    accumulate: int = 1  # passes that a process takes its share of them in, where memory is short
+    learning_rate: float = 1e-4  # at its peak
+    warm_up: int = 50  # steps to get there; then a cosine down to a hundredth
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"  # "bf16" | "fp16": of the convolutions
+    ema: float = 0.998  # what is scored and kept is a moving average of the weights; 0: the weights
     seed: int = 0
-    save_every: float = 120.0  # seconds
+    teacher: bool = False  # give a network that has none a privileged teacher to learn from
+    recipe: str = "paper"  # what is minimised, see `losses.Objective`
+    distill_weight: float = 0.01
+    flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
+    perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
+    random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
+    score_every: int = 0  # steps between looks at the held-out frames; 0: only before and after
+    allow_worse: bool = False  # whether the result may be worse on them than the start
+    workers: int = 0  # threads that prepare data ahead
+
+
+class StopTraining(Exception):  # noqa: N818  not an error
+    """Raised in `on_step` to end a run early, with what there is so far as its result."""
+
+
+class Score(NamedTuple):
+    """Means over held-out triplets at t = 0.5: of the model, and of frame averaging."""
+
+    psnr: float
+    ssim: float
+    average_psnr: float
+
+
+class Step(NamedTuple):
+    """What `on_step` gets to know."""
+
+    number: int  # of steps done, counted from 1
+    steps: int
+    losses: dict[str, float]
+    learning_rate: float
+    skipped: bool  # the loss or a gradient was not finite
+    known_flow: bool
+    seconds: float  # since `run` was called
+    seconds_left: float
+    scores: dict[str, Score] | None  # where this step ended with a look at the held-out frames
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave. `model` is what to use."""
+
+    best: Model  # best on the held-out frames, the start included; without such frames the last
+    last: Model
+    best_step: int  # 0 is the start
+    before: dict[str, Score]
+    after: dict[str, Score]  # of `best`
+    history: list[Step]
+    allow_worse: bool = False
+
+    @property
+    def model(self) -> Model:
+        """The best; the last where it was allowed to be worse."""
+        return self.last if self.allow_worse else self.best
+
+    @property
+    def improved(self) -> bool:
+        """Whether anything was better than the start on the held-out frames (True without any)."""
+        return not self.before or self.best_step > 0
 
 
 def learning_rate(step: int, settings: Settings) -> float:
     """Linear warm-up, then a cosine down to a hundredth (RIFE's train.py: 3e-4 to 3e-6)."""
-    warm = min(1.0, (step + 1) / settings.warm_up)
+    warm = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
     return settings.learning_rate * warm * decay(step, settings)
 
 
@@ -113,257 +117,281 @@ def decay(step: int, settings: Settings) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
 
-class Averaged:
-    """Exponential moving average of a network's weights; what is saved and scored."""
+def seed_of(settings: Settings, step: int, index: int | str) -> int:
+    """Decides example `index` of a step, and with a name whatever else is random there."""
+    digest = hashlib.blake2b(f"{settings.seed}/{step}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
-    def __init__(self, network: torch.nn.Module, decay: float):
+
+def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
+    """The downscales of one step: 40% as they are, 30% the coarse ones halved, 30% also none above 4.
+
+    For (16, 8, 4, 2, 1) the three pyramids that 4.25 was trained with.
+    """
+    draw = float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+    if draw < 0.4:
+        return tuple(scales)
+    halved = tuple(s / 2 if s > 2 else s for s in scales)
+    return halved if draw < 0.7 else tuple(min(s, 4) for s in halved)
+
+
+class Averaged:
+    """Exponential moving average of a network's weights; what is kept and scored."""
+
+    def __init__(self, network: nn.Module, decay: float):
         self.network = copy.deepcopy(network).eval()
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, network: torch.nn.Module, step: int) -> None:
+    def update(self, network: nn.Module, step: int) -> None:
         # Young averages forget faster, or the first steps would stay in them for long.
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
             mean.lerp_(new, 1 - decay)
 
 
-def train(
-    model: Model,
-    folder: str | os.PathLike,
-    settings: Settings,
-    textures: Tensor | None = None,
-    clips: Sequence[Tensor] = (),
-    held_out: dict[str, list[Tensor]] | None = None,
-    resume: bool = True,
-) -> Model:
-    """Trains `model` and returns its averaged weights as a new model.
+class Feed:
+    """The batches of one process, in `accumulate` parts; threads prepare the next ones while this one is used."""
 
-    folder: gets log.csv, state.pt (to resume from) and last.safetensors, each written whole or not at all.
-    textures: (P,3,h,w) for the rendered scenes; clips: (N,H,W,3) uint8, real frames. held_out: name -> triplets
-    (3,3,H,W) uint8, scored at the end and with every save.
+    def __init__(self, source: Source, settings: Settings, rank: int, world: int):
+        parts = world * settings.accumulate
+        if settings.batch % parts:
+            raise ValueError(
+                f"batch is {settings.batch}, expected a multiple of {parts}: {world} processes that take "
+                f"{settings.accumulate} passes each. Change the batch or `accumulate`."
+            )
+        self.source, self.settings = source, settings
+        self._size = settings.batch // parts
+        self._first = rank * settings.accumulate * self._size
+        self._pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+        self._ahead: dict[int, list[Future]] = {}
+
+    def parts(self, step: int) -> list[Sample]:
+        """This process's share of a step."""
+        indices = range(self._first, self._first + self.settings.accumulate * self._size)
+        if self._pool is None:
+            examples = [self._example(step, i) for i in indices]
+        else:
+            for s in range(step, min(step + 3, self.settings.steps)):
+                if s not in self._ahead:
+                    self._ahead[s] = [self._pool.submit(self._example, s, i) for i in indices]
+            examples = [future.result() for future in self._ahead.pop(step)]
+        return [concatenated(examples[i : i + self._size]) for i in range(0, len(examples), self._size)]
+
+    def _example(self, step: int, index: int) -> Sample:
+        return self.source.example(seed_of(self.settings, step, index), step, step / self.settings.steps)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._ahead.clear()
+
+
+@dataclass
+class _Best:
+    """The best weights so far, their scores, and the step after which they were; 0 is the start."""
+
+    step: int
+    scores: dict[str, Score]
+    weights: dict[str, Tensor] = field(repr=False)
+
+
+class Trainer:
+    """One run: `run` it, look at `result`. The model that is given is never changed; the run has a copy.
+
+    held_out: looked at before, after and every `score_every` steps; the best is kept. local_rank: this process's
+    device index under torch.distributed (which the caller has initialised), -1 for a single process. perceptual: a
+    scalar loss of two frames, such as `perceptual.VGGLoss`, on the model's device. Raises ValueError for settings that
+    do not fit each other, and for networks that cannot be trained.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    averaged = Averaged(model.net, settings.ema)
-    start = _resume(folder, model, averaged) if resume else 0
-    # Data is a function of the seed and of where the run stands, so that a resumed run sees new scenes.
-    seed = settings.seed + 7919 * start
-    rendered = RenderedMotion(settings.crop, settings.crop, seed, textures, rest=settings.rest)
-    # A network without timestep only ever sees the middle.
-    times = None if model.config.timestep else 0.5
-    real = (
-        RealTriplets(clips, settings.crop, seed=settings.seed + start, rest=settings.real_rest)
-        if clips
-        else None
-    )
-    saved = time.monotonic()
-    began = time.monotonic()
-    skipped = 0
 
-    for step in range(start, settings.steps):
-        progress = step / settings.steps
-        use_real = real is not None and progress >= settings.real_from and step % 2 == 1
-        growth = min(1.0, progress / settings.curriculum) if settings.curriculum else 1.0
-        rendered.max_motion = 4.0 * (settings.max_motion / 4.0) ** growth
-        crop = settings.crop // 2 if progress < settings.small_until else settings.crop
-        rendered.height = rendered.width = crop
-        sample = real.sample(settings.batch) if use_real else rendered.sample(settings.batch, times)
-        info = _step(model, sample, step, settings)
-        skipped += info["skipped"]
-        if skipped > 100:
-            raise RuntimeError(
-                f"{skipped} steps gave a loss or gradient that is not finite; training diverged. "
-                "Lower the learning rate; the last good state is in the folder."
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        settings: Settings,
+        held_out: HeldOut | None = None,
+        local_rank: int = -1,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        if bool(settings.perceptual_weight) != (perceptual is not None):
+            raise ValueError(
+                f"perceptual_weight is {settings.perceptual_weight:g} and perceptual {perceptual}, expected both or "
+                "neither. Give a perceptual loss and its weight, or leave both out."
             )
-        averaged.update(model.net, step)
-        if step % 50 == 0:
-            _log(folder, step, info, time.monotonic() - began, use_real)
-        if time.monotonic() - saved > settings.save_every:
-            _save(folder, model, averaged, step + 1, held_out)
-            saved = time.monotonic()
-    _save(folder, model, averaged, settings.steps, held_out)
-    return Model.from_network(averaged.network)
+        self.settings, self.held_out = settings, {k: v for k, v in (held_out or {}).items() if v}
+        self.had_teacher = getattr(model.config, "teacher", False)
+        with torch.inference_mode(False):
+            network = model.copy().net.float()
+            self.model = Model.from_network(network, local_rank)
+            if settings.teacher:
+                self.model.add_teacher(settings.seed)
+            self.model.train()
+            self._learner = self.model.learner
+            self._averaged = Averaged(self.model.net, settings.ema)
+        rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
+        self._feed_of = lambda: Feed(source, settings, rank, self._world)
+        self._remember = max(
+            1, settings.steps // 20_000
+        )  # every n-th step, or long runs would fill the memory
+        self._looked = -1
+        self.step = 0
+        self._perceptual = perceptual
+        self._objective()  # refuses an unknown recipe before any work is done
+        self.before: dict[str, Score] = {}
+        self.history: list[Step] = []
+        self._best: _Best | None = None
+
+    @property
+    def current(self) -> Model:
+        """What the run has learned so far, the average; it goes on changing while the run does."""
+        return Model.from_network(self._averaged.network)
+
+    def run(self, on_step: Callable[[Step], None] | None = None) -> Result:
+        """Trains until the settings' steps are done; returns `result`.
+
+        on_step is called after each step, and may raise: `StopTraining` ends the run, anything else goes through.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            if self._best is None:
+                self.before = self._look()
+            feed, began, first = self._feed_of(), time.monotonic(), self.step
+            try:
+                while self.step < self.settings.steps:
+                    step = self._one_step(feed.parts(self.step))
+                    seconds = time.monotonic() - began
+                    left = seconds / (self.step - first) * (self.settings.steps - self.step)
+                    step = step._replace(seconds=seconds, seconds_left=left)
+                    if self.step % self._remember == 0:
+                        self.history.append(step)
+                    if on_step is not None:
+                        on_step(step)
+            except StopTraining:
+                pass
+            finally:
+                feed.close()
+            return self.result()
+
+    def result(self) -> Result:
+        """Of the run so far; its models are copies, without the teacher if there was none at the start."""
+        with torch.inference_mode(False), torch.no_grad():
+            if self._looked != self.step:
+                self._look()
+            models = self.best(), self.last()
+        kept, worse = self._best, self.settings.allow_worse
+        return Result(*models, kept.step, self.before, kept.scores, list(self.history), worse)
+
+    @property
+    def best_step(self) -> int:
+        """After which step the best so far was; 0 is the start, -1 nothing yet."""
+        return self._best.step if self._best else -1
+
+    def best(self) -> Model:
+        """A copy of the best so far."""
+        model = self.last()
+        weights = {k: v for k, v in self._best.weights.items() if k in model.net.state_dict()}
+        model.net.load_state_dict(weights)
+        return model
+
+    def last(self) -> Model:
+        """A copy of what there is now."""
+        network: IFNet = copy.deepcopy(self._averaged.network).eval()
+        if not self.had_teacher:
+            network.drop_teacher()
+        return Model.from_network(network)
+
+    def _one_step(self, parts: Sequence[Sample]) -> Step:
+        settings, rate = self.settings, learning_rate(self.step, self.settings)
+        options: dict[str, Any] = {"precision": settings.precision}
+        if settings.random_scales:
+            seed = seed_of(settings, self.step, "pyramid")
+            options["scale_list"] = pyramid(self.model.config.scales, seed)
+        objective = self._objective()
+        sums: dict[str, Tensor] = {}
+        for i, sample in enumerate(parts):
+            batch, last = self._batch(sample), i == len(parts) - 1
+            _, losses = self._learner.backward(batch, objective, 1 / len(parts), last, **options)
+            sums = {name: sums.get(name, 0) + loss / len(parts) for name, loss in losses.items()}
+        skipped = self._learner.step(rate, settings.max_grad_norm)
+        self._averaged.update(self.model.net, self.step)
+        self.step += 1
+        due = settings.score_every and self.step % settings.score_every == 0
+        scores = self._look() if self.held_out and (due or self.step == settings.steps) else None
+        known = parts[0].flow is not None
+        return Step(self.step, settings.steps, self._mean(sums), rate, skipped, known, 0.0, 0.0, scores)
+
+    def _objective(self) -> Objective:
+        # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
+        # small, the true flow does not give the best picture, so in the end only the picture counts.
+        settings = self.settings
+        flow = settings.flow_weight * decay(self.step, settings) ** 3
+        perceptual = self._perceptual, settings.perceptual_weight
+        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual)
+
+    def _batch(self, sample: Sample) -> Batch:
+        device = self.model.run_device
+        flow = None if sample.flow is None else sample.flow.to(device)
+        imgs = torch.cat((sample.img0, sample.img1), 1).to(device)
+        batch = Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        self.model.check_update(batch.imgs, batch.gt, batch.timestep)
+        return batch
+
+    def _mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Over all processes."""
+        values = torch.stack([loss.float() for loss in losses.values()])
+        if self._world > 1:
+            dist.all_reduce(values)
+            values /= self._world
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    def _look(self) -> dict[str, Score]:
+        """Scores what there is so far and keeps it if it is the best; without held-out frames the last is."""
+        scores = score_triplets(self.current, self.held_out)
+        self._looked = self.step
+        if self._best is None or not scores or mean_psnr(scores) > mean_psnr(self._best.scores):
+            weights = {k: v.detach().clone() for k, v in self._averaged.network.state_dict().items()}
+            self._best = _Best(self.step, scores, weights)
+        return scores
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on, as plain tensors, numbers and containers; not the history."""
+        best = self._best
+        return {
+            "step": self.step,
+            "network": self.model.net.state_dict(),
+            "averaged": self._averaged.network.state_dict(),
+            "learner": self._learner.state_dict(),
+            "before": {name: tuple(score) for name, score in self.before.items()},
+            "best": best and (best.step, {k: tuple(v) for k, v in best.scores.items()}, best.weights),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken. Raises RuntimeError where the network is another one."""
+        self.step = state["step"]
+        self.model.net.load_state_dict(state["network"])
+        self._averaged.network.load_state_dict(state["averaged"])
+        self._learner.load_state_dict(state["learner"])
+        self.before = {name: Score(*values) for name, values in state["before"].items()}
+        step, scores, weights = state["best"]
+        self._best = _Best(step, {name: Score(*values) for name, values in scores.items()}, weights)
+        self._looked = -1
 
 
-def _step(model: Model, sample: Sample, step: int, settings: Settings) -> dict:
-    rate = learning_rate(step, settings)
-    # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
-    # small, the true flow does not give the best picture, so in the end only the picture counts.
-    flow_weight = settings.flow_weight * decay(step, settings) ** 3
-    device = model.run_device
-    img0, img1, gt = (x.to(device) for x in (sample.img0, sample.img1, sample.gt))
-    flow = None if sample.flow is None else sample.flow.to(device)
-    _, info = model.update(
-        torch.cat((img0, img1), 1),
-        gt,
-        rate,
-        flow_gt=flow,
-        timestep=sample.timestep.to(device),
-        flow_weight=flow_weight,
-        max_grad_norm=1.0,
-    )
-    return {**info, "learning_rate": rate}
+def mean_psnr(scores: Mapping[str, Score]) -> float:
+    """Over the held-out sets, each counted once."""
+    return sum(score.psnr for score in scores.values()) / len(scores)
 
 
-def _log(folder: Path, step: int, info: dict, seconds: float, real: bool) -> None:
-    path = folder / "log.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(("step", "seconds", "data", "loss_l1", "loss_flow", "learning_rate", "skipped"))
-        writer.writerow(
-            (
-                step,
-                f"{seconds:.0f}",
-                "real" if real else "rendered",
-                f"{float(info['loss_l1']):.5f}",
-                f"{float(info['loss_flow']):.4f}",
-                f"{info['learning_rate']:.2e}",
-                int(info["skipped"]),
-            )
-        )
-
-
-def _save(folder: Path, model: Model, averaged: Averaged, step: int, held_out) -> None:
-    state = {
-        "step": step,
-        "network": model.net.state_dict(),
-        "averaged": averaged.network.state_dict(),
-        "optimizer": model.optimizer.state_dict(),
-    }
-    torch.save(state, folder / "state.tmp")
-    os.replace(folder / "state.tmp", folder / "state.pt")
-    save_checkpoint(averaged.network, folder / "last.safetensors", torch.float16)
-    if held_out:
-        scores = score_triplets(Model.from_network(averaged.network), held_out)
-        with (folder / "scores.csv").open("a", newline="") as file:
-            csv.writer(file).writerows(
-                (step, name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in scores.items()
-            )
-        for name, (ours, average) in scores.items():
-            log.info("step %d  %-28s %.2f dB, averaging %.2f dB", step, name, ours, average)
-
-
-def _resume(folder: Path, model: Model, averaged: Averaged) -> int:
-    path = folder / "state.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=model.run_device, weights_only=True)
-    model.net.load_state_dict(state["network"])
-    averaged.network.load_state_dict(state["averaged"])
-    model.optimizer.load_state_dict(state["optimizer"])
-    log.info("going on from step %d of %s", state["step"], path)
-    return state["step"]
-
-
-def score_triplets(model: Model, triplets: dict[str, list[Tensor]]) -> dict[str, tuple[float, float]]:
-    """Name -> mean PSNR in dB of the model and of frame averaging at t = 0.5, over (3,3,H,W) uint8 triplets."""
+def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
+    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
     scores = {}
     for name, rows in triplets.items():
-        pairs = []
+        table = []
         for row in rows:
             img0, gt, img1 = (x[None].float() / 255 for x in row)
-            pairs.append((psnr(model.inference(img0, img1), gt), psnr((img0 + img1) / 2, gt)))
-        scores[name] = tuple(sum(column) / len(column) for column in zip(*pairs, strict=True))
+            ours = model.inference(img0, img1)
+            table.append((psnr(ours, gt), ssim(ours[0], gt[0]), psnr((img0 + img1) / 2, gt)))
+        if table:
+            scores[name] = Score(*(sum(column) / len(column) for column in zip(*table, strict=True)))
     return scores
-
-
-def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10_000) -> list[Tensor]:
-    """Rendered test scenes of one motion size: own seed and own textures, never drawn in training."""
-    scenes = RenderedMotion(size, size, seed + int(motion), max_motion=motion)
-    sample = scenes.sample(count, 0.5)
-    stacked = torch.stack((sample.img0, sample.gt, sample.img1), 1)
-    return list((stacked * 255).round().byte())
-
-
-def real_triplets(clip: Tensor, stride: int, count: int) -> list[Tensor]:
-    """Up to `count` evenly spread triplets (3,3,H,W) of a clip (N,H,W,3) uint8."""
-    middles = usable_middles(clip, stride)
-    chosen = middles[:: max(1, len(middles) // count)][:count]
-    return [rearrange(clip[[i - stride, i, i + stride]], "n h w c -> n c h w") for i in chosen]
-
-
-def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 480) -> Tensor:
-    """A clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width`; 8-bit rounding included."""
-    frames = []
-    for frame in read_frames(path, max_frames):
-        image = torch.from_numpy(frame)
-        factor = -(-image.shape[1] // max_width)
-        if factor > 1:
-            pooled = torch.nn.functional.avg_pool2d(rearrange(image, "h w c -> c h w").float(), factor)
-            image = rearrange(pooled.round().byte(), "c h w -> h w c")
-        frames.append(image)
-    return torch.stack(frames)
-
-
-def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int = 0) -> Tensor:
-    """(count,3,size,size) uint8: half crops of the clips' frames, half procedural."""
-    generator = torch.Generator().manual_seed(seed)
-    pool = [
-        (
-            noise_textures(count - count // 2 if clips else count, 256, generator)[:, :, :size, :size] * 255
-        ).byte()
-    ]
-    usable = [clip for clip in clips if min(clip.shape[1:3]) >= size]
-    for _ in range(count // 2 if usable else 0):
-        clip = usable[int(torch.randint(len(usable), (), generator=generator))]
-        n, top, left = (
-            int(torch.randint(limit, (), generator=generator))
-            for limit in (len(clip), clip.shape[1] - size + 1, clip.shape[2] - size + 1)
-        )
-        pool.append(rearrange(clip[n, top : top + size, left : left + size], "h w c -> 1 c h w"))
-    return torch.cat(pool)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`rife train`: trains the bundled configuration, or goes on from a checkpoint, on rendered motion and clips."""
-    parser = argparse.ArgumentParser(prog="rife train", description=main.__doc__)
-    parser.add_argument(
-        "out", type=Path, help="folder for checkpoints and logs; an interrupted run goes on there"
-    )
-    parser.add_argument("--clips", type=Path, nargs="*", default=[], help="video files to learn from")
-    parser.add_argument("--held-out", type=Path, nargs="*", default=[], help="video files to score on only")
-    parser.add_argument("--start", type=Path, help="checkpoint to go on from; default: fresh weights")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
-    for name, default in (("steps", 4000), ("batch", 12), ("crop", 128), ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    for name, meaning in (
-        ("learning_rate", "its peak"),
-        ("max_motion", "largest displacement of rendered motion, pixels"),
-        ("curriculum", "share of the steps over which rendered motion grows to it"),
-        ("small_until", "share of the steps with crops of half the side"),
-        ("real_from", "share of the steps after which every second step uses the clips"),
-        ("flow_weight", "weight of the end-point error of rendered motion at the start"),
-        ("rest", "share of rendered scenes in which nothing moves"),
-        ("real_rest", "share of windows of the clips taken wherever they fall"),
-    ):
-        option, default = f"--{name.replace('_', '-')}", getattr(Settings, name)
-        parser.add_argument(option, type=float, default=default, help=f"{meaning} (default: %(default)s)")
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-
-    clips = [load_clip(path) for path in args.clips]
-    held_out: dict[str, list[Tensor]] = {}
-    for path in args.held_out:
-        clip = load_clip(path)
-        held_out |= {f"{path.stem} stride {s}": rows for s in (1, 2) if (rows := real_triplets(clip, s, 6))}
-    held_out |= {f"rendered up to {m} px": rendered_triplets(m, 8) for m in (4, 8, 16, 24)}
-    chosen = {
-        field.name: getattr(args, field.name) for field in fields(Settings) if hasattr(args, field.name)
-    }
-    settings = Settings(**chosen)
-    if args.start:
-        network = load_network(args.start).float()
-    else:
-        network = IFNet(BUNDLED_CONFIG)
-        match_init(network)
-    model = Model.from_network(network.to(args.device, memory_format=torch.channels_last))
-    result = train(model, args.out, settings, texture_pool(clips, 256), clips, held_out)
-    save_checkpoint(result, args.out / "rife_comfy.safetensors", torch.float16)
-    return 0

@@ -268,9 +268,48 @@ def test_a_step_with_a_loss_that_is_not_finite_changes_nothing():
     model = small("4.15.lite")
     imgs = torch.rand(1, 6, 32, 32)
     before = {k: v.clone() for k, v in model.net.state_dict().items()}
-    _, info = model.update(imgs, torch.full((1, 3, 32, 32), float("nan")), 1e-3)
+    _, info = model.update(imgs, torch.rand(1, 3, 32, 32), 1e-3, perceptual=lambda a, b: a.sum() / 0)
     assert info["skipped"]
     assert all(torch.equal(before[k], v) for k, v in model.net.state_dict().items())
+    assert not model.update(imgs, torch.rand(1, 3, 32, 32), 1e-3)[1]["skipped"]
+
+
+def test_update_refuses_what_it_cannot_learn_from():
+    model, imgs, gt = small("4.15.lite"), torch.rand(1, 6, 32, 32), torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="NaN"):
+        model.update(imgs, gt * float("nan"))
+    with pytest.raises(ValueError, match="expected .B,6,H,W."):
+        model.update(imgs[:, :3], gt)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        model.update(imgs[..., :31], gt[..., :31])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        model.update(imgs, gt, timestep=1.0)
+    with pytest.raises(ValueError, match="can only learn 0.5"):
+        rife.Model().update(imgs, gt, timestep=0.25)
+    with pytest.raises(ValueError, match="precision"):
+        model.update(imgs, gt, precision="fp8")
+    with pytest.raises(ValueError, match="recipe"):
+        model.update(imgs, gt, recipe="4.0")
+
+
+def test_update_trains_inside_inference_mode_what_was_made_there():
+    """As ComfyUI runs nodes; the copy has the optimiser's state, and leaves the original alone."""
+    with torch.inference_mode():
+        model = small("4.15.lite")
+        imgs, gt = torch.rand(1, 6, 32, 32), torch.rand(1, 3, 32, 32)
+        with pytest.raises(ValueError, match="copy"):
+            rife.Model.from_network(IFNet(rife.RELEASES["4.15.lite"])).update(imgs, gt, 1e-4)
+        first = model.copy()
+        first.update(imgs, gt, 1e-4)
+        kept = {k: v.clone() for k, v in first.net.state_dict().items()}
+        second = first.copy()
+        second.update(imgs, gt, 1e-4)
+        assert all(torch.equal(kept[k], v) for k, v in first.net.state_dict().items())
+        assert first.optimizer.state_dict()["state"][0]["step"] == 1
+        assert second.optimizer.state_dict()["state"][0]["step"] == 2
+        first.update(imgs, gt, 1e-4)  # the same second step
+        for key, value in first.net.state_dict().items():
+            assert torch.equal(second.net.state_dict()[key], value), key
 
 
 def test_the_model_runs_inside_inference_mode_and_on_no_global_state():
@@ -295,3 +334,14 @@ def test_importing_the_core_does_nothing():
 def test_wrapping_a_network_copies_and_moves_nothing():
     net = IFNet(rife.RELEASES["4.15.lite"])
     assert rife.Model.from_network(net).net is net
+
+
+def test_a_bfloat16_network_does_not_round_the_picture():
+    torch.manual_seed(0)
+    state = rife.ifnet.IFNet(rife.RELEASES["4.26"]).state_dict()
+    state = {k: v * 0.1 if "lastconv" in k else v for k, v in state.items()}
+    exact, half = (rife.load_model(state, device="cpu", dtype=d) for d in (None, torch.bfloat16))
+    img = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=(64, 64), mode="bicubic").clamp(0, 1)
+    error = (exact.inference(img, img.roll(1, 3)) - half.inference(img, img.roll(1, 3))).abs()
+    assert half.net.source(img).dtype == torch.float32
+    assert error.max() < 1e-3  # rounding the frames alone makes 2e-3 of it

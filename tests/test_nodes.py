@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -148,18 +150,120 @@ PROMISED = {
             "repeated_frames",
             "mask",
             "clip_length",
+            "precision",
+            "acceleration",
         ],
         ["images", "fps", "frame_count", "report", "cuts", "mask"],
     ),
     "RIFEInbetween": (
-        ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
+        [
+            "interp_model",
+            "image0",
+            "image1",
+            "timestep",
+            "scale",
+            "tta",
+            "ensemble",
+            "precision",
+            "acceleration",
+        ],
         ["images"],
+    ),
+    "RIFETrainStep": (
+        [
+            "interp_model",
+            "img0",
+            "img1",
+            "ground_truth",
+            "steps",
+            "learning_rate",
+            "timestep",
+            "distill_weight",
+            "max_grad_norm",
+            "training_dtype",
+        ],
+        ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
+    ),
+    "RIFETrain": (
+        [
+            "interp_model",
+            "batch_size",
+            "grad_accumulation_steps",
+            "steps",
+            "learning_rate",
+            "seed",
+            "training_dtype",
+            "images",
+            "video",
+            "folder",
+            "crop",
+            "held_out",
+            "augmentation",
+            "allow_worse",
+            "warm_up",
+            "ema",
+            "score_every",
+            "max_distance",
+            "teacher",
+            "max_frames",
+            "max_width",
+        ],
+        ["interp_model", "loss_map", "steps", "plot", "before", "after", "ground_truth", "report"],
+    ),
+    "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
+    "RIFEInterpolateVideo": (
+        [
+            "interp_model",
+            "video",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+            "codec",
+            "crf",
+        ],
+        ["video", "fps", "frame_count", "report"],
+    ),
+    "RIFEInterpolateChunks": (
+        [
+            "interp_model",
+            "images",
+            "meta_batch",
+            "fps",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+        ],
+        ["images", "fps"],
     ),
 }
 
 
 # A DynamicCombo starts with its first option.
-SOCKETS = ("IMAGE", "MASK", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
+SOCKETS = (
+    "IMAGE",
+    "MASK",
+    "VIDEO",
+    "INTERP_MODEL",
+    "VHS_BATCHMANAGER",
+    "VHS_BatchManager",
+    "COMFY_DYNAMICCOMBO_V3",
+)
 
 
 @pytest.mark.parametrize("node_id", PROMISED)
@@ -249,6 +353,25 @@ def test_a_folder_that_only_extra_model_paths_names_gets_the_usual_extensions(tm
         generator.close()
 
 
+@pytest.mark.parametrize("pack", ["ComfyUI-Frame-Interpolation", "comfyui-frame-interpolation"])
+def test_files_of_the_other_pack_are_listed_also_those_that_it_fetches_later(tmp_path, checkpoint, pack):
+    (tmp_path / "custom_nodes" / pack).mkdir(parents=True)
+    for folder in ("frame_interpolation", "rife"):
+        (tmp_path / folder).mkdir()
+    generator = stand_in.installed(tmp_path)
+    host = next(generator)
+    try:
+        assert on_disk(host) == ["rife_comfy (bundled)"]
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "rife").mkdir(parents=True)
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "film").mkdir()
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "rife" / "rife47.pth")
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "film" / "film.pt")
+        assert on_disk(host) == ["rife_comfy (bundled)", "rife47.pth"]
+        assert host.run("RIFECheckpointLoader", checkpoint="rife47.pth")
+    finally:
+        generator.close()
+
+
 def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, model):
     factory, arguments = model.cached_patcher_init
     again = factory(*arguments, disable_dynamic=True)
@@ -256,6 +379,38 @@ def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, mo
     assert all(
         torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True)
     )
+
+
+def test_loading_one_file_twice_shares_its_weights(host, model, tmp_path):
+    again = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    assert again.model is model.model
+    os.symlink(
+        host.models_dir / "frame_interpolation" / "small.safetensors", host.models_dir / "rife" / "link.pth"
+    )
+    assert host.run("RIFECheckpointLoader", checkpoint="link.pth")[0].model is model.model
+    other = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision="fp16")[0]
+    assert other.model is not model.model and model.model.get_dtype() == torch.float32
+
+
+def test_a_file_that_was_overwritten_is_not_shared(host, model):
+    path = host.models_dir / "frame_interpolation" / "small.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    assert host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0].model is not model.model
+
+
+def test_nothing_of_a_model_stays_when_it_is_unloaded(host):
+    first = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    second = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    weight = weakref.ref(next(first.model.parameters()))
+    del first
+    gc.collect()
+    assert weight() is not None and second is not None
+    del second
+    gc.collect()
+    assert weight() is None
 
 
 def test_weights_loaded_in_inference_mode_can_still_be_trained(model):
@@ -275,6 +430,32 @@ def test_precision_follows_the_device_unless_it_is_named(host, precision, half, 
     host.half = half
     (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision=precision)
     assert patcher.model.get_dtype() == getattr(torch, expected) == patcher.model_dtype()
+
+
+def test_auto_takes_bf16_where_the_host_trusts_the_device_with_that_only(host):
+    host.bf16 = True
+    (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")
+    assert patcher.model_dtype() == torch.bfloat16
+
+
+def test_another_precision_for_one_run_leaves_the_model_as_it_was(host, model):
+    images = torch.rand(3, 32, 48, 3)
+    exact = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    result, *_, facts, _, _ = host.run(
+        "RIFEInterpolate", interp_model=model, images=images, multiplier=2, precision="bf16"
+    )
+    assert model.model.get_dtype() == torch.float32 and json.loads(facts)["precision"] == "bfloat16"
+    assert 0 < (result - exact).abs().mean() < 0.005
+    between = {"interp_model": model, "image0": images[:1], "image1": images[1:2], "timestep": 0.5}
+    assert torch.equal(host.run("RIFEInbetween", **between, precision="bf16")[0][0], result[1])
+
+
+def test_acceleration_that_does_not_work_here_is_said_and_changes_nothing(host, model, caplog):
+    images = torch.rand(3, 32, 48, 3)
+    expected = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    asked = {"interp_model": model, "images": images, "multiplier": 2, "acceleration": "cuda graphs"}
+    assert torch.equal(host.run("RIFEInterpolate", **asked)[0], expected)
+    assert "No cuda graphs on this machine" in caplog.text
 
 
 def test_the_fingerprint_changes_when_the_file_is_overwritten(host, checkpoint):
@@ -902,3 +1083,15 @@ def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
     output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
     (text,) = output.ui["text"]
     assert "own training" in text and "metadata" in text
+
+
+def test_a_node_says_in_a_line_what_it_did(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
+    loaded, made = host.lines
+    assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
+    assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
+
+
+def test_the_line_counts_cuts(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, cut_frames="1")
+    assert ", 1 cut; took " in host.lines[-1][0]

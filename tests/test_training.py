@@ -1,22 +1,32 @@
-"""The training loop: it learns, stops, goes on, and leaves whole files behind."""
+"""The training loop: it learns, goes on where it stood, keeps the best, and leaves the given model alone."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 
 import pytest
 import torch
 
 import rife
-from rife import training
-from rife.data import RenderedMotion
+from rife.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from rife.data import RenderedMotion, Sample
+from rife.datasets import RealFrames, rendered_triplets, shots
 from rife.ifnet import IFNet
-from rife.training import BUNDLED_CONFIG, Averaged, Settings, learning_rate, match_init, train
+from rife.training import (
+    Averaged,
+    Feed,
+    Settings,
+    StopTraining,
+    Trainer,
+    learning_rate,
+    pyramid,
+    score_triplets,
+    seed_of,
+)
 
 TINY = replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16))
-# Crops of 64 halve to 32, the least that the padding allows.
-SHORT = Settings(steps=3, batch=2, crop=64, warm_up=1)
+SCENES = RenderedMotion(32, 32, 1)
+SHORT = Settings(steps=3, batch=2, warm_up=1, learning_rate=1e-3)
 
 
 def tiny() -> rife.Model:
@@ -26,13 +36,17 @@ def tiny() -> rife.Model:
     return rife.Model.from_network(network)
 
 
+def source(crop: int = 32, **options) -> Curriculum:
+    return Curriculum(SCENES, crop=crop, small_until=0.0, max_motion=6.0, curriculum=0.0, **options)
+
+
 def weights(model: rife.Model) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in model.net.state_dict().items()}
 
 
-def clip(frames: int = 6) -> torch.Tensor:
-    scenes = RenderedMotion(64, 96, 5, max_motion=4.0).clip(frames)
-    return (scenes * 255).round().byte().permute(0, 2, 3, 1)
+def same(first: rife.Model, second: rife.Model) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
@@ -41,19 +55,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
     assert rates[0] == pytest.approx(1e-5) and rates[99] == pytest.approx(1e-3) == max(rates)
     assert rates[100:] == sorted(rates[100:], reverse=True)
     assert rates[-1] == pytest.approx(1e-5)
-
-
-def test_the_matching_filters_see_no_difference_between_equal_frames():
-    """Two filters per offset, with opposite signs; equal flat frames give zero, a difference its size."""
-    network = IFNet(BUNDLED_CONFIG)
-    match_init(network, gain=3.0)
-    for block in network.blocks:
-        layer = block.conv0[0][0]
-        x = torch.zeros(1, layer.in_channels, 5, 5)
-        x[:, :6] = 0.4
-        assert layer(x)[0, :2, 1:2, 1:2].abs().max() < 1e-6
-        x[:, 3:6] = 0.1
-        torch.testing.assert_close(layer(x)[0, :2, 1, 1], torch.tensor((0.9, -0.9)))
+    assert learning_rate(0, replace(settings, warm_up=0)) == pytest.approx(1e-3)
 
 
 def test_the_average_follows_the_weights_and_starts_fast():
@@ -64,77 +66,176 @@ def test_the_average_follows_the_weights_and_starts_fast():
     average.update(network, 0)
     assert average.network.weight.item() == pytest.approx(0.9)
     assert not average.network.training and average.network is not network
+    plain = Averaged(network, 0.0)
+    torch.nn.init.zeros_(network.weight)
+    plain.update(network, 500)
+    assert plain.network.weight.item() == 0
+
+
+def test_pyramids_are_those_of_the_recipe():
+    drawn = [pyramid((16, 8, 4, 2, 1), seed) for seed in range(200)]
+    assert set(drawn) == {(16, 8, 4, 2, 1), (8, 4, 2, 2, 1), (4, 4, 2, 2, 1)}
+    assert 60 < drawn.count((16, 8, 4, 2, 1)) < 100
 
 
 def test_training_makes_a_scene_it_sees_again_better():
     """Twenty steps on one batch: frames and flow both come nearer to the truth."""
-    model, sample = tiny(), RenderedMotion(64, 64, 1, max_motion=6.0).sample(2)
-    losses = [training._step(model, sample, step, Settings(steps=20, warm_up=5)) for step in range(20)]
-    assert losses[-1]["loss_flow"] < 0.9 * losses[0]["loss_flow"]
-    assert losses[-1]["loss_l1"] < 0.9 * losses[0]["loss_l1"]
+    scenes = source()
+
+    class Same:
+        def example(self, seed, step, progress):
+            return scenes.example(1, 0, 0.0)
+
+    settings = replace(SHORT, steps=20, warm_up=5)
+    history = Trainer(tiny(), Same(), settings).run().history
+    assert [step.number for step in history] == list(range(1, 21))
+    assert history[-1].losses["loss_flow"] < 0.9 * history[0].losses["loss_flow"]
+    assert history[-1].losses["loss_l1"] < 0.9 * history[0].losses["loss_l1"]
+    assert history[-1].known_flow and history[-1].learning_rate < history[5].learning_rate
 
 
-def test_a_run_leaves_checkpoint_scores_and_log_and_returns_another_model(tmp_path):
+def test_the_given_model_stays_as_it_was():
     model = tiny()
-    held_out = {"held": training.rendered_triplets(4, 1, 64)}
-    result = train(model, tmp_path, replace(SHORT, real_from=0.3), clips=[clip()], held_out=held_out)
-    assert result is not model and result.net is not model.net
-
-    loaded = rife.load_model(tmp_path / "last.safetensors", device="cpu")
-    assert loaded.config == TINY
-    for key, value in weights(result).items():
-        torch.testing.assert_close(loaded.net.state_dict()[key], value.half().float())
-    with (tmp_path / "log.csv").open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["0"]
-    rows = list(csv.reader((tmp_path / "scores.csv").open()))
-    assert rows[-1][:2] == ["3", "held"] and float(rows[-1][2]) > 10 and float(rows[-1][3]) > 10
-    assert not list(tmp_path.glob("*.tmp"))
+    before = weights(model)
+    model.eval()
+    result = Trainer(model, source(), SHORT).run()
+    assert all(torch.equal(before[k], v) for k, v in model.net.state_dict().items())
+    assert not same(result.model, model) and not model.net.training
 
 
-def test_an_interrupted_run_goes_on_where_it_stood(tmp_path, monkeypatch):
-    stopped = _interrupt_at(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny(), tmp_path, replace(SHORT, save_every=-1.0))
-    assert stopped == [0, 1]
-    monkeypatch.undo()
-    seen = _record(monkeypatch)
-    train(tiny(), tmp_path, SHORT)
-    assert seen == [2]
-    # A finished run has nothing left to do, and gives back what it had.
-    again = train(tiny(), tmp_path, SHORT)
-    assert seen == [2]
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert all(torch.equal(v, state["averaged"][k]) for k, v in weights(again).items())
+def test_it_runs_inside_inference_mode_on_a_model_made_there():
+    with torch.inference_mode():
+        model = tiny()
+        clip = torch.rand(5, 64, 64, 3)
+        real = RealFrames(shots(clip), crop=32, any_time=True)
+        result = Trainer(model, real, SHORT).run()
+        assert torch.is_inference_mode_enabled()
+    assert not any(p.is_inference() for p in result.model.net.parameters())
+    assert not same(result.model, model)
 
 
-def _interrupt_at(monkeypatch, limit: int) -> list[int]:
-    seen, original = [], training._step
+def test_the_same_settings_give_the_same_weights_with_and_without_threads():
+    first, second, threads, other = (
+        Trainer(tiny(), source(), settings).run().last
+        for settings in (SHORT, SHORT, replace(SHORT, workers=2), replace(SHORT, seed=1))
+    )
+    assert same(first, second) and same(first, threads) and not same(first, other)
 
-    def step_or_stop(model, sample, step, settings):
-        if step == limit:
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped():
+    settings = replace(SHORT, steps=4, teacher=True, random_scales=True)
+    whole = Trainer(tiny(), source(), settings)
+    expected = whole.run()
+
+    def interrupt(step):
+        if step.number == 2:
             raise KeyboardInterrupt
-        seen.append(step)
-        return original(model, sample, step, settings)
 
-    monkeypatch.setattr(training, "_step", step_or_stop)
-    return seen
-
-
-def _record(monkeypatch) -> list[int]:
-    return _interrupt_at(monkeypatch, -1)
-
-
-def test_the_same_seed_gives_the_same_weights(tmp_path):
-    first, second = (weights(train(tiny(), tmp_path / name, SHORT)) for name in "ab")
-    assert all(torch.equal(first[k], second[k]) for k in first)
+    first = Trainer(tiny(), source(), settings)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(interrupt)
+    second = Trainer(tiny(), source(), settings)
+    second.load_state_dict(first.state_dict())
+    result = second.run()
+    assert [s.losses for s in result.history] == [s.losses for s in expected.history[2:]]
+    assert same(result.last, expected.last)
 
 
-def test_a_run_that_only_gives_nan_stops_with_advice(tmp_path, monkeypatch):
-    nothing = {"loss_l1": torch.tensor(float("nan")), "loss_flow": torch.zeros(()), "skipped": True}
-    monkeypatch.setattr(training, "_step", lambda *_: {**nothing, "learning_rate": 0.0})
-    monkeypatch.setattr(RenderedMotion, "sample", lambda *_: None)
+def test_parts_of_a_batch_give_the_training_of_the_whole():
+    one = Trainer(tiny(), source(), replace(SHORT, batch=4)).run()
+    two = Trainer(tiny(), source(), replace(SHORT, batch=4, accumulate=2)).run()
+    for a, b in zip(one.history, two.history, strict=True):
+        assert a.losses == pytest.approx(b.losses, rel=1e-4)
+    for a, b in zip(weights(one.last).values(), weights(two.last).values(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_processes_share_a_batch_without_overlap():
+    class Seeds:
+        def example(self, seed, step, progress):
+            nothing = torch.zeros(1)
+            return Sample(nothing, nothing, nothing, None, torch.tensor([seed]))
+
+    settings = replace(SHORT, batch=8, accumulate=2)
+    feeds = [Feed(Seeds(), settings, rank, 2) for rank in range(2)]
+    seen = [int(seed) for feed in feeds for part in feed.parts(1) for seed in part.timestep]
+    assert seen == [seed_of(settings, 1, i) for i in range(8)] and len(set(seen)) == 8
+    with pytest.raises(ValueError, match="multiple of 6"):
+        Feed(Seeds(), settings, 0, 3)
+
+
+def test_the_best_on_held_out_frames_is_kept():
+    held_out = {"held": rendered_triplets(4, 1, 64)}
+    trainer = Trainer(tiny(), source(), replace(SHORT, steps=6, score_every=2, ema=0.0), held_out)
+    result = trainer.run()
+    looks = {s.number: s.scores["held"].psnr for s in result.history if s.scores}
+    assert list(looks) == [2, 4, 6]
+    everything = {0: result.before["held"].psnr, **looks}
+    assert result.after["held"].psnr == max(everything.values()) == everything[result.best_step]
+    scored = score_triplets(result.best, held_out)["held"]
+    assert scored == result.after["held"] and 0 < scored.ssim < 1
+
+
+@pytest.mark.parametrize("allow_worse", [False, True])
+def test_what_is_worse_than_the_start_is_refused_unless_asked_for(allow_worse):
+    model = tiny()
+    settings = replace(SHORT, learning_rate=0.3, max_grad_norm=1e9, ema=0.0, allow_worse=allow_worse)
+    still = torch.rand(1, 3, 64, 64).mul(255).byte().expand(3, -1, -1, -1)
+    result = Trainer(model, source(), settings, {"still": [still]}).run()
+    assert not result.improved and result.best_step == 0 and result.after == result.before
+    assert same(result.best, model) and not same(result.last, model)
+    assert result.model is (result.last if allow_worse else result.best)
+
+
+def test_a_run_stops_when_asked_and_has_a_result_whatever_ended_it():
+    held_out = {"held": rendered_triplets(4, 1, 64)}
+    trainer = Trainer(tiny(), source(), SHORT, held_out)
+
+    def at_two(step):
+        if step.number == 2:
+            raise StopTraining
+
+    result = trainer.run(at_two)
+    assert len(result.history) == 2 and "held" in result.after
+
+    def cancel(step):
+        raise InterruptedError
+
+    trainer = Trainer(tiny(), source(), SHORT, held_out)
+    with pytest.raises(InterruptedError):
+        trainer.run(cancel)
+    assert len(trainer.result().history) == 1 and "held" in trainer.result().after
+
+
+def test_data_that_the_network_cannot_learn_from_is_refused():
+    half = rife.Model.from_network(IFNet(replace(rife.RELEASES["3.6"], channels=(16, 16, 16))))
+    with pytest.raises(ValueError, match="can only learn 0.5"):
+        Trainer(half, source(), SHORT).run()
+    assert len(Trainer(half, source(timestep=0.5), SHORT).run().history) == 3
+    with pytest.raises(ValueError, match="multiples of 32"):
+        Trainer(tiny(), source(crop=40), SHORT).run()
+    with pytest.raises(ValueError, match="recipe"):
+        Trainer(tiny(), source(), replace(SHORT, recipe="none"))
+    with pytest.raises(ValueError, match="precision"):
+        Trainer(tiny(), source(), replace(SHORT, precision="fp8")).run()
+
+
+def test_a_teacher_is_only_there_while_it_teaches():
+    model = tiny()
+    trainer = Trainer(model, source(), replace(SHORT, teacher=True))
+    result = trainer.run()
+    assert result.history[0].losses["loss_tea"] > 0
+    assert trainer.model.config.teacher and not model.config.teacher
+    assert result.model.config == TINY and weights(result.model).keys() == weights(model).keys()
+
+
+def test_a_run_that_only_gives_nan_stops_with_advice(monkeypatch):
+    from rife import learner
+
+    monkeypatch.setattr(learner, "MOST_SKIPPED", 3)
+    monkeypatch.setattr(learner.torch, "isfinite", lambda x: torch.tensor(False))
     with pytest.raises(RuntimeError, match="Lower the learning rate"):
-        train(tiny(), tmp_path, replace(SHORT, steps=200))
+        Trainer(tiny(), source(), replace(SHORT, steps=10)).run()
 
 
 def test_scores_are_those_of_the_model_and_of_averaging():
@@ -142,43 +243,5 @@ def test_scores_are_those_of_the_model_and_of_averaging():
         def inference(self, img0, img1):
             return (img0 + img1) / 2
 
-    (scores,) = training.score_triplets(Average(), {"x": training.rendered_triplets(8, 2, 64)}).values()
-    assert scores[0] == scores[1] and 10 < scores[0] < 60
-
-
-def test_held_out_triplets_are_spread_over_the_clip():
-    triplets = training.real_triplets(clip(9), stride=2, count=3)
-    assert len(triplets) == 3 and triplets[0].shape == (3, 3, 64, 96)
-    assert not torch.equal(triplets[0], triplets[2])
-
-
-def test_the_texture_pool_mixes_photographs_and_noise():
-    pool = training.texture_pool([clip()], 4, size=48)
-    assert pool.shape == (4, 3, 48, 48) and pool.dtype == torch.uint8
-    assert training.texture_pool([], 3, size=48).shape == (3, 3, 48, 48)
-
-
-def test_the_command_trains_and_saves(tmp_path, monkeypatch):
-    few = training.texture_pool([], 3, size=96)
-    monkeypatch.setattr(training, "texture_pool", lambda clips, count: few)
-    monkeypatch.setattr(training, "rendered_triplets", lambda motion, count: [])
-    monkeypatch.setattr(training, "BUNDLED_CONFIG", TINY)
-    monkeypatch.setattr(training, "score_triplets", lambda model, triplets: {})
-    assert training.main([str(tmp_path), "--steps", "1", "--batch", "1", "--crop", "64"]) == 0
-    assert rife.load_model(tmp_path / "rife_comfy.safetensors", device="cpu").config == TINY
-
-
-def test_the_command_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
-    given = rife.save_checkpoint(tiny(), tmp_path / "given")
-    few = training.texture_pool([], 3, size=96)
-    monkeypatch.setattr(training, "texture_pool", lambda clips, count: few)
-    monkeypatch.setattr(training, "rendered_triplets", lambda motion, count: [])
-    monkeypatch.setattr(training, "score_triplets", lambda model, triplets: {})
-    options = (
-        "--steps 1 --batch 1 --crop 64 --learning-rate 1e-12 --curriculum 0 --rest 1 --real-from 0".split()
-    )
-    assert training.main([str(tmp_path / "out"), "--start", str(given), *options]) == 0
-    # With next to no learning rate nothing changes but the rounding to half precision.
-    result = rife.load_model(tmp_path / "out" / "rife_comfy.safetensors", device="cpu")
-    for key, value in weights(tiny()).items():
-        torch.testing.assert_close(result.net.state_dict()[key], value.half().float(), atol=1e-4, rtol=1e-2)
+    (score,) = score_triplets(Average(), {"x": rendered_triplets(8, 2, 64), "empty": []}).values()
+    assert score.psnr == score.average_psnr and 10 < score.psnr < 60

@@ -63,3 +63,11 @@ def test_halving_is_part_of_the_warp(threads, monkeypatch):
     expected = resize(warp(image, flow), 0.5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     torch.testing.assert_close(warp(image, flow, halve=True), expected)
+
+
+@pytest.mark.parametrize("factor", [1 / 4, 1 / 8, 1 / 16, 1 / 32])
+@pytest.mark.parametrize("size", [(64, 96), (70, 100)])
+def test_shrinking_reads_the_middle_of_each_cell(factor, size):
+    x = torch.rand(1, 2, *size, dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
+    torch.testing.assert_close(resize(x, factor), expected, atol=1e-12, rtol=0)

@@ -1,0 +1,63 @@
+"""The fused convolutions give what the plain operations give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rife import fused
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "plain"])
+def path(request, monkeypatch):
+    if request.param and not fused.has_onednn():
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(fused, "_ONEDNN", request.param)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slope", [None, 0.2])
+@pytest.mark.parametrize("groups, stride", [(1, 1), (2, 1), (1, 2)])
+@torch.no_grad()
+def test_convolve(path, slope, groups, stride):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 8, 9, 12), torch.randn(8, 8 // groups, 3, 3), torch.randn(8)
+    kept = x.clone()
+    plain = F.conv2d(x, weight, bias, stride, 1, 1, groups)
+    got = fused.convolve(x, weight, bias, (stride, stride), groups, slope)
+    close(got, plain if slope is None else F.leaky_relu(plain, slope))
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@torch.no_grad()
+def test_residual_and_beta_inside_the_convolution(path, groups):
+    torch.manual_seed(0)
+    conv, beta, x = nn.Conv2d(8, 8, 3, 1, 1, groups=groups), torch.randn(1, 8, 1, 1), torch.randn(1, 8, 6, 7)
+    kept = conv.weight.clone()
+    weight, bias = fused.with_residual(conv.weight, conv.bias, beta, groups)
+    close(fused.convolve(x, weight, bias, groups=groups), x + beta * conv(x))
+    assert torch.equal(conv.weight, kept)
+
+
+@torch.no_grad()
+def test_transposed_convolution_as_a_convolution(path):
+    torch.manual_seed(0)
+    layer, x = nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.randn(2, 6, 5, 7)
+    close(fused.double(x, layer), layer(x))
+
+
+@pytest.mark.parametrize("act", [nn.LeakyReLU(0.2), nn.PReLU(5)])
+def test_conv_act_trains_and_infers_the_same(act):
+    torch.manual_seed(0)
+    block, x = fused.ConvAct(nn.Conv2d(3, 5, 3, 2, 1), act), torch.randn(1, 3, 8, 8)
+    trained = block(x)
+    trained.sum().backward()
+    assert block[0].weight.grad is not None
+    with torch.no_grad():
+        close(block(x), trained.detach())

@@ -1,0 +1,105 @@
+"""The files of a run: whole at any moment, and enough to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_training import SHORT, TINY, same, source, tiny, weights
+
+import rife
+from rife.datasets import rendered_triplets
+from rife.runfolder import RunFolder
+from rife.training import Trainer
+
+HELD_OUT = {"held": rendered_triplets(4, 1, 64)}
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(folder, settings, stop_after: int | None = None, **options):
+    trainer = Trainer(tiny(), source(), settings, HELD_OUT)
+    files = RunFolder(folder, trainer, log_every=1, **options)
+    files.resume()
+
+    def on_step(step):
+        files.on_step(step)
+        if step.number == stop_after:
+            raise KeyboardInterrupt
+
+    return trainer.run(on_step)
+
+
+def test_a_run_leaves_checkpoints_scores_and_log(tmp_path):
+    result = run(tmp_path, replace(SHORT, score_every=2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ("best.safetensors", "last.safetensors", "log.csv", "scores.csv", "state.pt")
+    )
+    for name, model in (("best", result.best), ("last", result.last)):
+        loaded = rife.load_model(tmp_path / f"{name}.safetensors", device="cpu")
+        assert loaded.config == TINY
+        for key, value in weights(model).items():
+            torch.testing.assert_close(loaded.net.state_dict()[key], value.half().float())
+    log = rows(tmp_path / "log.csv")
+    assert [row["step"] for row in log] == ["1", "2", "3"] and log[0]["data"] == "rendered"
+    assert float(log[2]["loss_l1"]) == pytest.approx(result.history[2].losses["loss_l1"], rel=1e-4)
+    scores = rows(tmp_path / "scores.csv")
+    assert [(row["step"], row["set"]) for row in scores] == [("2", "held"), ("3", "held")]
+    assert float(scores[0]["psnr"]) > 10 and float(scores[0]["average_psnr"]) > 10
+
+
+def test_a_run_goes_on_and_its_log_has_every_step_once(tmp_path):
+    settings = replace(SHORT, steps=5)
+    expected = run(tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", settings, stop_after=3, save_every=-1.0)
+    # What came after the state when it was killed: rows that will be written again, and half a one.
+    with (tmp_path / "killed" / "log.csv").open("a") as file:
+        file.write("4,9.0,rendered,1,1,1,1,1,0\r\n5,9.0,ren")
+    (tmp_path / "killed" / "state.tmp").write_bytes(b"half a state")
+    result = run(tmp_path / "killed", settings)
+    assert not list((tmp_path / "killed").glob("*.tmp"))
+    assert [s.number for s in result.history] == [4, 5] and same(result.last, expected.last)
+    losses = [[row["loss_l1"] for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
+    assert losses[0] == losses[1] and len(losses[0]) == 5
+    # A finished run has nothing left to do, and gives back what it had.
+    again = run(tmp_path / "killed", settings)
+    assert again.history == [] and same(again.last, expected.last) and again.before == expected.before
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path):
+    run(tmp_path, SHORT)
+    with pytest.raises(ValueError, match=r"batch 2 \(now 4\)"):
+        run(tmp_path, replace(SHORT, batch=4))
+    run(tmp_path, replace(SHORT, workers=1))
+
+
+def test_only_the_first_process_writes(tmp_path):
+    run(tmp_path, SHORT, writes=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_same_numbers_and_is_not_needed(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="Install the package tensorboard"):
+        run(tmp_path, SHORT, tensorboard=True)
+    stub = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stub)
+    run(tmp_path, SHORT, tensorboard=True)
+    assert {("loss/l1", 1), ("learning_rate", 2), ("psnr/held", 3)} <= set(written)
