@@ -29,6 +29,10 @@ class SamplingGrid(NamedTuple):
         """The grid of these rows and columns only; flow stays in pixels of the full size."""
         return self._replace(base=self.base[:, :, rows][:, :, :, cols])
 
+    def rows(self, start: int, stop: int) -> SamplingGrid:
+        """The grid of these rows only, likewise."""
+        return self._replace(base=self.base[:, :, start:stop])
+
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
     """Identity grid of `height` x `width` on `device`."""
@@ -102,6 +106,12 @@ def resize(x: Tensor, factor: float) -> Tensor:
         upper, lower = x[..., first, :], x[..., second, :]
         return (upper[..., first] + upper[..., second] + lower[..., first] + lower[..., second]) / 4
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def resize_rows(x: Tensor, factor: int, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of `resize(x, factor)`, the same to the bit, without the others; factor 1, 2, 4, ..."""
+    low, high = max(0, start // factor - 1), min(x.shape[2], -(-stop // factor) + 1)
+    return resize(x[:, :, low:high], factor)[:, :, start - low * factor : stop - low * factor]
 
 
 def conv_of_doubled(x: Tensor, weight: Tensor) -> Tensor:

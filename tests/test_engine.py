@@ -269,3 +269,22 @@ def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
     out = torch.stack(list(rife.engine.interpolate_stream(stream, frames, 3, batch_size=batch_size)))
     assert torch.equal(out, expected)
     assert (whole.encoded, stream.encoded) == (6, 6)
+
+
+def test_what_is_held_on_the_device_does_not_grow_with_the_clip():
+    most = {}
+
+    class Holder(Counter):
+        def encode(self, images, **options):
+            encoded = images.clone()
+            alive.add(encoded)
+            return encoded
+
+        def between(self, *args, **options):
+            most[n] = max(most.get(n, 0), len(alive))
+            return super().between(*args, **options)
+
+    for n in (9, 90):
+        alive = weakref.WeakSet()
+        rife.interpolate(Holder(), torch.rand(n, 4, 5, 3), batch_size=4)
+    assert most[9] == most[90]
