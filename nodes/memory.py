@@ -9,21 +9,26 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
 import torch
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
-from ..rife import engine, scenes
-from ..rife.model import named_dtype
+from ..rife import engine, scenes, video
+from ..rife.model import Motion, named_dtype
+from ..rife.parts import Chunks, Part
 from ..rife.scenes import Scenes
-from ..rife.timeline import Clock, Plan
+from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
+from ..rife.video import Job
 from ..rife.warp import memory_format
 from .native import adapt
 
@@ -36,14 +41,17 @@ _PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
 _SECONDS_PER_PREVIEW = 1.0
 
 
-def make_patcher(network: nn.Module, precision: str = "auto", disable_dynamic: bool = False):
+def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
     """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
-    precision: a key of `PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16 first, else float32.
-    disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
+    precision: a dtype or a key of `rife.model.PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16
+    first, else float32. disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for
+    another device.
     """
     device = comfy.model_management.get_torch_device()
-    dtype = named_dtype(precision) or _trusted_dtype(device)
+    dtype = (
+        precision if isinstance(precision, torch.dtype) else named_dtype(precision) or _trusted_dtype(device)
+    )
     # By attribute: ComfyUI rebinds CoreModelPatcher at start.
     patcher_class = comfy.model_patcher.CoreModelPatcher
     if disable_dynamic:
@@ -106,7 +114,7 @@ def interpolate(
     frames: Tensor,
     times: Sequence[float] = (),
     *,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
@@ -134,6 +142,38 @@ def interpolate(
         model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
         on_progress=Progress(total), **back_off(),
     )  # fmt: skip
+
+
+def render(patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: bool, batch_size: int) -> int:
+    """Computes a whole job into the file `path`; its number of frames. batch_size 0: as many per pass as fit."""
+    clip = job.clip
+    model, batch = load(
+        patcher, clip.height, clip.width, scale=scale, wanted=batch_size or _MAX_BATCH, auto=not batch_size
+    )
+    progress = Progress(len(job.plan))
+    with job.writer(path) as writer:
+        video.render(
+            model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
+            scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off(),
+        )  # fmt: skip
+    return writer.count
+
+
+def make_chunk(
+    patcher, chunks: Chunks, part: Part, last: bool, shape: Sequence[int], *, scale: float, tta: bool,
+    ensemble: bool, batch_size: int,
+) -> Tensor:  # fmt: skip
+    """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
+    out = empty_images((part.last - part.first, *shape))
+    model, batch = load(patcher, *shape[:2], scale=scale, wanted=batch_size or len(out), auto=not batch_size)
+    progress = Progress(len(out))
+    frames = chunks.make(
+        model, part, last, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off()
+    )
+    for k, frame in enumerate(frames):
+        out[k].copy_(frame)
+        progress(k + 1, len(out), frame)
+    return out
 
 
 def find_scenes(patcher, frames: Tensor) -> Scenes:
@@ -189,6 +229,47 @@ def between(
         )  # fmt: skip
         result[i].copy_(made[1])
     return result
+
+
+def placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network`, which ComfyUI does not manage, moved to `device` in the layout that is fastest there."""
+    return network.to(device, memory_format=memory_format(device))
+
+
+@contextmanager
+def room_to_train(device: torch.device, advice: str) -> Iterator[None]:
+    """All of the device's memory, as ComfyUI's own training takes it, and none of inference mode.
+
+    Raises RuntimeError with `advice` where that is not enough.
+    """
+    comfy.model_management.free_memory(1e30, device)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    except Exception as error:
+        if not is_oom(error):
+            raise
+        raise RuntimeError(f"The training does not fit into the memory of {device}. {advice}") from error
+    finally:
+        comfy.model_management.soft_empty_cache()
+
+
+def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
+    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    if not hasattr(adapt(patcher), "motion"):
+        raise ValueError(
+            f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
+            "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
+        )
+    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    progress = Progress(len(image0))
+    found = []
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress(i, len(image0), None)
+        img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
+        found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
+    progress(len(image0), len(image0), None)
+    return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def accelerate(model, how: str) -> None:
@@ -267,6 +348,16 @@ def as_images(images: Tensor) -> Tensor:
     ).contiguous()
 
 
+def check_cancel() -> None:
+    """Raises what `cancelled` catches, once for each press of ComfyUI's cancel button."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def cancelled() -> type[BaseException]:
+    """ComfyUI's exception for it. By a call: the class is looked up when it is needed, not when this is imported."""
+    return comfy.model_management.InterruptProcessingException
+
+
 class Progress:
     """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
 
@@ -277,12 +368,17 @@ class Progress:
         self._last_preview = time.monotonic()
 
     def __call__(self, done: int, total: int, frame: Tensor | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.show(done, None if frame is None else lambda: to_picture(frame))
+
+    def show(
+        self, done: int, picture: Callable[[], Image.Image] | None, seconds: float = _SECONDS_PER_PREVIEW
+    ):
+        """Moves the bar; the picture is made only if the last one is `seconds` old."""
+        check_cancel()
         preview = None
-        now = time.monotonic()
-        if frame is not None and now - self._last_preview >= _SECONDS_PER_PREVIEW:
-            preview = ("JPEG", to_picture(frame), _PREVIEW_SIDE)
-            self._last_preview = now
+        if picture is not None and time.monotonic() - self._last_preview >= seconds:
+            preview = ("JPEG", picture(), _PREVIEW_SIDE)
+            self._last_preview = time.monotonic()
         self._bar.update_absolute(self.before + done, self.total, preview)
 
 
@@ -298,8 +394,18 @@ class TransferProgress:
         self._bar.update_absolute(done, total or max(1, 2 * done))
 
 
+def say(text: str) -> None:
+    """A line of text on the face of the node that runs, in every browser that shows it."""
+    from server import PromptServer  # ComfyUI's, which has long imported it when a node runs
+
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id)
+
+
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    small = frame[::step, ::step, :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    colours = 3 if frame.shape[2] > 2 else 1
+    small = frame[::step, ::step, :colours].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

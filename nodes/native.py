@@ -61,7 +61,7 @@ class NativeInterpolator:
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """As `rife.Model.inference`: (B,C,H,W) in 0..1, C of 1, 3 or 4. Raises ValueError for scale."""
+        """As `rife.Model.inference`: (B,C,H,W) in 0..1. Raises ValueError for scale."""
         self._check(img0, img1, scale)
         times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
         height, width = img0.shape[-2:]
@@ -98,14 +98,16 @@ class NativeInterpolator:
         return 1 if min(height, width) >= smallest else smallest
 
     def _channels(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
-        """Grey as RGB; alpha as a second, grey image, unless both frames have the same."""
+        """Grey as RGB; alpha and other maps as grey images of their own, unless both frames have the same."""
         if a.shape[1] == 3:
             return self._turned(a, b, times, tta)
         if a.shape[1] == 1:
             return self._turned(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), times, tta).mean(1, True)
-        alpha0, alpha1 = a[:, 3:], b[:, 3:]
-        alpha = alpha0 if torch.equal(alpha0, alpha1) else self._channels(alpha0, alpha1, times, tta)
-        return torch.cat((self._turned(a[:, :3], b[:, :3], times, tta), alpha), 1)
+        colours = 1 if a.shape[1] < 3 else 3
+        parts = [self._channels(a[:, :colours], b[:, :colours], times, tta)]
+        for map0, map1 in zip(a[:, colours:].split(1, 1), b[:, colours:].split(1, 1), strict=True):
+            parts.append(map0 if torch.equal(map0, map1) else self._channels(map0, map1, times, tta))
+        return torch.cat(parts, 1)
 
     def _turned(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
         image = self._forward(a, b, times)

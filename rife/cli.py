@@ -1,4 +1,5 @@
-"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`."""
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife convert`, `rife download`, `rife train`,
+`rife score`."""
 
 from __future__ import annotations
 
@@ -17,16 +18,20 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
+from . import interpolate_command
 from .catalog import DOWNLOADS, download, find
+from .checkpoint import convert, load_network
 from .config import RELEASES
 from .data import RenderedMotion
 from .engine import interpolate
 from .legacy import LEGACY_RELEASES
 from .metrics import psnr
-from .model import BUNDLED_CHECKPOINT, SCALES, Model, load_model
-from .timeline import AT_CUTS, AT_REPEATS, Clock, exact_rate, plan
+from .model import BUNDLED_CHECKPOINT, Model, load_model
 from .version import __version__
-from .video import VideoWriter, interpolate_video, probe, to_bytes, write_png
+from .video import VideoWriter, to_bytes, write_png
+from .workflow import convert
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # What a user can mend: reported in one line, the rest with its traceback.
 _USER_ERRORS = (ValueError, OSError, RuntimeError)
@@ -39,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .train_command import main as train
 
         return _guarded(lambda: train(argv[1:]), debug=False)
+    if argv[:1] == ["score"]:
+        from .score import main as score
+
+        return _guarded(lambda: score(argv[1:]), debug=False)
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.debug else logging.WARNING, format="%(message)s")
     return _guarded(lambda: args.run(args), args.debug)
@@ -48,7 +57,7 @@ def _guarded(run, debug: bool) -> int:
     try:
         return run() or 0
     except KeyboardInterrupt:
-        print("interrupted; nothing was left under the output's name", file=sys.stderr)
+        print("interrupted; nothing was left under an unfinished output's name", file=sys.stderr)
         return 130
     except _USER_ERRORS as error:
         if debug:
@@ -71,39 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     video = commands.add_parser("interpolate", help="give a video more frames")
-    video.add_argument("input", type=Path)
-    video.add_argument("output", type=Path, help=".mp4, .mkv or .mov")
-    rate = video.add_mutually_exclusive_group()
-    rate.add_argument("--multi", type=int, metavar="M", help="frame rate times M (default: 2)")
-    rate.add_argument("--fps", metavar="F", help="frame rate of the result: 60, 23.976, 60000/1001 ...")
-    video.add_argument("--loop", action="store_true", help="the last frame leads back to the first")
-    video.add_argument(
-        "--keep-duration", action="store_true", help="hold the last frame for as long as the input shows it"
-    )
-    video.add_argument(
-        "--cuts",
-        choices=[*AT_CUTS, "off"],
-        default="hold",
-        help="what is shown between two scenes: the old one, the nearer, a cross-fade, a morph (default: %(default)s)",
-    )
-    video.add_argument(
-        "--repeats",
-        choices=[*AT_REPEATS, "off"],
-        default="hold",
-        help="repeated frames stay, or give way to motion (animation on twos; default: %(default)s)",
-    )
-    video.add_argument(
-        "--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound"
-    )
-    video.add_argument("--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K")
-    video.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
-    video.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
-    video.add_argument(
-        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
-    )
-    video.add_argument(
-        "--crf", type=int, default=18, help="H.264 quality, lower is better (default: %(default)s)"
-    )
+    interpolate_command.add_options(video)
     _model_options(video)
     video.set_defaults(run=_interpolate)
 
@@ -115,9 +92,33 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=_info)
 
+    _convert_options(commands.add_parser("convert", help="write any checkpoint as one safetensors file"))
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
+    workflow = commands.add_parser(
+        "convert-workflow",
+        help="rewrite a ComfyUI workflow with Fannovel16's or ComfyUI's own nodes for ours",
+    )
+    workflow.add_argument("input", type=Path, help="as saved, or exported for the API")
+    workflow.add_argument("output", type=Path)
+    workflow.set_defaults(run=_convert_workflow)
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
+    commands.add_parser(
+        "score", help="measure made frames against true ones (rife score --help)", add_help=False
+    )
     return parser
+
+
+def _convert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, help="file, or folder with flownet.pkl")
+    parser.add_argument("output", type=Path, help=".safetensors; replaced if it exists")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")
+    parser.add_argument(
+        "--variant",
+        choices=[*RELEASES, *LEGACY_RELEASES],
+        metavar="VERSION",
+        help="what it is, where tensors cannot tell; the result says it",
+    )
+    parser.set_defaults(run=_convert)
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
@@ -137,47 +138,12 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
 
 
-def _load(args: argparse.Namespace) -> Model:
-    return load_model(args.model, variant=args.variant, device=args.device)
+def _load(args: argparse.Namespace, device: str | None, dtype: torch.dtype | None = None) -> Model:
+    return load_model(args.model, variant=args.variant, device=device, dtype=dtype)
 
 
-def _interpolate(args: argparse.Namespace) -> None:
-    info = probe(args.input)
-    model = _load(args)
-    request = (
-        {"rate": exact_rate(args.fps)}
-        if args.fps
-        else {"multiplier": 2 if args.multi is None else args.multi}
-    )
-    ends = {"loop": args.loop, "keep_duration": args.keep_duration}
-    total = len(plan(Clock(info.frames, info.rate), **request, **ends)) if info.frames else None
-    start = time.perf_counter()
-    with tqdm(total=total, unit="frame", disable=None) as bar:
-        summary = interpolate_video(
-            model,
-            args.input,
-            args.output,
-            **request,
-            **ends,
-            cuts=args.cuts,
-            repeats=args.repeats,
-            scale=args.scale,
-            TTA=args.tta,
-            ensemble=args.ensemble,
-            batch_size=args.batch_size,
-            keep_fps=args.keep_fps,
-            crf=args.crf,
-            on_progress=lambda count: bar.update(count - bar.n),
-        )
-    sound = "sound copied" if summary.audio else "no sound"
-    print(
-        f"{args.output}: {summary.frames_in} -> {summary.frames_out} frames at {_rate(summary.rate)} fps, {sound}, "
-        f"{time.perf_counter() - start:.1f} s on {model.run_device}"
-    )
-
-
-def _rate(rate: Fraction) -> str:
-    return str(rate) if rate.denominator == 1 else f"{rate} ({float(rate):.3f})"
+def _interpolate(args: argparse.Namespace) -> int:
+    return interpolate_command.run(args, lambda device, dtype: _load(args, device, dtype))
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -194,6 +160,7 @@ def _info(args: argparse.Namespace) -> None:
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),
         "teacher": getattr(config, "teacher", False),
+        "stored as": str(model.net.stored_dtype).removeprefix("torch."),
         "decided by": model.net.decided_by,
     }
     if args.checkpoint.is_file():
@@ -204,6 +171,14 @@ def _info(args: argparse.Namespace) -> None:
         return
     for name, value in facts.items():
         print(f"{name:11s} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _convert(args: argparse.Namespace) -> None:
+    path = convert(args.input, args.output, args.dtype and DTYPES[args.dtype], args.variant)
+    network = load_network(path)
+    versions = ", ".join(network.config.versions) or "own training"
+    dtype = str(network.stored_dtype).removeprefix("torch.")
+    print(f"{path}: RIFE {versions}, {dtype}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _download(args: argparse.Namespace) -> None:
@@ -222,6 +197,22 @@ def _download(args: argparse.Namespace) -> None:
     print(path)
 
 
+def _convert_workflow(args: argparse.Namespace) -> None:
+    try:
+        workflow, changes = convert(json.loads(args.input.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{args.input}: {error}") from error
+    if not changes:
+        raise ValueError(
+            f"{args.input} has no node to convert: none of RIFE VFI or FrameInterpolate is in it."
+        )
+    temporary = args.output.with_name(args.output.name + ".tmp")
+    temporary.write_text(json.dumps(workflow, indent=2, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(args.output)
+    print("\n".join(changes))
+    print(f"{args.output}: cuts and repeated frames are off, as they were; see docs/compatibility.md")
+
+
 def _list_downloads(folder: Path) -> None:
     """name, version, size, licence, whether the file is in `folder`, note."""
     row = "{:17s} {:10s} {:>9s}  {:7s}  {:7s}  {}".format
@@ -235,7 +226,7 @@ def _list_downloads(folder: Path) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    model = _load(args)
+    model = _load(args, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     scene = RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5)
     truth = rearrange(scene.clip(13, timesteps=2), "n c h w -> n h w c")

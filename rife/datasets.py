@@ -5,6 +5,7 @@ A clip is anything with a length whose [list of indices] gives (n,H,W,3) uint8: 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .clips import PICTURES, clip_frames
 from .data import RenderedMotion, Sample, noise_textures
 from .scenes import find_scenes
 from .video import read_frames
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 _LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
 
@@ -107,7 +109,10 @@ class RealFrames:
     crop: side of the windows, a multiple of the network's padding. reach: largest distance in frames between img0 and
     img1; any_time: whether the true frame is any one between them (for networks with a timestep), else the middle.
     rest: share of windows taken wherever they fall; for the others one is looked for in which something moves, or a
-    static camera's clips would teach little else than rest. Raises ValueError where nothing is usable.
+    static camera's clips would teach little else than rest. stills: share that shows the same frame three times.
+    halved: share of windows that are taken at twice the side and averaged down, where the clip is that large: finer
+    detail. fades: share whose brightness changes evenly from img0 to img1, to half or double at most. Raises ValueError
+    where nothing is usable.
     """
 
     shots: Sequence[Shot]
@@ -116,6 +121,9 @@ class RealFrames:
     any_time: bool = False
     rest: float = 0.25
     augment: bool = True
+    halved: float = 0.0
+    stills: float = 0.0
+    fades: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = {id(shot.clip): tuple(shot.clip[[0]].shape[1:3]) for shot in self.shots if _in_memory(shot)}
@@ -138,14 +146,18 @@ class RealFrames:
     def example(self, seed: int, step: int = 0, progress: float = 0.0) -> Sample:
         """See `Source`; flow is None."""
         draw = torch.Generator().manual_seed(seed)
-        as_it_comes = float(torch.rand((), generator=draw)) < self.rest
+        as_it_comes = chance(self.rest, draw)
         for _ in range(1 if as_it_comes else 8):
             window, t = self._window(draw)
-            if (window[0].float() - window[2].float()).abs().mean() > 2:
+            if (window[0] - window[2]).abs().mean() > 2:
                 break
-        window = rearrange(window, "n h w c -> n c h w").float() / 255
+        if chance(self.stills, draw):
+            window = window[:1].expand(3, -1, -1, -1)
+        window = window / 255
         if self.augment:
             window, t = augmented(window, t, draw)
+        if chance(self.fades, draw):
+            window = faded(window, t, draw)
         img0, gt, img1 = window.unsqueeze(1)
         return Sample(img0, img1, gt, None, torch.tensor([t]))
 
@@ -161,15 +173,16 @@ class RealFrames:
             span = 2 * middle
         begin = pick(len(frames) - span, draw)
         chosen = clip[[frames[begin + i] for i in (0, middle, span)]]
-        top, left = (pick(self._room(side) + 1, draw) for side in chosen.shape[1:3])
-        return chosen[:, top : top + self.crop, left : left + self.crop], middle / span
-
-    def _room(self, side: int) -> int:
+        side = min(chosen.shape[1:3])
         if side < self.crop:
             raise ValueError(
                 f"A picture has a side of {side} pixels, the crop is {self.crop}. Give a smaller crop or larger ones."
             )
-        return side - self.crop
+        factor = 2 if chance(self.halved, draw) and side >= 2 * self.crop else 1
+        size = factor * self.crop
+        top, left = (pick(side - size + 1, draw) for side in chosen.shape[1:3])
+        window = rearrange(chosen[:, top : top + size, left : left + size], "n h w c -> n c h w").float()
+        return F.avg_pool2d(window, factor), middle / span
 
 
 def _in_memory(shot: Shot) -> bool:
@@ -179,6 +192,11 @@ def _in_memory(shot: Shot) -> bool:
 def pick(count: int, draw: torch.Generator) -> int:
     """An index below `count`."""
     return int(torch.randint(count, (), generator=draw))
+
+
+def chance(share: float, draw: torch.Generator) -> bool:
+    """True in `share` of the cases."""
+    return float(torch.rand((), generator=draw)) < share
 
 
 def augmented(window: Tensor, t: float, draw: torch.Generator) -> tuple[Tensor, float]:
@@ -191,6 +209,14 @@ def augmented(window: Tensor, t: float, draw: torch.Generator) -> tuple[Tensor, 
             window = window.flip(dims)
             t = 1 - t if dims == (0,) else t
     return window.rot90(pick(4, draw), (2, 3)), t
+
+
+def faded(window: Tensor, t: float, draw: torch.Generator) -> Tensor:
+    """(3,3,h,h) img0, truth, img1 in 0..1 under a light that grows or falls evenly, by a factor of two at most."""
+    sign, share = torch.rand(2, generator=draw).tolist()
+    gain = math.exp(math.log(2) * (2 * sign - 1) * share)
+    lights = window.new_tensor([gain ** (time - 0.5) for time in (0.0, t, 1.0)])
+    return (window * lights.view(3, 1, 1, 1)).clamp(0, 1)
 
 
 def triplets(all_shots: Iterable[Shot], count: int, stride: int = 1) -> list[Tensor]:
@@ -219,20 +245,9 @@ def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10
 def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 480) -> Tensor:
     """A clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width`; 8-bit rounding included.
 
-    path: a video, or a folder of pictures in the order of their names.
+    path: a video, or a folder of pictures in the order of the numbers in their names.
     """
-    path = Path(path)
-    files = _pictures_in(path)[:max_frames] if path.is_dir() else []
-    source = (next(read_frames(file)) for file in files) if files else read_frames(path, max_frames)
-    frames = []
-    for frame in source:
-        image = torch.from_numpy(frame)
-        factor = -(-image.shape[1] // max_width)
-        if factor > 1:
-            pooled = torch.nn.functional.avg_pool2d(rearrange(image, "h w c -> c h w").float(), factor)
-            image = rearrange(pooled.round().byte(), "c h w -> h w c")
-        frames.append(image)
-    return torch.stack(frames)
+    return torch.stack(list(clip_frames(path, max_frames, max_width)))
 
 
 def _pictures_in(folder: Path) -> list[Path]:

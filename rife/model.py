@@ -23,7 +23,7 @@ from .ifnet import IFNet, Prediction, activation_bytes
 from .learner import Batch, Learner
 from .losses import Objective
 from .pyramid import Geometry
-from .warp import memory_format
+from .warp import memory_format, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -251,8 +251,9 @@ class Model:
     ) -> Tensor:
         """The frame at `timestep` between img0 (t=0) and img1 (t=1).
 
-        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB) or 4 (RGBA: alpha follows the flow of the colours);
-        any size, device and floating dtype. timestep: float or (B,) tensor, 0 < t < 1.
+        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB), or more: alpha, masks, depth and other maps follow the
+        flow of the colours, behind 3 colours, or one map behind grey (2); any size, device and floating dtype.
+        timestep: float or (B,) tensor, 0 < t < 1.
         scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
         on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
         ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
@@ -309,11 +310,35 @@ class Model:
         image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
         return image[:, :, :height, :width].clamp(0, 1)
 
+    @torch.no_grad()
+    def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
+        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+
+        Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
+        times are then middles of middles, which have no flow of their own.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
+                "Use 0.5, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        height, width = img0.shape[-2:]
+        source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
+        t = torch.tensor(times, device=source0.device, dtype=torch.float32)
+        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = known.flow.float().split(2, 1)
+        mode = getattr(self.config, "sampling", "bilinear")
+        warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
+        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        return Motion(*(x[:, :, :height, :width] for x in parts))
+
     def _encode(self, images: Tensor, tta: bool) -> Tensor:
-        """Along channels: the network's source, alpha where there is one, and for `tta` both of the turned frame."""
-        channels = images.shape[1]
-        rgb = images.expand(-1, 3, -1, -1) if channels == 1 else images[:, :3]
-        parts = [self.net.source(rgb)] + ([images[:, 3:]] if channels == 4 else [])
+        """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
+        colours = _colours(images.shape[1])
+        rgb = images[:, :colours].expand(-1, 3, -1, -1)
+        parts = [self.net.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
         if tta:
             parts.append(self._encode(images.flip(2, 3), False))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
@@ -366,17 +391,16 @@ class Model:
 
     def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
         """One padded pass; returns as many channels as the frames have."""
-        alpha = int(pair.channels == 4)
-        known = pair.source0.shape[1] - alpha
+        colours = _colours(pair.channels)
+        maps = pair.channels - colours
+        known = pair.source0.shape[1] - maps
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
         if self._geometry is None or not self._geometry.fits(src0):
             self._geometry = Geometry(*src0.shape[-2:], src0.device)
         predict = self._accelerated or self.net.predict_from
         prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
-        image = prediction.image
-        if pair.channels == 1:
-            return image.mean(1, True)
-        if alpha:
+        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
+        if maps:
             followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
             return torch.cat((image, followed), 1)
         return image
@@ -437,7 +461,7 @@ class Model:
         loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
         learner = self.learner
-        self._check_update(imgs, gt, timestep)
+        self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
         objective = Objective(recipe, distill_weight, flow_weight, perceptual)
@@ -460,7 +484,8 @@ class Model:
             "skipped": skipped,
         }
 
-    def _check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> None:
+    def check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor = 0.5) -> None:
+        """Raises ValueError for what `update` cannot learn from; says what it expects."""
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
@@ -482,6 +507,24 @@ class Model:
             )
 
 
+class Motion(NamedTuple):
+    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+
+    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
+    flow1: Tensor  # the same into img1
+    mask: Tensor  # (B,1,H,W), weight of warped0
+    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
+    warped1: Tensor
+
+    def occlusion(self) -> Tensor:
+        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+
+        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
+        mask only says which of the two to believe.
+        """
+        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
+
+
 class _Pair(NamedTuple):
     """What `Model.encode` made of two frames of `channels` channels each."""
 
@@ -501,10 +544,13 @@ class _Pair(NamedTuple):
 
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    from .warp import warp
-
     mask = prediction.mask.to(x0.dtype)
     return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
+
+
+def _colours(channels: int) -> int:
+    """How many of a frame's channels are its picture; what is behind them are maps."""
+    return 1 if channels < 3 else 3
 
 
 def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
@@ -539,9 +585,9 @@ def _check_images(img0: Tensor, img1: Tensor) -> None:
             f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
             "Resize one, or add the missing dimension."
         )
-    if img0.shape[1] not in (1, 3, 4) or 0 in img0.shape:
+    if 0 in img0.shape:
         raise ValueError(
-            f"the frames are {tuple(img0.shape)}, expected 1, 3 or 4 channels and no empty side. Convert them first."
+            f"the frames are {tuple(img0.shape)}, expected at least one, and no empty side. Check the step before."
         )
     if not (img0.is_floating_point() and img1.is_floating_point()):
         raise ValueError(

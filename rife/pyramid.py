@@ -177,6 +177,7 @@ class Pass:
 
 def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
     """warped0 where the mask's logit is high, warped1 where it is low."""
+    # Under autocast the mask is in half precision, the frames are not.
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
 
 

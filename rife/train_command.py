@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from .ifnet import IFNet
 from .learner import PRECISIONS
 from .losses import RECIPES
 from .model import Model, default_device
+from .perceptual import VGGLoss
 from .runfolder import RunFolder
 from .training import HeldOut, Result, Settings, Trainer
 from .warp import memory_format
@@ -66,7 +67,8 @@ def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> i
     settings = _settings(args, device)
     model = Model.from_network(_network(args).to(device, memory_format=memory_format(device)))
     source, held_out = (_real if args.data else _rendered)(args, model)
-    trainer = Trainer(model, source, settings, held_out, local_rank)
+    perceptual = VGGLoss(args.vgg).to(device) if args.vgg else None
+    trainer = Trainer(model, source, settings, held_out, local_rank, perceptual)
     folder = RunFolder(
         args.out, trainer, args.save_every, args.log_every, args.tensorboard, writes=local_rank <= 0
     )
@@ -122,6 +124,8 @@ def _settings(args: argparse.Namespace, device: torch.device) -> Settings:
     chosen = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
     if args.learning_rate is None:
         chosen["learning_rate"] = 1e-3 if not args.data else 1e-4 if args.start else 3e-4
+    if not args.vgg:
+        chosen["perceptual_weight"] = 0.0
     if args.workers is None:
         chosen["workers"] = 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
     return Settings(**chosen)
@@ -142,15 +146,20 @@ def _real(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
 
 
 def _rendered(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
-    clips = [load_clip(path) for path in args.clips]
+    clips = [load_clip(path, args.max_frames, args.clip_width) for path in args.clips]
     held_out = {}
     for path in args.held_out:
         clip = load_clip(path)
         held_out |= {f"{path.stem} stride {s}": rows for s in (1, 2) if (rows := real_triplets(clip, s, 6))}
     held_out |= {f"rendered up to {m} px": rendered_triplets(m, 8) for m in (4, 8, 16, 24)}
-    scenes = RenderedMotion(args.crop, args.crop, args.seed, texture_pool(clips, 256), rest=args.rest)
+    scenes = RenderedMotion(
+        args.crop, args.crop, args.seed, texture_pool(clips, 256), rest=args.rest, flaws=args.flaws
+    )
     found = [shot for clip in clips for shot in shots(clip)]
-    real = RealFrames(found, args.crop, rest=args.real_rest) if clips else None
+    real = None
+    if clips:
+        real = RealFrames(found, args.crop, args.reach, args.any_time, args.real_rest)
+        real = replace(real, halved=args.halved, stills=args.stills, fades=args.fades)
     # A network without timestep only ever sees the middle.
     times = None if model.config.timestep else 0.5
     shares = (args.max_motion, args.curriculum, args.small_until, args.real_from)
@@ -201,16 +210,24 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
             ("crop", 128, "side of what is learned from, pixels"),
             ("held_out_fraction", 0.1, "share of each shot of --data that is held out"),
             ("held_out_count", 24, "triplets to score on per folder of --data"),
-            ("max_frames", 400, "of each clip of --data"),
+            ("max_frames", 400, "of each clip"),
             ("max_width", 960, "clips of --data are reduced by whole factors to this"),
-            ("reach", 4, "largest distance in frames between the two given ones in --data"),
+            ("clip_width", 480, "--clips are reduced by whole factors to this"),
+            ("reach", 4, "largest distance in frames between the two given ones of a clip"),
             ("max_motion", 24.0, "largest displacement of rendered motion, pixels"),
             ("curriculum", 0.4, "share of the steps over which rendered motion grows to it"),
             ("small_until", 0.5, "share of the steps with rendered crops of half the side"),
             ("real_from", 0.5, "share of the steps after which every second step uses --clips"),
             ("rest", 0.0, "share of rendered scenes in which nothing moves"),
+            ("flaws", 0.0, "share of rendered scenes that are blurred, and of those that a codec squeezed"),
+            ("stills", 0.0, "share of windows of --clips that are the same frame three times"),
+            ("fades", 0.0, "share of windows of --clips whose brightness changes"),
+            ("halved", 0.0, "share of windows of --clips that are averaged down from twice the side"),
             ("real_rest", 0.25, "share of windows of real frames taken wherever they fall"),
         ),
+    )
+    group.add_argument(
+        "--any-time", action="store_true", help="any frame between those of --clips, not the middle one"
     )
 
 
@@ -231,11 +248,13 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("ema", 0.998, "of the moving average of the weights that is kept"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
+            ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),
             ("score_every", 500, "steps between looks at the held-out frames"),
         ),
     )
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the convolutions")
     group.add_argument("--recipe", choices=RECIPES, default="paper", help="what is minimised (%(default)s)")
+    group.add_argument("--vgg", type=Path, metavar="FILE", help="weights of VGG19, for a perceptual loss")
     group.add_argument("--teacher", action="store_true", help="give a network without one a teacher")
     group.add_argument("--random-scales", action="store_true", help="shallower pyramids, too, as for 4.25")
     group.add_argument(

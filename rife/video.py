@@ -1,44 +1,38 @@
-"""Video files with PyAV: streaming decode, interpolation, encode. The only module that knows of codecs.
+"""Video in, video out: decoding, interpolation and encoding at once, in constant memory.
 
-Frames are (H,W,3) RGB uint8 outside, rates are exact Fractions. Nothing holds more than a batch of frames.
+Decoding runs some frames ahead in a thread of its own, encoding some frames behind in another; both queues are bounded.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 import torch
+from torch import Tensor
 
-from .engine import interpolate_stream
-from .model import Model
-from .scenes import SceneFinder
-from .timeline import Clock, Plan, Rate, plan
+from .codecs import Encoding, VideoError
+from .engine import Interpolator
+from .media import Clip, DamagedError, VideoInfo, probe, read_frames
+from .overlap import Behind, ahead
+from .parts import Part, Timing, check_forward, part_frames, part_of
+from .timeline import Rate, pair_times
+from .writer import VideoWriter, tick_of, write_png
+
+__all__ = [
+    "Clip", "DamagedError", "Encoding", "Job", "Summary", "Timing", "VideoError", "VideoInfo", "VideoWriter",
+    "interpolate_video", "probe", "read_frames", "render", "to_bytes", "write_png",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-
-class VideoError(ValueError):
-    """A video cannot be read or written; the message names the file, the cause and the way out."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file says about its first video stream."""
-
-    width: int
-    height: int
-    rate: Fraction  # average frames per second
-    frames: int | None  # as the container states; None where it does not
-    has_audio: bool
+_AHEAD, _BEHIND = 3, 6  # frames that wait decoded, as floats, and to be encoded, as bytes
 
 
 @dataclass(frozen=True)
@@ -51,194 +45,96 @@ class Summary:
     audio: bool
 
 
-def probe(path: str | os.PathLike) -> VideoInfo:
-    """Size, rate and streams of a video file. Raises FileNotFoundError, VideoError."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        if not rate:
-            raise VideoError(
-                f"{path} states no frame rate, one is needed to time the new frames. Remux it with one."
-            )
-        height, width = stream.height, stream.width
-        return VideoInfo(width, height, Fraction(rate), stream.frames or None, bool(container.streams.audio))
+class Job:
+    """A clip and what is asked of it: the plan, and when each new picture is shown.
 
-
-def read_frames(path: str | os.PathLike, max_frames: int | None = None) -> Iterator[np.ndarray]:
-    """Yields frames as (H,W,3) uint8 RGB, turned as the file asks to show them. Raises as `probe`."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for i, frame in enumerate(container.decode(stream)):
-            if max_frames is not None and i >= max_frames:
-                return
-            image = frame.to_ndarray(format="rgb24")
-            # The display matrix counts degrees counter-clockwise, as rot90 does.
-            turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _open(path: str | os.PathLike):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no video file at {path}. Give the path of an existing file.")
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"{path} cannot be read as a video ({error.strerror}). It is damaged or of another kind; "
-            "give a file that a player shows."
-        ) from error
-    if not container.streams.video:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        container.close()
-        raise VideoError(f"{path} has no video stream, only {kinds}. Give a file with pictures.")
-    return container
-
-
-class VideoWriter:
-    """Writes H.264 (yuv420p, BT.709) to a temporary file beside `path`, renamed when the block ends well.
-
-    with VideoWriter("out.mp4", Fraction(24), 720, 480, audio_from="in.mp4") as writer:
-        writer.write(frame)            # (H,W,3) uint8 RGB
-
-    H.264 wants even sides: an odd one gets its last row or column twice, so that no pixel is lost. The audio
-    packets of `audio_from` are copied, not encoded again. Leaving the block by an exception removes the file.
+    keep_fps: slow motion, the rate stays and the pictures last longer. Raises ValueError.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        rate: Fraction,
-        width: int,
-        height: int,
-        audio_from: str | os.PathLike | None = None,
-        crf: int = 18,
-    ):
-        self.path = Path(path)
-        self.rate = Fraction(rate)
-        self.size = width, height
-        self.crf = crf
-        self.audio_from = audio_from
-        self.count = 0
+    def __init__(self, clip: Clip, timing: Timing, encoding: Encoding | None = None, keep_fps: bool = False):
+        self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
+        self.plan = timing.plan(clip.clock)
+        request = timing.request
+        if "times" in request:
+            check_forward(self.plan)
+        between = pair_times(request.get("multiplier") or 2, request.get("timesteps"))
+        by_pair = not {"rate", "times", "speed"} & request.keys()
+        self._stretch = len(between) + 1 if keep_fps and by_pair else 1
+        if keep_fps and not by_pair:
+            raise ValueError("a rate is asked for and also that it stays. Choose one.")
+        self.rate = self.plan.rate / self._stretch
+        # The times of frames that come at any time; else they are multiples of 1 / rate.
+        self._times = clip.times if by_pair and clip.rate is None else None
+        self.same_time = self._stretch == 1 and request.get("speed", 1) == 1 and "times" not in request
+        self.tick = 1 / self.rate
+        if self._times is not None:
+            self.tick = clip.time_base / lcm(*(t.denominator for t in between))
+        if self.same_time:
+            self.tick = tick_of(self.tick, clip.start)
 
-    def __enter__(self) -> VideoWriter:
-        if not self.path.parent.is_dir():
-            raise VideoError(
-                f"There is no folder {self.path.parent} to write {self.path.name} into. Create it first."
-            )
-        try:
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".rife-", suffix=self.path.suffix)
-        except OSError as error:
-            raise VideoError(
-                f"{self.path.parent} cannot be written to ({error.strerror}). Choose another folder."
-            ) from error
-        os.close(handle)
-        self._temporary = Path(name)
-        self._source = None
-        try:
-            self._begin()
-        except BaseException:
-            self._discard()
-            raise
-        return self
+    @property
+    def sound(self) -> bool:
+        """Whether there is sound, it fits, and it is wanted."""
+        return self.clip.audio and self.same_time and self.encoding.audio
 
-    def _begin(self) -> None:
-        width, height = (side + side % 2 for side in self.size)
-        try:
-            self._container = av.open(str(self._temporary), "w")
-        except (ValueError, av.error.FFmpegError) as error:
-            raise VideoError(
-                f"{self.path.name} names no known container ({error}). Use .mp4, .mkv or .mov."
-            ) from error
-        self._stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": str(self.crf)})
-        context = self._stream.codec_context
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        context.time_base = 1 / self.rate
-        context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709
-        context.color_range = 1  # limited
-        self._audio: list[tuple] = []
-        if self.audio_from is not None:
-            self._begin_audio()
+    def time(self, k: int) -> Fraction:
+        """When output frame k is shown, seconds after the first; k may be the number of frames."""
+        if self._times is None:
+            return k / self.rate
+        if k == len(self.plan):
+            return 2 * self.time(k - 1) - self.time(k - 2) if k > 1 else 1 / self.rate
+        return self.plan.time(k) * self._stretch
 
-    def _begin_audio(self) -> None:
-        self._source = av.open(str(self.audio_from))
-        for stream in self._source.streams.audio:
-            try:
-                self._audio.append((stream, self._container.add_stream_from_template(stream)))
-            except (ValueError, av.error.FFmpegError) as error:
-                raise VideoError(
-                    f"{self.path.suffix} cannot hold the source's {stream.codec_context.name} sound ({error}). "
-                    "Write to .mkv, which holds all."
-                ) from error
-        copies = dict(self._audio)
-        self._packets = self._source.demux(*copies) if copies else iter(())
-        self._copies = {source.index: copy for source, copy in copies.items()}
-        self._waiting = None
+    def part(self, after: int = 0, until: int | None = None) -> Part:
+        """The part of the outputs between two source frames, see `rife.parts.part_of`."""
+        return part_of(self.plan, after, len(self.clip) if until is None else until)
 
-    def write(self, frame: np.ndarray) -> None:
-        """Appends one frame (H,W,3) uint8 RGB of the writer's size."""
-        width, height = self.size
-        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
-            raise ValueError(
-                f"the frame is {frame.shape} {frame.dtype}, expected {(height, width, 3)} uint8: the size must not "
-                "change within a video."
-            )
-        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-        picture.pts, picture.time_base = self.count, 1 / self.rate
-        self._copy_audio(until=self.count / self.rate)
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
-        self.count += 1
+    def writer(self, path: Path, copy: bool = True) -> VideoWriter:
+        """A file for its pictures; `copy`: also for all else that the clip's file holds."""
+        copy = copy and self.same_time
+        return VideoWriter(
+            path, self.rate, self.clip.width, self.clip.height, encoding=self.encoding, clip=self.clip,
+            tick=self.tick, copy=copy,
+        )  # fmt: skip
 
-    def _copy_audio(self, until: Fraction | None) -> None:
-        """Sound up to the picture's time, so that the muxer never has to hold one for the other."""
-        if not self._audio:
-            return
-        while True:
-            packet = self._waiting or next(self._packets, None)
-            if packet is None:
-                return
-            if packet.dts is None:  # the demuxer's end mark
-                self._waiting = None
-                continue
-            if until is not None and packet.dts * packet.time_base > until:
-                self._waiting = packet
-                return
-            self._waiting = None
-            packet.stream = self._copies[packet.stream.index]
-            self._container.mux(packet)
 
-    def __exit__(self, kind, value, trace) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        try:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-            self._copy_audio(until=None)
-            self._container.close()
-            if self._source is not None:
-                self._source.close()
-            os.chmod(self._temporary, 0o644)  # mkstemp makes it private
-            os.replace(self._temporary, self.path)
-        except BaseException:
-            self._discard()
-            raise
+def render(
+    model: Interpolator,
+    job: Job,
+    part: Part,
+    writer: VideoWriter,
+    on_progress: Callable[[int, Tensor], None] | None = None,
+    **options,
+) -> int:
+    """Computes a part of a job into an open writer; the number of source frames that were there.
 
-    def _discard(self) -> None:
-        for container in (getattr(self, "_container", None), self._source):
-            try:
-                if container is not None:
-                    container.close()
-            except (ValueError, av.error.FFmpegError):
-                log.debug("closing an unfinished file failed", exc_info=True)
-        self._temporary.unlink(missing_ok=True)
+    on_progress gets the number of frames done and the newest (H,W,C). options: scale, TTA, ensemble, batch_size ... of
+    `rife.engine.interpolate_stream`.
+    """
+    bits, zero = writer.look.bits, job.time(part.first)
+    read = 0
+
+    def images() -> Iterator[Tensor]:
+        nonlocal read
+        if part.keeps_first:
+            yield from map(to_tensor, job.clip.frames(0, 1))
+        for frame in job.clip.frames(part.start, part.stop):
+            read += 1
+            yield to_tensor(frame)
+
+    frames = part_frames(
+        model, ahead(images(), _AHEAD), job.timing, job.clip.clock_of, len(job.clip), part, **options
+    )
+    with Behind(lambda item: writer.write(*item), _BEHIND, finish_on=DamagedError) as encoder:
+        for k, frame in enumerate(frames, part.first):
+            encoder.put((to_pixels(frame, bits), job.time(k) - zero))
+            if on_progress:
+                on_progress(k - part.first + 1, frame)
+    return read
 
 
 def interpolate_video(
-    model: Model,
+    model: Interpolator,
     source: str | os.PathLike,
     target: str | os.PathLike,
     multiplier: int = 2,
@@ -253,76 +149,66 @@ def interpolate_video(
     ensemble: bool = False,
     batch_size: int | None = None,
     keep_fps: bool = False,
-    crf: int = 18,
+    crf: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    slow: Rate | None = None,
+    encoding: Encoding | None = None,
 ) -> Summary:
     """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
 
     rate: frames per second of the result, instead of multiplier. loop, keep_duration: see `rife.timeline.plan`.
     cuts: what frames between two scenes show, "hold", "nearest", "blend" or "off"; repeats: what those between
     repeated frames do, "hold", "retime" or "off".
-    keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. on_progress
-    gets the number of frames written. Raises ValueError, FileNotFoundError, VideoError; nothing stands under
-    `target` before all is written.
+    keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. slow: so many
+    times as long, at `rate` or the clip's. encoding: codec, quality ...; crf: the quality alone. on_progress
+    gets the number of frames computed. Raises ValueError, FileNotFoundError, VideoError; nothing stands under
+    `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
-    info = probe(source)
-    if target.exists() and target.resolve() == source.resolve():
-        raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
-    if rate is not None and keep_fps:
-        raise ValueError("a rate is asked for and also that it stays. Choose one.")
-    finder = SceneFinder(model.run_device, keep_evidence=False) if (cuts, repeats) != ("off", "off") else None
-    scenes = {"cuts": finder.cuts, "at_cuts": cuts} if cuts != "off" else {}
-    scenes |= {"repeats": finder.repeats, "at_repeats": repeats} if repeats != "off" else {}
-    request = {"multiplier": multiplier} if rate is None else {"rate": rate}
-
-    def plan_for(count: int | None) -> Plan:
-        return plan(Clock(count, info.rate), **request, loop=loop, keep_duration=keep_duration, **scenes)
-
-    rate = info.rate if keep_fps else plan_for(None).rate
-    sound = info.has_audio and not keep_fps
-    if info.has_audio and keep_fps:
+    refuse_same(source, target)
+    timing = Timing(request_of(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
+    job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
+    if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
-    frames_in = 0
-
-    def frames() -> Iterator[torch.Tensor]:
-        nonlocal frames_in
-        for frame in read_frames(source):
-            frames_in += 1
-            yield torch.from_numpy(frame).float() / 255
-
-    stream = interpolate_stream(
-        model, frames(), plan_for=plan_for, watcher=finder, scale=scale, TTA=TTA, ensemble=ensemble,
-        batch_size=batch_size,
-    )  # fmt: skip
-    first = next(stream, None)
-    if first is None:
-        raise VideoError(f"{source} has no frames that can be decoded. It is empty or damaged.")
-    height, width = first.shape[:2]
-    with VideoWriter(target, rate, width, height, source if sound else None, crf) as writer:
-        frame: torch.Tensor | None = first
-        while frame is not None:
-            writer.write(to_bytes(frame))
-            if on_progress:
-                on_progress(writer.count)
-            frame = next(stream, None)
-    return Summary(frames_in, writer.count, rate, sound)
+    with job.writer(target) as writer:
+        read = render(
+            model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size,
+            on_progress=on_progress and (lambda count, _: on_progress(count)),
+        )  # fmt: skip
+    return Summary(read, writer.count, job.rate, writer.sound)
 
 
-def to_bytes(frame: torch.Tensor) -> np.ndarray:
+def request_of(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> dict:
+    """Arguments of `rife.timeline.plan` for a multiplier, a rate, a stretch. Raises ValueError."""
+    request = {"multiplier": 2 if multiplier is None else multiplier} if rate is None else {"rate": rate}
+    if slow is None:
+        return request
+    stretch = Fraction(slow)
+    if stretch <= 0:
+        raise ValueError(f"slow is {slow}, expected more than 0: 4 makes it last four times as long.")
+    return ({} if rate is None else request) | {"speed": 1 / stretch}
+
+
+def refuse_same(source: Path, target: Path) -> None:
+    """Raises VideoError where the output would overwrite the input."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
+
+
+def to_tensor(frame: np.ndarray) -> Tensor:
+    """(H,W,C) uint8 or uint16 -> float in 0..1."""
+    if frame.dtype == np.uint8:
+        return torch.from_numpy(frame).float() / 255
+    return torch.from_numpy(frame.astype(np.float32)) / 65535
+
+
+def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
+    """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded."""
+    if bits == 8:
+        return to_bytes(frame)
+    return (frame.float().clamp(0, 1) * 65535).round().cpu().numpy().astype(np.uint16)
+
+
+def to_bytes(frame: Tensor) -> np.ndarray:
     """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back."""
     return (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
-
-
-def write_png(path: str | os.PathLike, image: np.ndarray) -> Path:
-    """Writes an (H,W,3) uint8 RGB picture, to a temporary name, then renamed."""
-    context = av.CodecContext.create("png", "w")
-    context.height, context.width = image.shape[:2]
-    context.pix_fmt, context.time_base = "rgb24", Fraction(1, 1)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-    return path

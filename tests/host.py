@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
-MODULES = ("comfy", "comfy_api", "folder_paths")
+MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 
 
 class InterruptProcessingException(BaseException):
@@ -41,10 +41,17 @@ class Patcher:
         self.model, self.load_device, self.offload_device = model, load_device, offload_device
         self.cached_patcher_init = None
         self.callbacks: dict[str, list] = {}
+        self.attachments: dict = {}
         model.device = offload_device
 
     def add_callback(self, call_type, callback):
         self.callbacks.setdefault(call_type, []).append(callback)
+
+    def set_attachments(self, key, attachment):
+        self.attachments[key] = attachment
+
+    def get_attachment(self, key):
+        return self.attachments.get(key)
 
     def model_dtype(self):
         return self.model.get_dtype()
@@ -61,16 +68,20 @@ class Host:
         self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
-        self.cancel_after: int | None = None  # progress calls
+        self.cancel_after: int | None = None  # progress calls; from there on all
+        self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
+        self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
         self.emptied = 0
-        self._checks = 0
+        self.freed: list[tuple] = []
+        self.checks = 0
         self.modules = self._build()
 
     def check_cancel(self):
-        self._checks += 1
-        if self.cancel_after is not None and self._checks > self.cancel_after:
+        self.checks += 1
+        after, at = self.cancel_after, self.cancel_at
+        if (after is not None and self.checks > after) or self.checks == at:
             raise InterruptProcessingException()
 
     def load_models_gpu(self, models, memory_required=0, force_full_load=False):
@@ -104,11 +115,13 @@ class Host:
             should_use_fp16=lambda device=None: host.half,
             should_use_bf16=lambda device=None: host.bf16,
             load_models_gpu=self.load_models_gpu,
+            free_memory=lambda memory_required, device: self.freed.append((memory_required, device)),
             get_free_memory=lambda dev=None: host.free_memory,
             get_total_memory=lambda dev=None: host.total_memory,
             soft_empty_cache=empty_cache,
             is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
             throw_exception_if_processing_interrupted=self.check_cancel,
+            InterruptProcessingException=InterruptProcessingException,
         )
         comfy.model_patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
         comfy.patcher_extension = _module(
@@ -116,9 +129,31 @@ class Host:
         )
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
-        latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
+        self.replacements = []
+
+        async def register(replacement):
+            host.replacements.append(replacement)
+
+        latest = _module(
+            "comfy_api.latest",
+            io=_io(),
+            ui=ui,
+            InputImpl=_input_impl(),
+            ComfyExtension=type("ComfyExtension", (), {}),
+            ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
+        )
         api = _module("comfy_api", latest=latest)
+        running = SimpleNamespace(node_id="7")
+        execution = _module("comfy_execution")
+        execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
+        browsers = SimpleNamespace(
+            send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
+        )
+        server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
+            execution,
+            execution.utils,
+            server,
             comfy,
             comfy.model_management,
             comfy.model_patcher,
@@ -131,7 +166,10 @@ class Host:
 
     def _folder_paths(self) -> ModuleType:
         extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
-        folders = {"frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions)}
+        folders = {
+            "frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions),
+            "custom_nodes": ([str(self.models_dir / "custom_nodes")], set()),
+        }
 
         def add(folder_name, full_folder_path, is_default=False):
             paths, _ = folders.setdefault(folder_name, ([], set()))
@@ -147,9 +185,20 @@ class Host:
             found = [Path(p) / filename for p in folders[folder_name][0]]
             return next((str(f) for f in found if f.is_file()), None)
 
+        def save_path(filename_prefix, output_dir):
+            folder, name = Path(output_dir, filename_prefix).parent, Path(filename_prefix).name
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = [int(f.name[len(name) + 1 :].split("_")[0]) for f in folder.glob(f"{name}_*")]
+            counter = max(taken, default=0) + 1
+            return str(folder), name, counter, str(Path(filename_prefix).parent), filename_prefix
+
         return _module(
             "folder_paths",
             models_dir=str(self.models_dir),
+            get_output_directory=lambda: str(self.models_dir / "output"),
+            get_input_directory=lambda: str(self.models_dir / "input"),
+            get_temp_directory=lambda: str(self.models_dir / "temp"),
+            get_save_image_path=save_path,
             supported_pt_extensions=extensions,
             folder_names_and_paths=folders,
             add_model_folder_path=add,
@@ -169,6 +218,10 @@ class Host:
         self.nodes = {node.define_schema().node_id: node for node in asyncio.run(extension.get_node_list())}
         return pack
 
+    def module(self, name: str) -> ModuleType:
+        """A module of the pack, such as "rife.model"."""
+        return sys.modules[f"{PACK}.{name}"]
+
     def run(self, node_id: str, **inputs):
         """A node's results, in inference mode as ComfyUI runs it."""
         with torch.inference_mode():
@@ -179,6 +232,30 @@ def _module(name: str, **attributes) -> ModuleType:
     module = ModuleType(name)
     module.__dict__.update(attributes)
     return module
+
+
+def _input_impl() -> SimpleNamespace:
+    class VideoFromFile:
+        def __init__(self, file, *, start_time=0, duration=0):
+            self.file, self.window = file, (start_time, duration)
+
+        def get_stream_source(self):
+            return self.file
+
+        def get_active_trim_window(self):
+            return self.window
+
+    class VideoFromComponents:
+        def __init__(self, components, bit_depth=8):
+            self.components, self.bit_depth = components, bit_depth
+
+        def get_components(self):
+            return self.components
+
+        def get_bit_depth(self):
+            return self.bit_depth
+
+    return SimpleNamespace(VideoFromFile=VideoFromFile, VideoFromComponents=VideoFromComponents)
 
 
 def _io() -> SimpleNamespace:
@@ -195,6 +272,10 @@ def _io() -> SimpleNamespace:
                 options,
             )
 
+    class NodeReplace(SimpleNamespace):
+        def as_dict(self):
+            return vars(self)
+
     class NodeOutput:
         def __init__(self, *args, ui=None):
             self.args, self.ui = args, ui
@@ -204,7 +285,8 @@ def _io() -> SimpleNamespace:
         return type(name, (), sides)
 
     kinds = {
-        name: kind(name.upper()) for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask")
+        name: kind(name.upper())
+        for name in ("Combo", "Int", "Float", "String", "Boolean", "Image", "Mask", "Video")
     }
 
     class Option:
@@ -222,6 +304,8 @@ def _io() -> SimpleNamespace:
         Schema=Schema,
         NodeOutput=NodeOutput,
         Input=Socket,
+        NodeReplace=NodeReplace,
+        Output=Socket,
         **kinds,
     )
 

@@ -96,7 +96,7 @@ def test_interrupt_is_exit_code_130_and_leaves_nothing(tmp_path, checkpoint, mon
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rife.video.VideoWriter.write", interrupt)
+    monkeypatch.setattr("rife.writer.VideoWriter.write", interrupt)
     args = ["interpolate", source, tmp_path / "out.mp4", "--model", checkpoint, "--device", "cpu"]
     assert cli.main([str(a) for a in args]) == 130
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "small.pkl"]

@@ -41,7 +41,7 @@ def test_the_flow_fetches_the_frame_at_its_time_from_both_ends(timestep):
     Smooth textures, so that sampling twice costs nothing.
     """
     smooth = F.interpolate(textures()[:, :, ::8, ::8], scale_factor=12, mode="bicubic").clamp(0, 1)
-    sample = RenderedMotion(96, 96, 3, smooth, objects=0, max_motion=12.0).sample(6, timestep)
+    sample = RenderedMotion(96, 96, 3, smooth, objects=0, max_motion=12.0).sample(24, timestep)
     inner = (..., slice(16, -16), slice(16, -16))
     gt = sample.gt[inner]
     for image, flow in ((sample.img0, sample.flow[:, :2]), (sample.img1, sample.flow[:, 2:])):
@@ -53,7 +53,7 @@ def test_the_flow_fetches_the_frame_at_its_time_from_both_ends(timestep):
 
 def test_the_flow_of_objects_is_theirs_not_the_backgrounds():
     """Warped by the true flow, a scene of objects is nearer to the truth than the average of its ends."""
-    sample = scenes(size=96, max_motion=12.0, objects=3).sample(6, 0.5)
+    sample = scenes(size=96, max_motion=12.0, objects=3, fades=0.0).sample(24, 0.5)
     warped = torch.stack((warp(sample.img0, sample.flow[:, :2]), warp(sample.img1, sample.flow[:, 2:])))
     # Of what only one end shows, that end is taken.
     best = (warped - sample.gt).abs().amin(0)
@@ -64,7 +64,9 @@ def test_the_flow_of_objects_is_theirs_not_the_backgrounds():
 @pytest.mark.parametrize("end", [0, 1])
 def test_at_either_end_the_truth_is_that_frame_and_the_flow_to_it_is_zero(end):
     sample = scenes().sample(3, float(end))
-    torch.testing.assert_close(sample.gt, (sample.img0, sample.img1)[end])
+    errors = [(sample.gt - image).abs().mean((1, 2, 3)) for image in (sample.img0, sample.img1)]
+    assert errors[end].max() < 0.02  # noise, which only the given frames have
+    assert (errors[1 - end] > 2 * errors[end]).all()
     assert sample.flow[:, 2 * end : 2 * end + 2].abs().max() < 1e-3
 
 

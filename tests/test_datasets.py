@@ -65,6 +65,29 @@ def test_held_out_frames_are_at_the_end_and_in_nothing_else():
     assert (len(learn), len(judge)) == (8, 2)
 
 
+def test_stills_and_halved_windows():
+    frames = torch.rand(5, 64, 96, 3).mul(255).byte()
+    still = RealFrames(shots(frames, Scenes()), crop=32, stills=1.0).example(0)
+    assert torch.equal(still.img0, still.img1) and torch.equal(still.img0, still.gt)
+    fine, halved = (RealFrames(shots(frames, Scenes()), crop=32, halved=h).example(3) for h in (0.0, 1.0))
+    assert halved.gt.shape == fine.gt.shape == (1, 3, 32, 32)
+    assert halved.gt.std() < 0.6 * fine.gt.std()  # of white noise, a mean of four has half the deviation
+
+
+def test_fades_change_the_light_evenly():
+    frames = torch.full((5, 32, 32, 3), 100, dtype=torch.uint8)
+    frames[:, :16] = 40  # the shot must not look repeated
+    source = RealFrames([Shot(frames, range(5))], crop=32, any_time=True, fades=1.0)
+    gains = set()
+    for seed in range(20):
+        x = source.example(seed)
+        light0, light, light1 = (float(image.mean()) for image in (x.img0, x.gt, x.img1))
+        t = float(x.timestep)
+        assert light == pytest.approx(light0 ** (1 - t) * light1**t, rel=1e-4)
+        gains.add(round(light1 / light0, 2))
+    assert len(gains) > 10 and 0.5 <= min(gains) < 0.9 and 1.1 < max(gains) <= 2.0
+
+
 def test_the_truth_is_at_its_time_under_every_augmentation():
     source = RealFrames(shots(counting(9), Scenes()), crop=32, any_time=True)
     times, spans = set(), set()

@@ -12,7 +12,7 @@ import torch
 import rife
 from rife import video
 from rife.data import RenderedMotion
-from rife.video import VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
+from rife.video import Encoding, VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
 
 NTSC = Fraction(24000, 1001)
 
@@ -101,9 +101,7 @@ def test_colours_survive(tmp_path):
 
 
 def test_frames_of_a_stream_equal_the_batch(tmp_path, monkeypatch):
-    source, written = make(tmp_path / "in.mkv"), []
-    write = VideoWriter.write
-    monkeypatch.setattr(VideoWriter, "write", lambda self, frame: (written.append(frame), write(self, frame)))
+    source, written = make(tmp_path / "in.mkv"), spied(monkeypatch)
     interpolate_video(Fader(), source, tmp_path / "out.mp4", 2)
     frames = torch.from_numpy(np.stack(list(read_frames(source)))).float() / 255
     expected = [video.to_bytes(frame) for frame in rife.interpolate(Fader(), frames, 2)]
@@ -150,18 +148,31 @@ def test_a_rate_is_exact_and_the_sound_stays(tmp_path):
 @pytest.mark.parametrize("cuts", ["hold", "off"])
 def test_a_cut_is_found_while_it_streams(tmp_path, monkeypatch, cuts):
     frames = torch.cat([rendered(1, 8), rendered(2, 8)])
-    monkeypatch.setattr(
-        "rife.video.read_frames", lambda path: ((frame * 255).round().byte().numpy() for frame in frames)
-    )
-    written = []
-    monkeypatch.setattr("rife.video.VideoWriter.write", lambda self, frame: written.append(frame))
-    source = make(tmp_path / "in.mkv", frames=2)
+    source = make_of(tmp_path / "in.mkv", frames)
+    written = spied(monkeypatch)
     interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, loop=True, cuts=cuts)
     assert len(written) == 32
     blended = np.abs(np.int16(written[15]) - (np.int16(written[14]) + written[16]) / 2).max() <= 1
     assert blended == (cuts == "off") and np.array_equal(written[15], written[14]) == (cuts == "hold")
     middle = (np.int16(written[30]) + written[0]) / 2
     assert np.abs(written[31] - middle).max() <= 1  # back to the first frame
+
+
+def spied(monkeypatch) -> list[np.ndarray]:
+    """The frames that are written from now on."""
+    written, write = [], VideoWriter.write
+    monkeypatch.setattr(
+        VideoWriter, "write", lambda self, frame, *time: (written.append(frame), write(self, frame, *time))
+    )
+    return written
+
+
+def make_of(path, frames: torch.Tensor, rate=NTSC):
+    """A lossless file of these frames."""
+    with VideoWriter(path, rate, *frames.shape[2:0:-1], encoding=Encoding("ffv1")) as writer:
+        for frame in frames:
+            writer.write(video.to_bytes(frame))
+    return path
 
 
 def rendered(seed: int, n: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The example workflows: every node, input, widget and link fits, and the first one runs to its end."""
+"""The example workflows: every node, input, widget and link fits; those that need no video model run to their end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from fractions import Fraction
 import host as stand_in
 import numpy
 import pytest
-
-import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
+from PIL import Image
 
 pytest_plugins = ["comfyui_server"]
 
 FOLDER = stand_in.ROOT / "example_workflows"
 FILES = sorted(FOLDER.glob("*.json"))
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 NOTES = {"Note", "MarkdownNote"}  # live in the browser only
 
 
@@ -37,19 +34,23 @@ def inputs_of(kind: dict) -> dict[str, tuple]:
     return {**kind["input"].get("required", {}), **kind["input"].get("optional", {})}
 
 
-def widgets_of(kind: dict) -> list[tuple[str, bool]]:
-    """(name, whether a prompt holds it) per entry of widgets_values: some widgets live in the browser only."""
-    names = []
-    for name, (type_, *options) in inputs_of(kind).items():
-        options = options[0] if options else {}
-        if options.get("forceInput") or not (isinstance(type_, list) or type_ in WIDGETS):
-            continue
-        names.append((name, True))
+def widgets_of(node: dict, kind: dict | None = None) -> dict:
+    """Widget -> value of a node as it was saved, those left out that live in the browser only.
+
+    kind: the node's /object_info entry, which tells what follows a seed.
+    """
+    known = inputs_of(kind) if kind else {}
+    values = iter(node.get("widgets_values", ()))
+    found = {}
+    for name in (i["name"] for i in node["inputs"] if "widget" in i):
+        value = next(values)
+        options = (*known.get(name, ("",)), {})[1]
         if options.get("control_after_generate") or name in ("seed", "noise_seed"):
-            names.append((f"{name} afterwards", False))
-        if any(options.get(upload) for upload in ("image_upload", "video_upload", "audio_upload")):
-            names.append(("upload", False))
-    return names
+            next(values)
+        if name != "upload":
+            found[name] = value
+    assert not list(values), (node["type"], "more values than widgets")
+    return found
 
 
 def to_prompt(workflow: dict, kinds: dict) -> dict:
@@ -59,10 +60,7 @@ def to_prompt(workflow: dict, kinds: dict) -> dict:
     for node in workflow["nodes"]:
         if node["type"] in NOTES:
             continue
-        names = widgets_of(kinds[node["type"]])
-        values = {
-            name: value for (name, sent), value in zip(names, node["widgets_values"], strict=False) if sent
-        }
+        values = widgets_of(node, kinds[node["type"]])
         linked = {i["name"]: links[i["link"]] for i in node["inputs"] if i["link"] is not None}
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": {**values, **linked}}
     return prompt
@@ -93,7 +91,7 @@ def test_missing_models_and_nodes_can_be_found(workflow):
             )
         for model in properties.get("models", []):
             assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(model["name"])
-            assert model["name"].endswith(".safetensors") and model["name"] in node["widgets_values"]
+            assert model["name"].endswith(".safetensors") and model["name"] in widgets_of(node).values()
 
 
 def follow(names: list[str], parts: list[list[str]]) -> bool:
@@ -106,24 +104,45 @@ def follow(names: list[str], parts: list[list[str]]) -> bool:
     return not names
 
 
-def test_our_nodes_are_used_as_they_are_defined(workflow, tmp_path):
-    generator = stand_in.installed(tmp_path)
-    schemas = {node_id: node.define_schema() for node_id, node in next(generator).nodes.items()}
+def form_of(schema, values: dict) -> tuple[list[str], dict]:
+    """Sockets and widgets (name -> input) of one of our nodes, with those of the chosen dynamic options."""
+    sockets, widgets = [], {}
+    for one in schema.inputs:
+        if one.io_type not in WIDGETS:
+            sockets.append(one.id)
+            continue
+        widgets[one.id] = one
+        for option in one.options.get("options", ()):
+            if getattr(option, "key", None) == values.get(one.id):
+                widgets.update({f"{one.id}.{inner.id}": inner for inner in getattr(option, "inputs", ())})
+    return sockets, widgets
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory):
+    generator = stand_in.installed(tmp_path_factory.mktemp("models"))
+    yield {node_id: node.define_schema() for node_id, node in next(generator).nodes.items()}
     generator.close()
+
+
+def test_our_nodes_are_used_as_they_are_defined(workflow, schemas):
     ours = [node for node in workflow["nodes"] if node["type"] in schemas]
-    assert ours
+    assert ours and all(
+        node["type"] in schemas for node in workflow["nodes"] if node["type"].startswith("RIFE")
+    )
     for node in ours:
-        schema = schemas[node["type"]]
-        widgets = [i for i in schema.inputs if i.io_type in WIDGETS]
-        sockets = [i for i in schema.inputs if i not in widgets]
+        schema, values = schemas[node["type"]], widgets_of(node)
+        sockets, widgets = form_of(schema, values)
         # Workflows of earlier versions lack what came later, which is optional and last.
-        assert follow([i["name"] for i in node["inputs"]], [[i.id for i in sockets], [i.id for i in widgets]])
+        assert follow([i["name"] for i in node["inputs"]], [sockets, list(widgets)])
         assert follow(
             [o["name"] for o in node["outputs"]], [[o.options["display_name"] for o in schema.outputs]]
         )
-        assert all(i.options.get("optional") for i in widgets[len(node["widgets_values"]) :])
-        for widget, value in zip(widgets, node["widgets_values"], strict=False):
-            assert type(value) is type(widget.options["default"]), (widget.id, value)
+        assert all(widgets[name].options.get("optional") for name in set(widgets) - set(values))
+        for name, value in values.items():
+            default = widgets[name].options.get("default", "")
+            # JSON of the browser writes 24.0 as 24.
+            assert type(default)(value) == value, (name, value)
 
 
 def test_every_node_is_one_of_comfyuis_or_ours_and_fits(workflow, kinds):
@@ -131,24 +150,33 @@ def test_every_node_is_one_of_comfyuis_or_ours_and_fits(workflow, kinds):
         if node["type"] in NOTES:
             continue
         kind = kinds[node["type"]]
-        known = inputs_of(kind)
-        assert {i["name"] for i in node["inputs"]} <= set(known), node["type"]
+        known, values = inputs_of(kind), widgets_of(node, kind)
+        names = {i["name"] for i in node["inputs"]} - {"upload"}
+        assert {name.split(".")[0] for name in names} <= set(known), node["type"]
         known_outputs = kind["output"], kind["output_name"]
         for key, offered in zip(("type", "name"), known_outputs, strict=True):
             assert [o[key] for o in node["outputs"]] == offered[: len(node["outputs"])], node["type"]
         ours = node["type"].startswith("RIFE")  # may be of an earlier version
         assert ours or len(node["outputs"]) == len(kind["output"]), node["type"]
-        assert ours or len(node["widgets_values"]) == len(widgets_of(kind)), node["type"]
-        for (name, sent), value in zip(widgets_of(kind), node["widgets_values"], strict=False):
+        for name, value in values.items():
             type_, *options = known.get(name, ("", {}))
             choices = type_ if isinstance(type_, list) else (options[0] if options else {}).get("options")
+            choices = [c["key"] if isinstance(c, dict) else c for c in choices or ()]
             # Files are the user's; everything else must be on offer.
-            if sent and choices and not str(value).endswith((".safetensors", ".mp4")):
+            if choices and not str(value).endswith((".safetensors", ".mp4", ".png")):
                 assert value in choices, (node["type"], name, value)
     prompt = to_prompt(workflow, kinds)
     for entry in prompt.values():
         missing = set(kinds[entry["class_type"]]["input"].get("required", {})) - set(entry["inputs"])
         assert not missing, (entry["class_type"], missing)
+
+
+def test_they_explain_themselves_in_groups(workflow):
+    assert workflow["groups"] and any(node["type"] == "MarkdownNote" for node in workflow["nodes"])
+    inside = [g["bounding"] for g in workflow["groups"]]
+    for node in workflow["nodes"]:
+        x, y = node["pos"]
+        assert any(a <= x <= a + w and b <= y <= b + h for a, b, w, h in inside), node["type"]
 
 
 def write_clip(path, rate: Fraction, frames: int) -> None:
@@ -160,7 +188,7 @@ def write_clip(path, rate: Fraction, frames: int) -> None:
         sound = file.add_stream("aac", rate=44100)
         for i in range(frames):
             picture = numpy.zeros((64, 96, 3), numpy.uint8)
-            picture[16:48, 4 * i : 4 * i + 32] = (240, 120, 40)
+            picture[16:48, 3 * i : 3 * i + 32] = (240, 120, 40)
             file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         file.mux(video.encode())
         count = math.ceil(44100 * frames / rate)
@@ -171,26 +199,51 @@ def write_clip(path, rate: Fraction, frames: int) -> None:
         file.mux(sound.encode())
 
 
-def test_a_video_comes_out_at_twice_its_rate_with_its_sound(server, kinds, tmp_path):
-    av = pytest.importorskip("av")
+def write_images(folder) -> None:
+    """first.png and last.png: a thing that moves."""
+    for name, shift in (("first.png", 0), ("last.png", 9)):
+        picture = numpy.zeros((64, 96, 3), numpy.uint8)
+        picture[16:48, 20 + shift : 52 + shift] = (240, 120, 40)
+        Image.fromarray(picture).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def files(server):
+    """A clip and two images, as the workflows name them; the clip's rate."""
     rate = Fraction(24000, 1001)
-    write_clip(server.base / "input" / "clip.mp4", rate, 6)
-    small = stand_in.small_network(IFNet, RELEASES["4.26"], (16,) * 5)
-    rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "tiny.safetensors")
-    workflow = json.loads((FOLDER / "Interpolate a video 2x.json").read_text(encoding="utf-8"))
-    prompt = to_prompt(workflow, kinds)
-    for entry in prompt.values():
-        if entry["class_type"] == "RIFECheckpointLoader":
-            entry["inputs"]["checkpoint"] = "tiny.safetensors"
-    outputs = server.run(prompt)
+    write_clip(server.base / "input" / "clip.mp4", rate, 18)
+    write_images(server.base / "input")
+    return rate
+
+
+# What comes out of 18 frames, or of two images: frames, and the rate as a multiple of the clip's or in fps.
+RESULTS = {
+    "Interpolate a video 2x": (35, 2, None),
+    "24 to 60 fps": (46, None, 60),  # every 60th of 0.75075 s
+    "Perfect loop": (36, 2, None),
+    "Slow motion with a retime curve": (48, 1, None),  # 2 s
+    "Anime on twos": (36, 2, None),
+    "Two images into a clip": (25, None, 24),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_runs_to_the_end_and_gives_what_it_says(server, kinds, files, name, tmp_path):
+    av = pytest.importorskip("av")
+    frames, times, fps = RESULTS[name]
+    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    outputs = server.run(to_prompt(workflow, kinds))
     (saved,) = (file for output in outputs.values() for file in output.get("images", []))
     (tmp_path / "out.mp4").write_bytes(server.file(saved))
     with av.open(str(tmp_path / "out.mp4")) as file:
-        assert abs(file.streams.video[0].average_rate - 2 * rate) < Fraction(1, 500)
-        assert sum(1 for _ in file.decode(video=0)) == 11
+        rate = Fraction(fps) if fps else times * files
+        assert abs(file.streams.video[0].average_rate - rate) < Fraction(1, 500)
+        assert sum(1 for _ in file.decode(video=0)) == frames
+        if not file.streams.audio:
+            return
     with av.open(str(tmp_path / "out.mp4")) as file:
         seconds = sum(f.samples for f in file.decode(audio=0)) / 44100
-    assert seconds == pytest.approx(11 / (2 * float(rate)), abs=0.06)
+    assert seconds == pytest.approx(frames / float(rate), abs=0.06)
 
 
 def test_comfyui_lists_our_workflows_as_templates(server):

@@ -1,0 +1,92 @@
+"""From an INTERP_MODEL to a file that Load RIFE Checkpoint lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+from torch import nn
+
+from ..rife.checkpoint import load_network, save_checkpoint
+from ..rife.model import named_dtype
+from .load import FOLDERS
+from .native import adapt
+from .trained import build, training_of
+from .types import model_input
+
+_AS_IT_RUNS = "as it runs"  # the model's own precision
+
+
+class RIFECheckpointSave(io.ComfyNode):
+    """A model, trained or loaded, as .safetensors."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFECheckpointSave",
+            display_name="Save RIFE Checkpoint",
+            category="model/training",
+            description="Writes a model as .safetensors into ComfyUI's output folder, where Load RIFE Checkpoint finds "
+            "it. The file says what it is, so that nothing is guessed when it is loaded.",
+            search_aliases=["rife", "save rife", "save interpolation model", "export rife", "convert rife"],
+            is_output_node=True,
+            is_experimental=True,
+            inputs=[
+                model_input(),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{FOLDERS[0]}/RIFE_trained",
+                    tooltip="Beginning of the file's path in the output folder; a counter follows, no file is ever "
+                    f"overwritten. Files in {FOLDERS[0]}/ appear in the list of Load RIFE Checkpoint.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["fp32", "fp16", "bf16", _AS_IT_RUNS],
+                    default="fp32",
+                    tooltip="Of the weights in the file. fp32 to go on training from it, fp16 for half the size, bf16 "
+                    "only where fp16 fails.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="checkpoint",
+                    tooltip="The name that the file has in the list of Load RIFE Checkpoint.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, interp_model, filename_prefix: str = f"{FOLDERS[0]}/RIFE_trained", precision: str = "fp32"
+    ) -> io.NodeOutput:
+        """INTERP_MODEL -> a file; its name."""
+        network, notes = _content(interp_model)
+        dtype = interp_model.model_dtype() if precision == _AS_IT_RUNS else named_dtype(precision)
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        # ComfyUI reads the counter right after the prefix, so the steps come last.
+        steps = f"{notes['steps']}_steps" if notes["steps"] else ""
+        path = Path(folder) / f"{name}_{counter:05}_{steps}.safetensors"
+        save_checkpoint(network, path, dtype, {"rife_training": json.dumps(notes)})
+        inside = Path(subfolder, path.name).as_posix()
+        listed = inside.removeprefix(f"{FOLDERS[0]}/")
+        where = f"output/{inside}, {path.stat().st_size / 1e6:.1f} MB" + (
+            "" if listed != inside else f"; only files in output/{FOLDERS[0]} are in the loader's list"
+        )
+        return io.NodeOutput(listed, ui=ui.PreviewText(where))
+
+
+def _content(patcher) -> tuple[nn.Module, dict]:
+    """The network with the best weights there are, and what its training was. Raises ValueError."""
+    network = adapt(patcher).net
+    if not hasattr(network, "config"):
+        return load_network(network.state_dict()), {"steps": 0}  # ComfyUI's RIFE; its FILM is refused
+    training = training_of(patcher)
+    notes = {"steps": training.steps}
+    if not training.steps:
+        return network, notes
+    return build(network.config, training), notes

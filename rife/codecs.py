@@ -1,0 +1,215 @@
+"""How pictures become a file: a table of encoders in order of preference, their pixel formats, what quality means.
+
+A build of FFmpeg has some of them; `choose` takes the first that it has, and says what is there where it has none.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+from av.codec import Codec
+
+log = logging.getLogger(__name__)
+
+
+class VideoError(ValueError):
+    """A video cannot be read or written; the message names the file, the cause and the way out."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder of FFmpeg. formats: (bits, alpha, pixel format), the best first of those that hold a picture.
+
+    quality: its option for constant quality and the value that is hard to tell from the source.
+    """
+
+    name: str
+    codec: str
+    formats: tuple[tuple[int, bool, str], ...]
+    quality: tuple[str, int] | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    hardware: bool = False
+
+
+_YUV = (8, False, "yuv420p")
+_YUV10 = (10, False, "yuv420p10le")
+_NV12 = (8, False, "nv12")
+_P010 = (10, False, "p010le")
+
+ENCODERS = (
+    Encoder("libx264", "h264", (_YUV, _YUV10), ("crf", 18)),
+    Encoder("libx265", "h265", (_YUV, _YUV10), ("crf", 20), (("x265-params", "log-level=error"),)),
+    Encoder("libsvtav1", "av1", (_YUV, _YUV10), ("crf", 25), (("preset", "8"),)),
+    Encoder("libaom-av1", "av1", (_YUV, _YUV10), ("crf", 25), (("cpu-used", "6"), ("row-mt", "1"))),
+    Encoder(
+        "libvpx-vp9",
+        "vp9",
+        (_YUV, _YUV10, (8, True, "yuva420p")),
+        ("crf", 24),
+        (("b", "0"), ("row-mt", "1"), ("cpu-used", "4")),
+    ),
+    Encoder(
+        "prores_ks",
+        "prores",
+        ((10, False, "yuv422p10le"), (10, True, "yuva444p10le")),
+        None,
+        (("vendor", "apl0"),),
+    ),
+    # RGB, so that what is read is what was written, bit for bit.
+    Encoder(
+        "ffv1",
+        "ffv1",
+        ((8, False, "bgr0"), (8, True, "bgra"), (16, False, "gbrp16le"), (16, True, "gbrap16le")),
+        None,
+        (("level", "3"), ("slicecrc", "1")),
+    ),
+    Encoder("gif", "gif", ((8, False, "pal8"), (8, True, "pal8"))),
+    Encoder("libwebp_anim", "webp", ((8, True, "yuva420p"), (8, False, "yuv420p")), ("quality", 90)),
+    Encoder(
+        "apng",
+        "apng",
+        ((8, False, "rgb24"), (8, True, "rgba"), (16, False, "rgb48be"), (16, True, "rgba64be")),
+    ),
+    Encoder(
+        "png", "png", ((8, False, "rgb24"), (8, True, "rgba"), (16, False, "rgb48be"), (16, True, "rgba64be"))
+    ),
+    Encoder("mjpeg", "jpg", ((8, False, "yuvj444p"),), ("qscale", 2)),
+    Encoder(
+        "tiff",
+        "tiff",
+        ((8, False, "rgb24"), (8, True, "rgba"), (16, False, "rgb48le"), (16, True, "rgba64le")),
+    ),
+    Encoder("h264_nvenc", "h264", (_YUV,), ("cq", 19), (("preset", "p5"),), True),
+    Encoder("hevc_nvenc", "h265", (_YUV, _P010), ("cq", 21), (("preset", "p5"),), True),
+    Encoder("av1_nvenc", "av1", (_YUV, _P010), ("cq", 26), (("preset", "p5"),), True),
+    Encoder("h264_qsv", "h264", (_NV12,), ("global_quality", 19), (), True),
+    Encoder("hevc_qsv", "h265", (_NV12, _P010), ("global_quality", 21), (), True),
+    Encoder("av1_qsv", "av1", (_NV12, _P010), ("global_quality", 26), (), True),
+    Encoder("h264_amf", "h264", (_YUV,), ("qp_p", 20), (("rc", "cqp"), ("qp_i", "18")), True),
+    Encoder("hevc_amf", "h265", (_YUV, _P010), ("qp_p", 22), (("rc", "cqp"), ("qp_i", "20")), True),
+    Encoder("av1_amf", "av1", (_YUV, _P010), ("qp_p", 26), (("rc", "cqp"), ("qp_i", "24")), True),
+    Encoder("h264_videotoolbox", "h264", (_NV12,), ("q", 70), (), True),
+    Encoder("hevc_videotoolbox", "h265", (_NV12, _P010), ("q", 70), (), True),
+)
+CODECS = tuple(dict.fromkeys(encoder.codec for encoder in ENCODERS))
+
+# For a file's ending: its codec, the one for more than 8 bits, the one for alpha.
+_USUAL = {
+    ".mp4": ("h264", "h265", "h264"),
+    ".m4v": ("h264", "h265", "h264"),
+    ".mov": ("h264", "h265", "prores"),
+    ".mkv": ("h264", "h265", "ffv1"),
+    ".webm": ("vp9", "av1", "vp9"),
+    ".gif": ("gif",) * 3,
+    ".webp": ("webp",) * 3,
+    ".apng": ("apng",) * 3,
+    ".png": ("png",) * 3,
+    ".jpg": ("jpg",) * 3,
+    ".jpeg": ("jpg",) * 3,
+    ".tif": ("tiff",) * 3,
+    ".tiff": ("tiff",) * 3,
+}
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".exr")  # of image sequences
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file is encoded. None is what suits the file's ending and its source.
+
+    codec: one of `CODECS`, or an encoder by FFmpeg's name; crf: its quality, lower is better (of qualities that rise,
+    such as WebP's, higher is); options: the encoder's own, (name, value); audio: whether sound is copied.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    hardware: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    audio: bool = True
+
+    def settings(self, encoder: Encoder) -> dict[str, str]:
+        """Options for `encoder`, as FFmpeg takes them."""
+        settings = dict(encoder.options)
+        if encoder.quality:
+            name, usual = encoder.quality
+            settings[name] = str(usual if self.crf is None else self.crf)
+        if self.preset:
+            settings["preset"] = self.preset
+        return settings | dict(self.options)
+
+
+def choose(path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False) -> tuple[Encoder, str]:
+    """The encoder and pixel format for a file of `path`'s ending whose pictures have `bits` and perhaps alpha.
+
+    Warns where bits or alpha are lost. Raises VideoError where there is no such encoder.
+    """
+    named = encoding.codec or _usual_codec(path, bits, alpha)
+    row = next((row for row in ENCODERS if row.name == named), None)
+    rows = (
+        [row] if row else [row for row in ENCODERS if (row.codec, row.hardware) == (named, encoding.hardware)]
+    )
+    here = [row for row in rows if (opens(row) if row.hardware else _codec(row.name))]
+    if not here and row is None and named not in CODECS and _codec(named):
+        here = [Encoder(named, named, tuple((8, False, f.name) for f in _codec(named).video_formats or ()))]
+    if not here:
+        raise VideoError(_missing(named, encoding.hardware))
+    return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha)
+
+
+def _usual_codec(path: Path, bits: int, alpha: bool) -> str:
+    eight, deep, transparent = _USUAL.get(path.suffix.lower(), _USUAL[".mp4"])
+    return transparent if alpha else deep if bits > 8 else eight
+
+
+def _pixel_format(encoder: Encoder, bits: int, alpha: bool) -> str:
+    here = [f.name for f in _codec(encoder.name).video_formats or ()]
+    rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats)
+    # Alpha first, then all the bits, then no more than are needed.
+    best = min(rows, key=lambda row: (row[1] != alpha, row[0] < bits, abs(row[0] - bits)))
+    if alpha and not best[1]:
+        log.warning(
+            "%s has no alpha here: it is left out. ProRes (.mov), VP9 (.webm) and FFV1 (.mkv) have.",
+            encoder.codec,
+        )
+    if best[0] == 8 < bits:
+        log.warning("%s has 8 bits here, the source %d. h265 and av1 have 10, ffv1 16.", encoder.codec, bits)
+    return best[2]
+
+
+def opens(encoder: Encoder) -> bool:
+    """Whether it works on this machine: hardware encoders are in builds for machines that lack the hardware."""
+    if _codec(encoder.name) is None:
+        return False
+    try:
+        context = av.CodecContext.create(encoder.name, "w")
+        context.width, context.height, context.pix_fmt = 640, 480, encoder.formats[0][2]
+        context.framerate = 25
+        context.open()
+    except (av.error.FFmpegError, ValueError, OSError):
+        return False
+    return True
+
+
+def available() -> list[str]:
+    """The encoders of the table that work here, by FFmpeg's names."""
+    return [row.name for row in ENCODERS if (opens(row) if row.hardware else _codec(row.name))]
+
+
+def _codec(name: str) -> Codec | None:
+    try:
+        return Codec(name, "w")
+    except (av.error.FFmpegError, ValueError):
+        return None
+
+
+def _missing(named: str, hardware: bool) -> str:
+    kind = "hardware encoder" if hardware else "encoder"
+    return (
+        f"There is no {kind} for {named} here. These work: {', '.join(available())}. Choose one of them"
+        f"{', or leave hardware out' if hardware else ''}."
+    )

@@ -1,0 +1,137 @@
+"""ComfyUI's own front end in a headless Chromium, for tests and for the scripts of `tools/`.
+
+`chromium_or_reason` says where there is none; `open_page` gives a `Page` on a running server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+).split()
+SIZE = {"width": 1600, "height": 900}
+# A loaded machine with two cores draws one frame in a second or two.
+PATIENCE_MS = 60_000
+
+
+def chromium_or_reason() -> Path | str:
+    """The browser's path, or why there is none."""
+    if importlib.util.find_spec("playwright") is None:
+        return 'no playwright: pip install -e ".[browser]"'
+    named = os.environ.get("CHROMIUM_PATH")
+    found = named or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+    )
+    if not found or not Path(found).is_file():
+        return f"no Chromium at {found or 'PATH'}: install it (Debian: chromium) or set CHROMIUM_PATH"
+    return Path(found)
+
+
+@contextmanager
+def browser(chromium: Path) -> Iterator:
+    """A running Chromium; nothing of it is left behind."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=str(chromium), args=FLAGS)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+class Page:
+    """A window on ComfyUI: what a user does in it, and what its console said."""
+
+    def __init__(self, browser, server, settings: dict | None = None):
+        # Kept by the server, for everybody who opens it: no first-steps dialog in front of the graph.
+        server.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **(settings or {})})
+        self.page = browser.new_page(viewport=SIZE)
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.console: list[str] = []
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("console", lambda m: self.console.append(m.text) if m.type == "error" else None)
+        self.page.goto(f"http://127.0.0.1:{server.port}/")
+        # Last of what the front end does at its start is the workflow that it shows first.
+        self.page.wait_for_function(
+            "window.app?.graph?.nodes?.length > 0 && app.extensionManager?.workflow?.activeWorkflow"
+        )
+        self.js("() => app.graph.clear()")
+
+    def js(self, script: str, *arguments):
+        """What a function says in the page; `app` is ComfyUI's."""
+        return self.page.evaluate(script, *arguments)
+
+    def command(self, name: str) -> None:
+        """One of the front end's commands, as menus and keys run them."""
+        self.js("name => app.extensionManager.command.execute(name)", name)
+
+    def load(self, workflow: dict, name: str = "test") -> None:
+        """A workflow, as when its file is dropped on the graph, in view."""
+        self.js("([graph, name]) => app.loadGraphData(graph, true, true, name)", [workflow, name])
+        self.fit()
+
+    def fit(self) -> None:
+        """Brings the whole graph into view."""
+        self.command("Comfy.Canvas.FitView")
+        self.page.wait_for_timeout(600)  # it glides there
+
+    def node(self, kind: str, what: str):
+        """An expression in `node`, the first node of a kind."""
+        return self.js(
+            f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}", kind
+        )
+
+    def wait_for_node(self, kind: str, what: str) -> None:
+        """Until the expression holds."""
+        script = f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}"
+        self.page.wait_for_function(script, arg=kind)
+
+    def click_widget(self, kind: str, name: str) -> None:
+        """The middle of a widget, on the canvas."""
+        x, y = self.js(
+            """([kind, name]) => {
+              const node = app.graph.nodes.find(n => n.type === kind), widget = node.widgets.find(w => w.name === name)
+              const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+              const x = node.pos[0] + node.size[0] / 2, y = node.pos[1] + widget.y + 10
+              return [box.x + (x + offset[0]) * scale, box.y + (y + offset[1]) * scale]
+            }""",
+            [kind, name],
+        )
+        self.page.mouse.click(x, y)
+
+    def choose(self, kind: str, name: str, value: str) -> None:
+        """An entry of a combo on the canvas, with the mouse."""
+        self.click_widget(kind, name)
+        self.page.locator(".litemenu-entry", has_text=value).click()
+
+    def run(self) -> None:
+        """The Run button."""
+        self.page.get_by_test_id("queue-button").click()
+
+    def picture(self, path: Path) -> Path:
+        """A screenshot."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(path))
+        return path
+
+    def close(self) -> None:
+        """Closes the window."""
+        self.page.close()
+
+
+@contextmanager
+def open_page(browser, server, settings: dict | None = None) -> Iterator[Page]:
+    """A fresh window that is closed afterwards."""
+    page = Page(browser, server, settings)
+    try:
+        yield page
+    finally:
+        page.close()

@@ -1,0 +1,170 @@
+"""The pack in ComfyUI's own front end, in a headless Chromium. Skipped, loudly, where either is missing.
+
+What was seen is kept as pictures in tests/screenshots/ (not in git): they are there to be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import warnings
+
+import front_end
+import pytest
+from test_workflows import FILES, FOLDER, write_clip, write_images
+
+pytest_plugins = ["comfyui_server"]
+
+PICTURES = FOLDER.parent / "tests" / "screenshots"
+DYNAMIC = ["timing.target_fps", "timing.speed"]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = front_end.chromium_or_reason()
+    if isinstance(found, str):
+        warnings.warn(f"Not tested in a browser: {found}", stacklevel=1)
+        pytest.skip(found)
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    with front_end.browser(found) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def comfyui(server, chromium):
+    """The server with the files that the workflows name."""
+    write_clip(server.base / "input" / "clip.mp4", 12, 9)
+    write_images(server.base / "input")
+    return server
+
+
+@pytest.fixture
+def page(chromium, comfyui):
+    with front_end.open_page(chromium, comfyui) as opened:
+        yield opened
+        ours = [text for text in opened.console if "rife" in text.lower()]
+        assert not ours, ours
+
+
+@pytest.fixture(scope="module")
+def shared(chromium, comfyui):
+    """One window for tests that only load and look."""
+    with front_end.open_page(chromium, comfyui) as opened:
+        yield opened
+
+
+def graph(name: str) -> dict:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def last_run(server, after: int, seconds: float = 60) -> dict:
+    """The history entry that comes after so many."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        entries = list(server.get("/history").values())
+        if len(entries) > after:
+            return entries[-1]
+        time.sleep(0.2)
+    raise AssertionError(f"no run ended within {seconds} s")
+
+
+def test_the_template_browser_shows_our_workflows_and_opens_one(page):
+    page.command("Comfy.BrowseTemplates")
+    page.page.get_by_text("ComfyUI-RIFE", exact=True).first.click()
+    cards = page.page.locator('[data-testid^="template-workflow-"]')
+    cards.first.wait_for()
+    names = {c.get_attribute("data-testid").removeprefix("template-workflow-") for c in cards.all()}
+    assert names == {path.stem for path in FILES}
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('[data-testid^=template-workflow-] img')].every(i => i.naturalWidth > 99)"
+    )
+    page.picture(PICTURES / "templates.png")
+    page.page.get_by_test_id("template-workflow-24 to 60 fps").click()
+    page.wait_for_node(
+        "RIFEInterpolate", "node?.widgets.find(w => w.name === 'timing')?.value === 'frame rate'"
+    )
+    page.fit()
+    page.picture(PICTURES / "template opened.png")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_workflow_loads_as_it_was_saved(shared, path):
+    saved = graph(path.stem)
+    shared.load(saved, path.stem)
+    loaded = shared.js("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+    shared.picture(PICTURES / f"workflow {path.stem}.png")
+    missing = shared.js("() => app.graph.nodes.filter(n => n.has_errors && !n.widgets).map(n => n.type)")
+    assert not missing
+    found = {node["id"]: node for node in loaded["nodes"]}
+    assert loaded["links"] == saved["links"]
+    for node in saved["nodes"]:
+        same = found[node["id"]]
+        assert same["type"] == node["type"]
+        assert (same.get("widgets_values") or []) == (node.get("widgets_values") or []), node["type"]
+        assert [i["name"] for i in same["inputs"]][: len(node["inputs"])] == [
+            i["name"] for i in node["inputs"]
+        ]
+
+
+def test_a_choice_of_timing_brings_its_own_inputs_and_they_are_saved(page):
+    page.load(graph("Interpolate a video 2x"))
+    page.choose("RIFEInterpolate", "timing", "frame rate")
+    page.wait_for_node("RIFEInterpolate", "node.widgets.some(w => w.name === 'timing.target_fps')")
+    page.picture(PICTURES / "timing.png")
+    names = page.node("RIFEInterpolate", "node.widgets.map(w => w.name)")
+    at = names.index("timing")
+    assert names[at + 1 : at + 3] == DYNAMIC
+    page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.target_fps').value = 50")
+    saved = page.js("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+    page.load(saved)
+    assert page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.target_fps').value") == 50
+    prompt = page.js("async () => (await app.graphToPrompt()).output")
+    (ours,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "RIFEInterpolate")
+    assert ours["timing"] == "frame rate" and ours["timing.target_fps"] == 50
+    page.choose("RIFEInterpolate", "timing", "multiplier")
+    page.wait_for_node("RIFEInterpolate", "!node.widgets.some(w => w.name.startsWith('timing.'))")
+
+
+def test_a_run_shows_progress_and_preview_and_can_be_cancelled(page, comfyui):
+    page.load(graph("Interpolate a video 2x"))
+    page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'multiplier').value = 128")
+    before = len(comfyui.get("/history"))
+    page.run()
+    page.wait_for_node("RIFEInterpolate", "node.progress > 0")
+    page.wait_for_node("RIFEInterpolate", "node.imgs?.[0]?.naturalWidth > 0")
+    page.picture(PICTURES / "running.png")
+    page.page.get_by_label("Cancel current run").click()
+    assert "execution_interrupted" in comfyui.events(last_run(comfyui, after=before))
+    page.picture(PICTURES / "cancelled.png")
+
+
+def test_a_run_ends_with_a_video_on_the_node(page):
+    page.load(graph("Interpolate a video 2x"))
+    page.run()
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('video')].some(v => v.src.includes('RIFE_2x') && v.videoWidth === 96)"
+    )
+    # The front end keeps a node's line in a widget of its own.
+    said = "node.widgets.map(w => String(w.value)).find(v => v.includes('frames, ')) ?? ''"
+    page.wait_for_node("RIFEInterpolate", f"{said} !== ''")
+    assert page.node("RIFEInterpolate", said).startswith("9 → 17 frames, 24 fps, 0.71 s")
+    page.fit()
+    page.picture(PICTURES / "finished.png")
+
+
+def test_a_wrong_input_is_said_in_the_browser(page):
+    page.load(graph("Slow motion with a retime curve"))
+    page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.curve').value = 'slower, please'")
+    page.run()
+    page.page.get_by_text("expected points apart by commas").first.wait_for()
+    page.picture(PICTURES / "error.png")
+
+
+@pytest.mark.parametrize("words", ["rife", "slow motion", "fps", "smooth video"])
+def test_the_search_finds_our_nodes(shared, words):
+    shared.command("Workspace.SearchBox.Toggle")
+    shared.page.locator("input:focus").fill(words)
+    shared.page.get_by_text("RIFE Interpolate").first.wait_for()
+    shared.picture(PICTURES / f"search {words}.png")
+    shared.page.keyboard.press("Escape")

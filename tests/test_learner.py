@@ -1,0 +1,236 @@
+"""A step: its gradients, its precision, and what it refuses to pass on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_training import TINY
+
+import rife
+from rife import learner
+from rife.data import RenderedMotion
+from rife.ifnet import IFNet
+from rife.learner import Batch, Learner
+from rife.losses import Objective
+
+R = rife.RELEASES
+SMALL = {
+    "bundled": TINY,
+    "RIFE": replace(R["RIFE"], channels=(16, 16, 16)),
+    "RIFE_m": replace(R["RIFE_m"], channels=(16, 16, 16)),
+    "3.6": replace(R["3.6"], channels=(16, 16, 16)),
+    "4.0": replace(R["4.0"], channels=(16, 16, 16, 16), pad=32),
+    "4.6": replace(R["4.6"], channels=(16, 16, 16, 16)),
+    "4.25": replace(R["4.25"], channels=(16, 16, 16, 16, 16)),
+}
+
+
+def network(name: str = "4.25", teacher: bool = True) -> IFNet:
+    torch.manual_seed(0)
+    made = IFNet(SMALL[name])
+    if teacher:
+        made.add_teacher()
+    return made
+
+
+def batch(net: IFNet, count: int = 2, size: int = 64) -> Batch:
+    t = None if net.config.timestep else 0.5
+    x = RenderedMotion(size, size, 1, max_motion=6.0).sample(count, t)
+    return Batch(torch.cat((x.img0, x.img1), 1), x.gt, x.timestep, x.flow)
+
+
+def gradients(learner: Learner) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.net.parameters()]
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("RIFE_m", "paper"), ("4.6", "paper"), ("4.25", "4.25")])
+def test_gradients_are_the_slopes_of_the_loss(name, recipe, monkeypatch):
+    """Central differences along the gradient and along random directions, all in float64."""
+    # The network keeps warps and flow in float32 whatever its weights are: here that means float64.
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    try:
+        net = network(name).double()
+        # Distillation moves the students only, so its gradient is not the slope of the loss: see test_losses.
+        data, objective = batch(net, 1), Objective(recipe, distill=0.0)
+        trained = Learner(net)
+        trained.backward(data, objective)
+        found, weights = gradients(trained), list(net.parameters())
+        assert sum(g.abs().sum() > 0 for g in found) > 0.9 * len(found)
+
+        def loss(directions, step: float) -> float:
+            with torch.no_grad():
+                for p, d in zip(weights, directions, strict=True):
+                    p.add_(d, alpha=step)
+                total = trained._loss(trained._forward, data, objective)[1]
+                for p, d in zip(weights, directions, strict=True):
+                    p.sub_(d, alpha=step)
+            return float(total)
+
+        for directions in (found, *([torch.randn_like(g) for g in found] for _ in range(2))):
+            size = sum(float((d * d).sum()) for d in directions) ** 0.5
+            directions = [d / size for d in directions]
+            slope = sum(float((g * d).sum()) for g, d in zip(found, directions, strict=True))
+            # Warps and absolute values have kinks: a step this small meets next to none.
+            step = 1e-7
+            measured = (loss(directions, step) - loss(directions, -step)) / (2 * step)
+            assert measured == pytest.approx(slope, rel=1e-5, abs=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_late_teacher_has_the_documented_inputs():
+    """4.25: IFBlock(8+4+8+3+2h, 64) at scale 2, the true frame behind the warped ones."""
+    net = IFNet(R["4.25"])
+    before = set(net.state_dict())
+    net.add_teacher()
+    first = net.block_tea.conv0[0][0]
+    assert first.in_channels == 8 + 4 + 8 + 3 + 2 * 4 and net.block_tea.conv0[1][0].out_channels == 64
+    assert net.block_tea.columns["gt"] == [(6, 3)]
+    assert net.config.versions == R["4.25"].versions
+    net.drop_teacher()
+    assert set(net.state_dict()) == before and net.config == R["4.25"]
+
+
+def test_a_teacher_is_decided_by_its_seed_and_kept_by_a_checkpoint(tmp_path):
+    first, second = network(), network()
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+    loaded = rife.load_model(rife.save_checkpoint(first, tmp_path / "x"), device="cpu")
+    assert loaded.config == first.config and loaded.config.teacher
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_kind_learns_with_a_teacher_and_another_pyramid(name):
+    net = network(name)
+    trained, data = Learner(net), batch(net)
+    scales = tuple(s / 2 if s > 2 else s for s in net.config.scales)
+    losses = []
+    for _ in range(6):
+        prediction, parts = trained.backward(data, Objective(), scale_list=scales)
+        assert not trained.step(1e-3, 1.0)
+        losses.append(float(parts["loss_l1"] + parts["loss_tea"]))
+    assert losses[-1] < losses[0] and parts["loss_tea"] > 0
+    assert prediction.flow_tea.shape == prediction.flow.shape and not prediction.image.requires_grad
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_almost_the_same_and_warps_in_float32(precision):
+    results = {}
+    for chosen in ("fp32", precision):
+        net = network()
+        trained, data = Learner(net), batch(net)
+        for _ in range(5):
+            prediction, losses = trained.backward(data, Objective(), precision=chosen)
+            assert not trained.step(1e-3, 1.0)
+        results[chosen] = float(losses["loss_l1"])
+        assert prediction.flow.dtype == prediction.image.dtype == torch.float32
+        assert all(p.dtype == torch.float32 for p in net.parameters())
+    assert results[precision] == pytest.approx(results["fp32"], rel=0.02)
+    assert results[precision] != results["fp32"]
+
+
+def test_scaled_losses_give_the_gradients_of_the_unscaled():
+    plain, scaled = Learner(network()), Learner(network())
+    data = batch(plain.net)
+    plain.backward(data, Objective())
+    scaled.backward(data, Objective(), precision="fp16")
+    scaled._scaler.unscale_(scaled.optimizer)
+    total = sum(float((g * g).sum()) for g in gradients(plain)) ** 0.5
+    apart = sum(float(((a - b) ** 2).sum()) for a, b in zip(gradients(plain), gradients(scaled), strict=True))
+    assert apart**0.5 < 0.05 * total
+
+
+def test_clipping_limits_the_norm_of_the_gradient():
+    trained = Learner(network())
+    trained.backward(batch(trained.net), Objective())
+    norms = []
+    trained.optimizer.step = lambda: norms.append(
+        sum(float((g * g).sum()) for g in gradients(trained)) ** 0.5
+    )
+    trained.step(1e-3, 0.01)
+    assert norms == [pytest.approx(0.01, rel=1e-3)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_gradient_that_is_not_finite_is_dropped_and_counted(precision, monkeypatch):
+    trained = Learner(network())
+    data, before = batch(trained.net), [p.clone() for p in trained.net.parameters()]
+    monkeypatch.setattr(learner, "MOST_SKIPPED", 3)
+    for skipped in (1, 2):
+        trained.backward(data, Objective(), precision=precision)
+        trained.net.block0.conv0[0][0].weight.grad[0] = float("inf")
+        assert trained.step(1e-3, 1.0) and trained.skipped == skipped
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.net.parameters(), strict=True))
+    trained.backward(data, Objective(), precision=precision)
+    assert not trained.step(1e-3, 1.0) and trained.skipped == 0
+    with pytest.raises(RuntimeError, match="3 steps in a row"):
+        for _ in range(3):
+            trained.backward(data._replace(gt=data.gt * 3e38), Objective(), precision=precision)
+            assert trained.step(1e-3, 1.0)
+
+
+def test_one_bad_part_drops_the_whole_step():
+    trained = Learner(network())
+    data, before = batch(trained.net), [p.clone() for p in trained.net.parameters()]
+    trained.backward(data, Objective(), 0.5, last=False)
+    trained.backward(data._replace(gt=data.gt * 3e38), Objective(), 0.5)
+    assert trained.step(1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.net.parameters(), strict=True))
+
+
+def test_learning_rate_and_state_are_taken_over():
+    first, second = Learner(network()), Learner(network())
+    data = batch(first.net)
+    first.backward(data, Objective(), precision="fp16")
+    first.step(1e-3)
+    second.net.load_state_dict(first.net.state_dict())
+    second.load_state_dict(first.state_dict())
+    for trained in (first, second):
+        trained.backward(data, Objective(), precision="fp16")
+        trained.step(5e-4)
+    assert second.optimizer.param_groups[0]["lr"] == 5e-4
+    for a, b in zip(first.net.parameters(), second.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.fixture
+def group():
+    """A process group of this process alone; two are started in test_train_command."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["4.25", "4.0"])
+def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, group):
+    """4.0 has a refinement that its pass does not use: gradients that never come."""
+    if name == "4.0":
+        config = replace(SMALL[name], refine="unet", refine_act="leaky")
+        nets = [IFNet(config) for _ in range(2)]
+        nets[1].load_state_dict(nets[0].state_dict())
+    else:
+        nets = [network(name) for _ in range(2)]
+    plain, wrapped = Learner(nets[0]), Learner(nets[1], local_rank=0)
+    good = batch(nets[0])
+    bad = good._replace(gt=good.gt * 3e38)
+    for data in (good, bad, good):
+        skipped = []
+        for trained in (plain, wrapped):
+            trained.backward(good, Objective(), 0.5, last=False)
+            trained.backward(data, Objective(), 0.5)
+            skipped.append(trained.step(1e-3, 1.0))
+        assert skipped == [data is bad] * 2
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_the_model_of_the_paper_is_wrapped_by_its_local_rank(group):
+    model = rife.Model(local_rank=0)
+    imgs, gt = torch.rand(1, 6, 32, 32), torch.rand(1, 3, 32, 32)
+    before = model.net.block0.conv0[0][0].weight.clone()
+    _, info = model.update(imgs, gt, 1e-4)
+    assert isinstance(model.learner._forward, torch.nn.parallel.DistributedDataParallel)
+    assert info["loss_tea"] > 0 and not torch.equal(before, model.net.block0.conv0[0][0].weight)
