@@ -299,3 +299,22 @@ def test_a_loop_of_a_turning_scene_has_no_seam():
     assert len(out) == 48 and seam.max() <= others.max() and seam.max() < 1.03 * steps.mean()
     # Without the loop, the clip would jump by a whole frame there.
     assert (frames[0] - frames[-1]).abs().mean() > 1.6 * steps.mean()
+
+
+def test_what_is_held_on_the_device_does_not_grow_with_the_clip():
+    most = {}
+
+    class Holder(Counter):
+        def encode(self, images, **options):
+            encoded = images.clone()
+            alive.add(encoded)
+            return encoded
+
+        def between(self, *args, **options):
+            most[n] = max(most.get(n, 0), len(alive))
+            return super().between(*args, **options)
+
+    for n in (9, 90):
+        alive = weakref.WeakSet()
+        rife.interpolate(Holder(), torch.rand(n, 4, 5, 3), batch_size=4)
+    assert most[9] == most[90]
