@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
 from rife.baselines import BASELINES, average, motion_size
 from rife.clips import clip_frames
-from rife.score import Gallery, clip_samples, held_out_table, print_table, print_worst
+from rife.score import Gallery, clip_samples
 from rife.scoring import (
     HELD_OUT_METRICS,
     METRICS,
@@ -35,6 +35,7 @@ from rife.scoring import (
     write_csv,
     write_rows,
 )
+from rife.tables import aligned, held_out_table, worst_frames
 from rife.video import to_bytes
 
 
@@ -115,14 +116,13 @@ def main() -> None:
         found = list(score(samples, methods, metrics, motion_size, gallery))
         fades += score(fade_samples(path, 480), methods, fade_metrics)
         rows += found
-        print_table(held_out_table(found))
+        print(aligned(held_out_table(found)))
         sys.stdout.flush()
     table, fade_table = held_out_table(rows), list(fade_lines(fades))
     for lines in (table, fade_table):
-        print()
-        print_table(lines)
+        print(f"\n{aligned(lines)}")
     for other in ("average", "dis"):
-        print_worst(rows, "rife", other, 12)
+        print(f"\n{worst_frames(rows, 'rife', other, 12)}")
     print(
         f"{time.perf_counter() - start:.0f} s, torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..rife import engine
 from ..rife.baselines import average
-from ..rife.pictures import COLOURS, flow_picture, heat_map, longest_flow, ticks
+from ..rife.pictures import flow_picture, heat_map, line_colours, longest_flow, ticks
 from ..rife.scoring import (
     EQUAL_DB,
     HELD_OUT_METRICS,
@@ -253,7 +253,8 @@ def _report(rows: list[Row], ours: str, sample: Sample) -> str:
             del figures["moving_ie"]
     mine = sorted((row for row in rows if row.method == ours), key=lambda row: row.figures["psnr"])
     worst = [
-        {"frames": row.name, "time": str(row.time), "psnr": mean([row.figures["psnr"]])} for row in mine[:5]
+        {"frames": row.name, "time": str(row.time), "psnr": round(mean([row.figures["psnr"]]), 3)}
+        for row in mine[:5]
     ]
     report = {"task": sample.task or "frame by frame", "frames": len(mine), "methods": table, "worst": worst}
     return json.dumps(report, indent=2)
@@ -276,8 +277,9 @@ def _chart(rows: list[Row]) -> Tensor:
         draw.line(((left, at), (right, at)), fill="#dddddd")
         draw.text((left - 44, at - 6), f"{y:g}", fill="black")
     draw.text((left, 8), "PSNR of each scored frame, dB", fill="black")
-    for k, (method, line) in enumerate(lines.items()):
-        colour = COLOURS[k % len(COLOURS)]
+    for k, (colour, (method, line)) in enumerate(
+        zip(line_colours(lines).values(), lines.items(), strict=True)
+    ):
         points = [
             (left + i / last * (right - left), bottom - (y - low) / (high - low) * (bottom - top))
             for i, y in enumerate(line)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
@@ -21,11 +22,13 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
-from ..rife import engine, scenes
+from ..rife import engine, scenes, video
 from ..rife.model import Motion, named_dtype
+from ..rife.parts import Chunks, Part
 from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
+from ..rife.video import Job
 from ..rife.warp import memory_format
 from .native import adapt
 
@@ -139,6 +142,38 @@ def interpolate(
         model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
         on_progress=Progress(total), **back_off(),
     )  # fmt: skip
+
+
+def render(patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: bool, batch_size: int) -> int:
+    """Computes a whole job into the file `path`; its number of frames. batch_size 0: as many per pass as fit."""
+    clip = job.clip
+    model, batch = load(
+        patcher, clip.height, clip.width, scale=scale, wanted=batch_size or _MAX_BATCH, auto=not batch_size
+    )
+    progress = Progress(len(job.plan))
+    with job.writer(path) as writer:
+        video.render(
+            model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
+            scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off(),
+        )  # fmt: skip
+    return writer.count
+
+
+def make_chunk(
+    patcher, chunks: Chunks, part: Part, last: bool, shape: Sequence[int], *, scale: float, tta: bool,
+    ensemble: bool, batch_size: int,
+) -> Tensor:  # fmt: skip
+    """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
+    out = empty_images((part.last - part.first, *shape))
+    model, batch = load(patcher, *shape[:2], scale=scale, wanted=batch_size or len(out), auto=not batch_size)
+    progress = Progress(len(out))
+    frames = chunks.make(
+        model, part, last, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off()
+    )
+    for k, frame in enumerate(frames):
+        out[k].copy_(frame)
+        progress(k + 1, len(out), frame)
+    return out
 
 
 def find_scenes(patcher, frames: Tensor) -> Scenes:
@@ -314,6 +349,16 @@ def as_images(images: Tensor) -> Tensor:
     ).contiguous()
 
 
+def check_cancel() -> None:
+    """Raises what `cancelled` catches, once for each press of ComfyUI's cancel button."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def cancelled() -> type[BaseException]:
+    """ComfyUI's exception for it. By a call: the class is looked up when it is needed, not when this is imported."""
+    return comfy.model_management.InterruptProcessingException
+
+
 class Progress:
     """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
 
@@ -324,12 +369,17 @@ class Progress:
         self._last_preview = time.monotonic()
 
     def __call__(self, done: int, total: int, frame: Tensor | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.show(done, None if frame is None else lambda: to_picture(frame))
+
+    def show(
+        self, done: int, picture: Callable[[], Image.Image] | None, seconds: float = _SECONDS_PER_PREVIEW
+    ):
+        """Moves the bar; the picture is made only if the last one is `seconds` old."""
+        check_cancel()
         preview = None
-        now = time.monotonic()
-        if frame is not None and now - self._last_preview >= _SECONDS_PER_PREVIEW:
-            preview = ("JPEG", to_picture(frame), _PREVIEW_SIDE)
-            self._last_preview = now
+        if picture is not None and time.monotonic() - self._last_preview >= seconds:
+            preview = ("JPEG", picture(), _PREVIEW_SIDE)
+            self._last_preview = time.monotonic()
         self._bar.update_absolute(self.before + done, self.total, preview)
 
 

@@ -65,6 +65,18 @@ def ensemble_input() -> io.Input:
     )
 
 
+def training_dtype_input(**options) -> io.Input:
+    """Of the training nodes, under the name that ComfyUI's own has."""
+    return io.Combo.Input(
+        "training_dtype",
+        options=["fp32", "bf16", "fp16"],
+        default="fp32",
+        tooltip="What the convolutions compute in. bf16 is faster on recent GPUs and takes less memory; weights, flow "
+        "and losses stay in fp32.",
+        **options,
+    )
+
+
 def speed_inputs() -> list[io.Input]:
     """What trades exactness or a slow start for speed; the last inputs of a node."""
     return [

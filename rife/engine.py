@@ -149,6 +149,8 @@ def interpolate_stream(
     ensemble: bool = False,
     batch_size: int | None = None,
     precision: str = "auto",
+    is_oom: Callable[[BaseException], bool] | None = None,
+    on_oom: Callable[[], None] | None = None,
 ) -> Iterator[Tensor]:
     """As `interpolate`, one frame (H,W,C) float at a time, in constant memory.
 
@@ -156,6 +158,7 @@ def interpolate_stream(
     plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
+    is_oom, on_oom: see `interpolate`.
     """
     if plan_for is None:
 
@@ -173,8 +176,9 @@ def interpolate_stream(
     batch = batch_size or _auto_batch(model, *shape[:2])
     pending = [first]
     encoded: dict[int, Tensor] = {}
+    back_off = {"is_oom": is_oom, "on_oom": on_oom}
     while pending:
-        yield from _run_steps(model, pending, window, shape, batch, options, encoded)
+        yield from _run_steps(model, pending, window, shape, batch, options, encoded, back_off)
         window.forget(pending[-1].left)
         pending = list(islice(_whole_batch(steps, batch), 4 * batch))
 
@@ -196,14 +200,23 @@ def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
 
 
 def _run_steps(
-    model, steps: list[Step], window: _Window, shape, batch: int, options, encoded: dict[int, Tensor]
+    model,
+    steps: list[Step],
+    window: _Window,
+    shape,
+    batch: int,
+    options,
+    encoded: dict[int, Tensor],
+    back_off: dict,
 ) -> Iterator[Tensor]:
     work, made = _Work(), {}
     for k, step in enumerate(steps):
         if step.kind == "new":
             work.add(k, step)
     done = 0
-    for count, images in _run_batches(model, window.frame, work.tasks, shape, batch, options, encoded):
+    for count, images in _run_batches(
+        model, window.frame, work.tasks, shape, batch, options, encoded, **back_off
+    ):
         for targets, image in zip(work.targets[done : done + count], images, strict=True):
             made.update(dict.fromkeys(targets, image))
         done += count

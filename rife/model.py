@@ -459,7 +459,7 @@ class Model:
         loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
         learner = self.learner
-        self._check_update(imgs, gt, timestep)
+        self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
         objective = Objective(recipe, distill_weight, flow_weight, perceptual)
@@ -482,7 +482,8 @@ class Model:
             "skipped": skipped,
         }
 
-    def _check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> None:
+    def check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor = 0.5) -> None:
+        """Raises ValueError for what `update` cannot learn from; says what it expects."""
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .engine import Interpolator, interpolate_stream
 from .scenes import SceneFinder
-from .timeline import LONGEST_DRAWING, Clock, Plan, Step
+from .timeline import LONGEST_DRAWING, Clock, Plan, Rate, Step
 from .timeline import plan as make_plan
 
 OFF = "off"
@@ -117,9 +117,10 @@ class _PartPlan(Sequence):
     def __init__(self, plan: Plan, part: Part):
         self._plan, self._part = plan, part
         self.options = plan.options
+        self._last = part.last if plan.count is None else min(part.last, plan.count)
 
     def __len__(self) -> int:
-        return min(self._part.last, len(self._plan)) - self._part.first
+        return self._last - self._part.first
 
     def __getitem__(self, k: int) -> Step:
         if not 0 <= k < len(self):
@@ -156,3 +157,50 @@ def part_frames(
 
     stream = interpolate_stream(model, images, plan_for=plan_for, watcher=finder, **options)
     return islice(stream, part.last - part.first)
+
+
+class Chunks:
+    """A clip that comes in chunks, as batch loops hand it on: each gives the frames of which all is known by then.
+
+    Together they are, bit for bit, those of the whole clip. rate: its frames per second. Raises ValueError.
+    """
+
+    def __init__(self, timing: Timing, rate: Rate):
+        if "times" in timing.request:
+            raise ValueError(
+                "a retime curve needs the whole clip, this is a part of it. Choose a frame rate."
+            )
+        self.timing, self.rate = timing, rate
+        self._held: list[Tensor] = []
+        self._first: Tensor | None = None
+        self._count = self._next = 0
+
+    def plan(self, last: bool) -> Plan:
+        """The plan of what has come; open unless that was the last."""
+        return self.timing.plan(Clock(self._count if last else None, self.rate))
+
+    def push(self, images: Sequence[Tensor], last: bool) -> Part:
+        """Takes the next frames (H,W,C); the part that can be made now. `last`: there are no more."""
+        if self._first is None:
+            self._first = images[0]
+        self._held += images
+        self._count += len(images)
+        plan, start = self.plan(last), self._count - len(self._held)
+        end = self._next
+        while end < plan.count if last else plan.position(end) + self.timing.ahead < self._count:
+            end += 1
+        return Part(self._next, end, start, self._count, self.timing.loop and last and start > 0)
+
+    def make(self, model: Interpolator, part: Part, last: bool, **options) -> Iterator[Tensor]:
+        """The frames (H,W,C) of `push`'s part; afterwards what no later one needs is let go."""
+        images = [self._first, *self._held] if part.keeps_first else self._held
+
+        def clock_of(_: int) -> Clock:
+            return Clock(self._count if last else None, self.rate)
+
+        yield from part_frames(model, images, self.timing, clock_of, self._count, part, **options)
+        self._next = part.last
+        if not last:
+            needed = max(part.start, self.plan(last).position(part.last) - MARGIN)
+            self._held = [image.clone() for image in self._held[needed - part.start :]]
+            self._first = self._first.clone()

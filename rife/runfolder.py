@@ -125,9 +125,12 @@ class RunFolder:
         Raises ValueError where the run there had other settings.
         """
         path = self.folder / "state.pt"
+        if self.writes:
+            for left in self.folder.glob("*.tmp"):  # by a kill in the middle of writing
+                left.unlink()
         if not path.exists():
             return 0
-        state = torch.load(path, map_location=self.trainer.model.run_device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         mine = asdict(self.trainer.settings)
         other = {k: v for k, v in state["settings"].items() if mine.get(k) != v}
         if other:

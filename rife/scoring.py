@@ -27,6 +27,7 @@ from .metrics import interpolation_error, interpolation_error_rms, moving, psnr,
 from .model import Model
 from .scenes import Scenes
 
+AVERAGE = "average"  # the method that gains are over
 EQUAL_DB = 100.0  # what a frame without error, of infinite PSNR, counts in a mean
 MOTION_SIZES = (1, 4, 8, 16, 32)  # pixels between the given frames, limits of the breakdown
 MOTION_CLASSES = (

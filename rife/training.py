@@ -333,7 +333,9 @@ class Trainer:
         device = self.model.run_device
         flow = None if sample.flow is None else sample.flow.to(device)
         imgs = torch.cat((sample.img0, sample.img1), 1).to(device)
-        return Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        batch = Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        self.model.check_update(batch.imgs, batch.gt, batch.timestep)
+        return batch
 
     def _mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Over all processes."""

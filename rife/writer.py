@@ -184,7 +184,8 @@ class VideoWriter(_Output):
     audio_from, clip: whose sound, subtitles, chapters and metadata are copied, not encoded again; clip also says what
     the pictures look like (colours, depth, alpha, shape of a pixel) and when the first is shown.
     A name such as out/%05d.png makes one file per picture; .gif and .webp are animated.
-    tick: what all times are multiples of, default by rate and start. Raises VideoError.
+    sound: (C,S) float samples and their rate, encoded as AAC. tick: what all times are multiples of, default by rate
+    and start. Raises VideoError.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class VideoWriter(_Output):
         look: Look | None = None,
         tick: Fraction | None = None,
         copy: bool = True,
+        sound: tuple[np.ndarray, int] | None = None,
     ):
         if clip is None and audio_from is not None:
             clip, look = Clip(audio_from), look or Look(rgb=True)
@@ -211,6 +213,12 @@ class VideoWriter(_Output):
         self.look = look or (clip.look if clip else Look(rgb=True))
         self._tick = tick or tick_of(1 / self.rate, start)
         self._palette: _Palette | None = None
+        self._sound = sound
+
+    def _begin(self) -> None:
+        super()._begin()
+        if self._sound is not None and self._copies is None:
+            self._copies = _Sound(self._container, *self._sound)
 
     def _add_pictures(self) -> None:
         look = self.look
@@ -420,6 +428,35 @@ class _Copies:
     def close(self) -> None:
         """Closes the source."""
         self._source.close()
+
+
+class _Sound:
+    """Samples (C,S) on their way into a file, encoded; in the place of `_Copies`."""
+
+    def __init__(self, container, samples: np.ndarray, rate: int):
+        layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(len(samples))
+        if layout is None:
+            log.warning("The sound has %d channels: the first two are taken.", len(samples))
+            samples, layout = samples[:2], "stereo"
+        self._samples, self._rate, self._layout = samples, rate, layout
+        self._container, self._done = container, 0
+        self._stream = container.add_stream("aac", rate=rate, layout=layout)
+
+    def copy(self, until: Fraction | None) -> None:
+        """Samples up to a time; None: all, and the end."""
+        total = self._samples.shape[1]
+        end = total if until is None else min(total, int(until * self._rate) + self._rate)
+        if end > self._done:
+            part = np.ascontiguousarray(self._samples[:, self._done : end], np.float32)
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._done, Fraction(1, self._rate)
+            self._container.mux(self._stream.encode(frame))
+            self._done = end
+        if until is None:
+            self._container.mux(self._stream.encode(None))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Joiner(_Output):

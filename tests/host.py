@@ -68,7 +68,8 @@ class Host:
         self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
-        self.cancel_after: int | None = None  # progress calls
+        self.cancel_after: int | None = None  # progress calls; from there on all
+        self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
         self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
@@ -79,7 +80,8 @@ class Host:
 
     def check_cancel(self):
         self.checks += 1
-        if self.cancel_after is not None and self.checks > self.cancel_after:
+        after, at = self.cancel_after, self.cancel_at
+        if (after is not None and self.checks > after) or self.checks == at:
             raise InterruptProcessingException()
 
     def load_models_gpu(self, models, memory_required=0, force_full_load=False):
@@ -119,6 +121,7 @@ class Host:
             soft_empty_cache=empty_cache,
             is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
             throw_exception_if_processing_interrupted=self.check_cancel,
+            InterruptProcessingException=InterruptProcessingException,
         )
         comfy.model_patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
         comfy.patcher_extension = _module(
@@ -126,7 +129,19 @@ class Host:
         )
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
-        latest = _module("comfy_api.latest", io=_io(), ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
+        self.replacements = []
+
+        async def register(replacement):
+            host.replacements.append(replacement)
+
+        latest = _module(
+            "comfy_api.latest",
+            io=_io(),
+            ui=ui,
+            InputImpl=_input_impl(),
+            ComfyExtension=type("ComfyExtension", (), {}),
+            ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
+        )
         api = _module("comfy_api", latest=latest)
         running = SimpleNamespace(node_id="7")
         execution = _module("comfy_execution")
@@ -151,7 +166,10 @@ class Host:
 
     def _folder_paths(self) -> ModuleType:
         extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
-        folders = {"frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions)}
+        folders = {
+            "frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions),
+            "custom_nodes": ([str(self.models_dir / "custom_nodes")], set()),
+        }
 
         def add(folder_name, full_folder_path, is_default=False):
             paths, _ = folders.setdefault(folder_name, ([], set()))
@@ -179,6 +197,7 @@ class Host:
             models_dir=str(self.models_dir),
             get_output_directory=lambda: str(self.models_dir / "output"),
             get_input_directory=lambda: str(self.models_dir / "input"),
+            get_temp_directory=lambda: str(self.models_dir / "temp"),
             get_save_image_path=save_path,
             supported_pt_extensions=extensions,
             folder_names_and_paths=folders,
@@ -215,6 +234,30 @@ def _module(name: str, **attributes) -> ModuleType:
     return module
 
 
+def _input_impl() -> SimpleNamespace:
+    class VideoFromFile:
+        def __init__(self, file, *, start_time=0, duration=0):
+            self.file, self.window = file, (start_time, duration)
+
+        def get_stream_source(self):
+            return self.file
+
+        def get_active_trim_window(self):
+            return self.window
+
+    class VideoFromComponents:
+        def __init__(self, components, bit_depth=8):
+            self.components, self.bit_depth = components, bit_depth
+
+        def get_components(self):
+            return self.components
+
+        def get_bit_depth(self):
+            return self.bit_depth
+
+    return SimpleNamespace(VideoFromFile=VideoFromFile, VideoFromComponents=VideoFromComponents)
+
+
 def _io() -> SimpleNamespace:
     class Socket:
         def __init__(self, id=None, **options):
@@ -228,6 +271,10 @@ def _io() -> SimpleNamespace:
                 list(outputs),
                 options,
             )
+
+    class NodeReplace(SimpleNamespace):
+        def as_dict(self):
+            return vars(self)
 
     class NodeOutput:
         def __init__(self, *args, ui=None):
@@ -257,6 +304,8 @@ def _io() -> SimpleNamespace:
         Schema=Schema,
         NodeOutput=NodeOutput,
         Input=Socket,
+        NodeReplace=NodeReplace,
+        Output=Socket,
         **kinds,
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -178,15 +180,90 @@ PROMISED = {
             "timestep",
             "distill_weight",
             "max_grad_norm",
+            "training_dtype",
         ],
         ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
     ),
+    "RIFETrain": (
+        [
+            "interp_model",
+            "batch_size",
+            "grad_accumulation_steps",
+            "steps",
+            "learning_rate",
+            "seed",
+            "training_dtype",
+            "images",
+            "video",
+            "folder",
+            "crop",
+            "held_out",
+            "augmentation",
+            "allow_worse",
+            "warm_up",
+            "ema",
+            "score_every",
+            "max_distance",
+            "teacher",
+            "max_frames",
+            "max_width",
+        ],
+        ["interp_model", "loss_map", "steps", "plot", "before", "after", "ground_truth", "report"],
+    ),
     "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
+    "RIFEInterpolateVideo": (
+        [
+            "interp_model",
+            "video",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+            "codec",
+            "crf",
+        ],
+        ["video", "fps", "frame_count", "report"],
+    ),
+    "RIFEInterpolateChunks": (
+        [
+            "interp_model",
+            "images",
+            "meta_batch",
+            "fps",
+            "multiplier",
+            "scale",
+            "tta",
+            "ensemble",
+            "batch_size",
+            "timing",
+            "loop",
+            "keep_duration",
+            "cuts",
+            "cut_frames",
+            "repeated_frames",
+        ],
+        ["images", "fps"],
+    ),
 }
 
 
 # A DynamicCombo starts with its first option.
-SOCKETS = ("IMAGE", "MASK", "INTERP_MODEL", "COMFY_DYNAMICCOMBO_V3")
+SOCKETS = (
+    "IMAGE",
+    "MASK",
+    "VIDEO",
+    "INTERP_MODEL",
+    "VHS_BATCHMANAGER",
+    "VHS_BatchManager",
+    "COMFY_DYNAMICCOMBO_V3",
+)
 
 
 @pytest.mark.parametrize("node_id", PROMISED)
@@ -276,6 +353,25 @@ def test_a_folder_that_only_extra_model_paths_names_gets_the_usual_extensions(tm
         generator.close()
 
 
+@pytest.mark.parametrize("pack", ["ComfyUI-Frame-Interpolation", "comfyui-frame-interpolation"])
+def test_files_of_the_other_pack_are_listed_also_those_that_it_fetches_later(tmp_path, checkpoint, pack):
+    (tmp_path / "custom_nodes" / pack).mkdir(parents=True)
+    for folder in ("frame_interpolation", "rife"):
+        (tmp_path / folder).mkdir()
+    generator = stand_in.installed(tmp_path)
+    host = next(generator)
+    try:
+        assert on_disk(host) == ["rife_comfy (bundled)"]
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "rife").mkdir(parents=True)
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "film").mkdir()
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "rife" / "rife47.pth")
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "film" / "film.pt")
+        assert on_disk(host) == ["rife_comfy (bundled)", "rife47.pth"]
+        assert host.run("RIFECheckpointLoader", checkpoint="rife47.pth")
+    finally:
+        generator.close()
+
+
 def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, model):
     factory, arguments = model.cached_patcher_init
     again = factory(*arguments, disable_dynamic=True)
@@ -283,6 +379,38 @@ def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, mo
     assert all(
         torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True)
     )
+
+
+def test_loading_one_file_twice_shares_its_weights(host, model, tmp_path):
+    again = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    assert again.model is model.model
+    os.symlink(
+        host.models_dir / "frame_interpolation" / "small.safetensors", host.models_dir / "rife" / "link.pth"
+    )
+    assert host.run("RIFECheckpointLoader", checkpoint="link.pth")[0].model is model.model
+    other = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision="fp16")[0]
+    assert other.model is not model.model and model.model.get_dtype() == torch.float32
+
+
+def test_a_file_that_was_overwritten_is_not_shared(host, model):
+    path = host.models_dir / "frame_interpolation" / "small.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    assert host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0].model is not model.model
+
+
+def test_nothing_of_a_model_stays_when_it_is_unloaded(host):
+    first = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    second = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    weight = weakref.ref(next(first.model.parameters()))
+    del first
+    gc.collect()
+    assert weight() is not None and second is not None
+    del second
+    gc.collect()
+    assert weight() is None
 
 
 def test_weights_loaded_in_inference_mode_can_still_be_trained(model):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import host as stand_in
 import pytest
@@ -17,6 +18,9 @@ from rife.config import RELEASES
 from rife.data import RenderedMotion
 from rife.ifnet import IFNet
 from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+from rife.metrics import psnr
+from rife.model import pad_to
+from rife.video import VideoWriter
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,9 +45,17 @@ def patcher_of(host, network, dtype=torch.float32):
     return host.run("RIFECheckpointLoader", checkpoint=name, precision=precision)[0]
 
 
+# Two blocks of 4.26's kind.
+TINY = replace(RELEASES["4.26"], scales=(2, 1), pad=32)
+
+
+def tiny():
+    return stand_in.small_network(IFNet, TINY, (16, 16))
+
+
 @pytest.fixture
 def model(host):
-    return patcher_of(host, stand_in.small_network(IFNet, RELEASES["4.26"], (16, 16, 16, 16, 16)))
+    return patcher_of(host, tiny())
 
 
 def paper(release="RIFE"):
@@ -55,7 +67,7 @@ def paper(release="RIFE"):
 @pytest.fixture
 def triplet():
     """img0, img1, true middle: IMAGEs of inference mode, as ComfyUI's nodes make them."""
-    sample = RenderedMotion(40, 56, 1, max_motion=4.0).sample(2, 0.5)
+    sample = RenderedMotion(30, 44, 1, max_motion=4.0).sample(2, 0.5)
     with torch.inference_mode():
         return {
             "img0": sample.img0.movedim(1, 3).clone(),
@@ -81,7 +93,7 @@ def test_a_step_gives_a_new_model_and_leaves_the_given_one_alone(host, model, tr
     assert digest(model) == before and model.attachments == {}
     assert all(torch.equal(images, inputs[name]) for name, images in triplet.items())
     assert digest(trained) != before and steps == 1
-    assert merged.shape == teacher.shape == (2, 40, 56, 3) and torch.equal(merged, teacher)
+    assert merged.shape == teacher.shape == (2, 30, 44, 3) and torch.equal(merged, teacher)
     assert len(losses["loss"]) == 2
     assert set(trained.model.state_dict()) == set(model.model.state_dict())
 
@@ -96,8 +108,8 @@ def test_steps_learn_the_images(host, model, triplet):
 
 def test_a_step_is_the_core_s_step(host, model, triplet):
     trained = host.run("RIFETrainStep", interp_model=model, timestep=0.3, **triplet)[0]
-    core = rife.load_model(dict(model.model.state_dict()), device="cpu")
-    img0, img1, gt = (rife.model.pad_to(x.clone().movedim(3, 1), 64) for x in triplet.values())
+    core = rife.load_model(host.models_dir / "frame_interpolation" / "test0.safetensors", device="cpu")
+    img0, img1, gt = (pad_to(x.clone().movedim(3, 1), 32) for x in triplet.values())
     core.update(torch.cat((img0, img1), 1), gt, 1e-4, timestep=0.3, max_grad_norm=1.0)
     for name, tensor in core.net.state_dict().items():
         torch.testing.assert_close(trained.model.state_dict()[name], tensor, atol=1e-6, rtol=0, msg=name)
@@ -126,7 +138,7 @@ def test_the_teacher_s_frames_come_from_the_teacher(host, triplet):
 
 
 def test_half_models_are_trained_in_float32_and_come_back_as_they_were(host, triplet):
-    model = patcher_of(host, stand_in.small_network(IFNet, RELEASES["4.26"], (16,) * 5), torch.float16)
+    model = patcher_of(host, tiny(), torch.float16)
     # So small a step is lost in half precision, unless the float32 weights go along.
     one = host.run("RIFETrainStep", interp_model=model, learning_rate=1e-7, **triplet)[0]
     ten = one
@@ -135,6 +147,15 @@ def test_half_models_are_trained_in_float32_and_come_back_as_they_were(host, tri
     assert {p.dtype for p in one.model.parameters()} == {torch.float16}
     kept = [x.get_attachment("rife_training").weights for x in (one, ten)]
     assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+
+
+def test_training_dtype_reaches_the_convolutions(host, model, triplet):
+    results = [
+        host.run("RIFETrainStep", interp_model=model, training_dtype=d, **triplet)[0]
+        for d in ("fp32", "bf16")
+    ]
+    assert digest(results[0]) != digest(results[1])
+    assert {p.dtype for p in results[1].model.parameters()} == {torch.float32}
 
 
 def test_the_trained_model_interpolates_and_can_be_rebuilt_from_its_recipe(host, model, triplet):
@@ -163,7 +184,7 @@ def test_every_queued_prompt_trains(host):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_alpha_train_as_colours(host, model, triplet, channels):
     batches = {k: torch.cat((v, v), 3)[..., :channels] for k, v in triplet.items()}
-    assert host.run("RIFETrainStep", interp_model=model, **batches)[1].shape == (2, 40, 56, 3)
+    assert host.run("RIFETrainStep", interp_model=model, **batches)[1].shape == (2, 30, 44, 3)
 
 
 def test_memory_is_made_before_and_running_out_says_what_to_do(host, model, triplet, monkeypatch):
@@ -210,10 +231,10 @@ def test_what_cannot_be_trained_is_refused_by_name(host, triplet):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"img1": torch.rand(1, 40, 56, 3)}, "expected as many of one size"),
-        ({"ground_truth": torch.rand(2, 40, 48, 3)}, "expected as many of one size"),
-        ({"img0": torch.full((2, 40, 56, 3), math.nan)}, "img0 contains NaN"),
-        ({"img0": torch.rand(40, 56, 3)}, "img0 is .*expected images"),
+        ({"img1": torch.rand(1, 30, 44, 3)}, "expected as many of one size"),
+        ({"ground_truth": torch.rand(2, 30, 40, 3)}, "expected as many of one size"),
+        ({"img0": torch.full((2, 30, 44, 3), math.nan)}, "img0 contains NaN"),
+        ({"img0": torch.rand(30, 44, 3)}, "img0 is .*expected images"),
         ({"timestep": 0.0}, "between 0 and 1"),
         ({"timestep": 1.0}, "between 0 and 1"),
     ],
@@ -270,7 +291,7 @@ def test_precision_is_that_of_the_file(host, model, precision):
 
 
 def test_fp32_of_a_trained_half_model_keeps_what_was_learnt(host, triplet):
-    model = patcher_of(host, stand_in.small_network(IFNet, RELEASES["4.26"], (16,) * 5), torch.float16)
+    model = patcher_of(host, tiny(), torch.float16)
     trained = host.run("RIFETrainStep", interp_model=model, **triplet)[0]
     (name,) = host.run("RIFECheckpointSave", interp_model=trained)
     again = host.run("RIFECheckpointLoader", checkpoint=name, precision="fp32")[0]
@@ -289,3 +310,239 @@ def test_three_networks_are_saved_too_and_what_is_no_rife_is_refused(host):
             "RIFECheckpointSave",
             interp_model=stand_in.Patcher(film, torch.device("cpu"), torch.device("cpu")),
         )
+
+
+# a training
+
+QUICK = {"steps": 4, "batch_size": 1, "crop": 32, "warm_up": 0, "max_distance": 2, "held_out": 0.4}
+
+
+def moving_clip(frames=12, seed=1, size=(40, 56)):
+    """A clip (N,H,W,3) of inference mode."""
+    scenes = RenderedMotion(*size, seed, max_motion=3.0).clip(frames)
+    with torch.inference_mode():
+        return scenes.movedim(1, 3).clone()
+
+
+def train(host, model, images=(), **inputs):
+    """The node's results by name; every input a list, as ComfyUI gives them."""
+    values = {**QUICK, "allow_worse": True, **inputs}
+    lists = {name: value if name == "video" else [value] for name, value in values.items()}
+    out = host.run("RIFETrain", interp_model=[model], images=list(images), **lists)
+    names = [o.options["display_name"] for o in host.nodes["RIFETrain"].define_schema().outputs]
+    return dict(zip(names, out, strict=True))
+
+
+def test_a_training_gives_all_that_is_promised_and_changes_nothing_given(host, model):
+    before, clip = digest(model), moving_clip()
+    kept = clip.clone()
+    out = train(host, model, [clip])
+    assert digest(model) == before and model.attachments == {} and torch.equal(clip, kept)
+    assert digest(out["interp_model"]) != before
+    assert out["steps"] == 4 and len(out["loss_map"]["loss"]) == 4
+    assert out["before"].shape == out["after"].shape == out["ground_truth"].shape
+    assert out["plot"].shape == (1, 640, 960, 3)
+    report = json.loads(out["report"])
+    assert report["learned_from"] == {"shots": 1, "frames": 7} and report["held_out"]["triplets"] == 3
+    assert report["psnr_before"] == pytest.approx(mean_psnr(out["before"], out["ground_truth"]), abs=1e-6)
+    assert report["psnr_after"] == pytest.approx(mean_psnr(out["after"], out["ground_truth"]), abs=1e-6)
+
+
+def mean_psnr(images, truth):
+    return sum(psnr(a, b) for a, b in zip(images, truth, strict=True)) / len(truth)
+
+
+def test_held_out_frames_are_not_learnt_from(host, model, monkeypatch):
+    clip, seen = moving_clip(), []
+    real = host.module("rife.datasets").RealFrames
+    original = real.__post_init__
+    monkeypatch.setattr(real, "__post_init__", lambda self: (seen.extend(self.shots), original(self))[1])
+    out = train(host, model, [clip], held_out=0.4)
+    (shot,) = seen
+    as_bytes = (clip * 255).round().byte()
+    assert list(shot.frames) == list(range(7)) and torch.equal(shot.clip, as_bytes)
+    assert torch.equal((out["ground_truth"] * 255).round().byte(), as_bytes[8:11])
+
+
+def test_the_best_state_is_returned_with_its_own_steps(host, model, monkeypatch):
+    """Scores are made to say that the second look was the best one."""
+    training = host.module("rife.training")
+    looks = iter([30.0, 31.0, 33.0, 32.0, 31.5])
+    monkeypatch.setattr(
+        training, "score_triplets", lambda *_: {"held out": training.Score(next(looks), 0.9, 20.0)}
+    )
+    out = train(host, model, [moving_clip()], score_every=1, allow_worse=False)
+    report = json.loads(out["report"])
+    assert report["best_step"] == out["steps"] == 2
+    assert (report["psnr_before"], report["psnr_after"]) == (30.0, 33.0)
+
+
+def test_what_is_worse_than_the_start_is_not_returned_unless_it_is_asked_for(host, model):
+    worse = {"learning_rate": 0.05, "steps": 2}
+    with pytest.raises(
+        RuntimeError, match=r"held-out PSNR \d+\.\d+ dB before, \d+\.\d+ dB at best.*allow_worse"
+    ):
+        train(host, model, [moving_clip()], allow_worse=False, **worse)
+    out = train(host, model, [moving_clip()], allow_worse=True, **worse)
+    report = json.loads(out["report"])
+    assert report["psnr_after"] < report["psnr_before"] and out["steps"] == 2
+
+
+def test_training_learns_a_clip(host, model):
+    settings = {"steps": 60, "batch_size": 2, "learning_rate": 1e-3, "ema": 0.9, "allow_worse": False}
+    report = json.loads(train(host, model, [moving_clip(seed=3)], **settings)["report"])
+    assert report["psnr_after"] > report["psnr_before"] + 0.2
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(host, model):
+    results = [digest(train(host, model, [moving_clip()], seed=s)["interp_model"]) for s in (1, 1, 2)]
+    assert results[0] == results[1] != results[2]
+
+
+def test_trainings_can_be_chained_with_each_other_and_with_steps(host, model, triplet):
+    first = train(host, model, [moving_clip()])
+    second = train(host, first["interp_model"], [moving_clip(seed=2)])
+    assert second["steps"] == 8 and len(second["loss_map"]["loss"]) == 4
+    third = host.run("RIFETrainStep", interp_model=second["interp_model"], **triplet)
+    assert third[4] == 9
+
+
+def test_a_list_of_single_images_is_a_clip_and_lists_of_clips_are_several(host, model):
+    clip = moving_clip()
+    singles = train(host, model, clip.split(1))
+    assert digest(singles["interp_model"]) == digest(train(host, model, [clip])["interp_model"])
+    report = json.loads(train(host, model, [clip, moving_clip(seed=2, size=(36, 48))])["report"])
+    assert report["learned_from"] == {"shots": 2, "frames": 14}
+
+
+class VideoOfFrames:
+    """A VIDEO that is no whole file."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def get_stream_source(self):
+        return b"bytes"
+
+    def get_components(self):
+        return type("Components", (), {"images": self.frames})
+
+
+class VideoFile(VideoOfFrames):
+    """A VIDEO that is a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def get_stream_source(self):
+        return str(self.path)
+
+    def get_active_trim_window(self):
+        return 0.0, 0.0
+
+    def get_components(self):
+        raise AssertionError("the whole file would be in memory")
+
+
+def write_video(path, clip):
+    with VideoWriter(path, Fraction(24), clip.shape[2], clip.shape[1]) as writer:
+        for frame in clip:
+            writer.write((frame * 255).round().byte().numpy())
+
+
+def test_videos_and_folders_are_learnt_from(host, model):
+    clip = moving_clip(14)
+    from_images = digest(train(host, model, [clip])["interp_model"])
+    assert digest(train(host, model, video=[VideoOfFrames(clip)])["interp_model"]) == from_images
+    folder = host.models_dir / "input" / "mine"
+    folder.mkdir(parents=True)
+    write_video(folder / "a.mp4", clip)
+    a_file = train(host, model, video=[VideoFile(folder / "a.mp4")])
+    combo = next(i for i in host.nodes["RIFETrain"].define_schema().inputs if i.id == "folder")
+    assert combo.options["options"] == ["none", "mine"]
+    in_folder = train(host, model, folder="mine")
+    assert digest(a_file["interp_model"]) == digest(in_folder["interp_model"]) != from_images
+    few = json.loads(train(host, model, folder="mine", max_frames=8)["report"])
+    assert few["learned_from"]["frames"] == 5
+
+
+def test_the_fingerprint_follows_the_folder(host):
+    fingerprint = host.nodes["RIFETrain"].fingerprint_inputs
+    folder = host.models_dir / "input" / "mine"
+    folder.mkdir(parents=True)
+    empty = fingerprint(folder=["mine"], steps=[3])
+    (folder / "a.mp4").write_bytes(b"1")
+    one = fingerprint(folder=["mine"])
+    assert one != empty and one == fingerprint(folder=["mine"])
+    assert fingerprint(folder=["none"]) == fingerprint() == "none"
+
+
+def test_previews_show_the_held_out_frame_while_it_runs(host, model, monkeypatch):
+    monkeypatch.setattr(host.module("nodes.train"), "_SECONDS_PER_PREVIEW", 0.0)
+    train(host, model, [moving_clip()])
+    assert [value for value, _, _ in host.progress] == [1, 2, 3, 4]
+    kind, picture, _ = host.progress[-1][2]
+    assert kind == "JPEG" and picture.width == 512 and picture.height > 320
+
+
+def checks_of(host, model, **inputs):
+    """How often a whole run asks whether it was cancelled."""
+    before = host.checks
+    train(host, model, [moving_clip()], **inputs)
+    return host.checks - before
+
+
+def test_cancel_returns_the_best_so_far_and_says_so(host, model):
+    host.cancel_at = None
+    total = checks_of(host, model, steps=30)
+    host.cancel_at = host.checks + total // 2
+    out = train(host, model, [moving_clip()], steps=30)
+    report = json.loads(out["report"])
+    assert report["cancelled"] and 0 < report["steps"] < 30 == report["steps_asked"]
+    assert out["steps"] == report["steps"] and not digest(out["interp_model"]) == digest(model)
+
+
+def test_cancel_again_stops_the_workflow(host, model):
+    host.cancel_at = None
+    host.cancel_after = host.checks + checks_of(host, model, steps=10) + 8
+    with pytest.raises(stand_in.InterruptProcessingException):
+        train(host, model, [moving_clip()], steps=10)
+
+
+def test_cancel_before_anything_was_better_is_a_cancel(host, model):
+    host.cancel_at = host.checks + 1  # while the start is scored
+    with pytest.raises(stand_in.InterruptProcessingException):
+        train(host, model, [moving_clip()])
+    host.cancel_at = host.checks + 3 + 2  # in the second step
+    with pytest.raises(stand_in.InterruptProcessingException):
+        train(host, model, [moving_clip()], steps=30, learning_rate=0.05, allow_worse=False)
+
+
+def test_without_held_out_frames_the_last_state_is_returned(host, model):
+    out = train(host, model, [moving_clip(5)], held_out=0.0, allow_worse=False)
+    report = json.loads(out["report"])
+    assert "psnr_before" not in report and out["steps"] == 4 and report["held_out"]["triplets"] == 0
+    assert len(out["before"]) == 1
+
+
+def test_models_of_the_paper_learn_with_their_teacher_and_4_x_can_be_given_one(host):
+    out = train(host, patcher_of(host, paper()), [moving_clip()])
+    assert any("block_tea" in name for name in out["interp_model"].model.state_dict())
+    out = train(host, patcher_of(host, tiny()), [moving_clip()], teacher=True)
+    assert set(out["interp_model"].model.state_dict()) == set(tiny().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("clips", "inputs", "message"),
+    [
+        ((), {}, "nothing to learn from"),
+        ((5,), {}, "longest shot has 5 frames, expected at least six"),
+        ((12,), {"crop": 50}, "crop is 50, expected a multiple of 32.*Use 64"),
+        ((12,), {"crop": 64}, "expected at least one of 64 pixels"),
+        ((12,), {"folder": "gone"}, "no folder at"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(host, model, clips, inputs, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(host, model, [moving_clip(n) for n in clips], **inputs)
+    assert not host.freed or "64 pixels" in message

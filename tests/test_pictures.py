@@ -4,7 +4,7 @@ import xml.etree.ElementTree
 import pytest
 import torch
 
-from rife.pictures import chart_svg, flow_picture, heat_map, ticks
+from rife.pictures import chart_svg, flow_picture, heat_map, line_colours, ticks
 
 
 def flow(u: float, v: float) -> torch.Tensor:
@@ -54,3 +54,11 @@ def test_a_chart_is_svg_that_leaves_gaps():
     assert [path.count("M") for path in paths] == [2, 0]
     assert "a &lt; b" in text and "one" in text
     chart_svg("nothing", {}, "dB")
+
+
+def test_averaging_is_grey_whatever_stands_beside_it():
+    colours = line_colours(["one", "average", *"abcdefgh"])
+    assert colours["average"] == "#888888" and "#888888" not in {
+        v for k, v in colours.items() if k != "average"
+    }
+    assert colours["one"] == line_colours(["average", "one"])["one"]

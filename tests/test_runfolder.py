@@ -63,7 +63,9 @@ def test_a_run_goes_on_and_its_log_has_every_step_once(tmp_path):
     # What came after the state when it was killed: rows that will be written again, and half a one.
     with (tmp_path / "killed" / "log.csv").open("a") as file:
         file.write("4,9.0,rendered,1,1,1,1,1,0\r\n5,9.0,ren")
+    (tmp_path / "killed" / "state.tmp").write_bytes(b"half a state")
     result = run(tmp_path / "killed", settings)
+    assert not list((tmp_path / "killed").glob("*.tmp"))
     assert [s.number for s in result.history] == [4, 5] and same(result.last, expected.last)
     losses = [[row["loss_l1"] for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
     assert losses[0] == losses[1] and len(losses[0]) == 5

@@ -12,8 +12,6 @@ from test_video import make
 
 from rife import cli, score
 from rife.baselines import has_opencv
-from rife.score import held_out_table, paired, protocol_table
-from rife.scoring import Row
 from rife.video import read_frames, write_png
 
 
@@ -26,10 +24,6 @@ def checkpoint(tmp_path):
 
 def run(*args) -> int:
     return cli.main(["score", *map(str, args)])
-
-
-def row(clip="a", task="2x", method="m", psnr=30.0, motion=2.0, name="0-2", time=0.5) -> Row:
-    return Row(clip, task, "", name, time, method, motion, {"psnr": psnr})
 
 
 def test_a_clip_is_scored_against_averaging(tmp_path, capsys):
@@ -74,34 +68,6 @@ def test_a_protocol_is_scored_and_an_incomplete_set_is_said_to_be_one(tmp_path, 
     assert run(tmp_path, "--protocol", "ucf101", "--device", "cpu") == 0
     text = capsys.readouterr().out
     assert "Not comparable: UCF101 has 379 pairs, 1 were found" in text and "100.00" in text
-
-
-def test_the_table_has_clips_their_mean_and_sizes_of_motion():
-    rows = [
-        row("a", psnr=20.0, method="average"),
-        row("a", psnr=22.0),
-        row("b", psnr=30.0, method="average", motion=9.0),
-        row("b", psnr=31.0, motion=9.0),
-    ]
-    header, *lines = held_out_table(rows)
-    assert header == ("set", "task", "method", "frames", "psnr", "gain_dB")
-    assert [line for line in lines if line[2] == "m"] == [
-        ("a", "2x", "m", "1", "22.00", "+2.00"),
-        ("b", "2x", "m", "1", "31.00", "+1.00"),
-        ("mean of clips", "2x", "m", "2", "26.50", "+1.50"),
-        ("motion 1 to 4 px", "2x", "m", "1", "22.00", "+2.00"),
-        ("motion 8 to 16 px", "2x", "m", "1", "31.00", "+1.00"),
-    ]
-
-
-def test_without_averaging_there_is_no_gain():
-    assert protocol_table([row()], False)[1] == ("a", "", "m", "1", "30.00", "")
-
-
-def test_frames_are_compared_one_by_one_and_the_worst_comes_first():
-    rows = [row(psnr=20.0, method="n", name="0-2"), row(psnr=25.0, name="0-2"), row(psnr=20.0, method="n", name="2-4"),
-            row(psnr=19.0, name="2-4")]  # fmt: skip
-    assert [(gain, r.name) for gain, r in paired(rows, "m", "n")] == [(-1, "2-4"), (5, "0-2")]
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,19 @@ def test_a_run_stops_when_asked_and_has_a_result_whatever_ended_it():
     assert len(trainer.result().history) == 1 and "held" in trainer.result().after
 
 
+def test_data_that_the_network_cannot_learn_from_is_refused():
+    half = rife.Model.from_network(IFNet(replace(rife.RELEASES["3.6"], channels=(16, 16, 16))))
+    with pytest.raises(ValueError, match="can only learn 0.5"):
+        Trainer(half, source(), SHORT).run()
+    assert len(Trainer(half, source(timestep=0.5), SHORT).run().history) == 3
+    with pytest.raises(ValueError, match="multiples of 32"):
+        Trainer(tiny(), source(crop=40), SHORT).run()
+    with pytest.raises(ValueError, match="recipe"):
+        Trainer(tiny(), source(), replace(SHORT, recipe="none"))
+    with pytest.raises(ValueError, match="precision"):
+        Trainer(tiny(), source(), replace(SHORT, precision="fp8")).run()
+
+
 def test_a_teacher_is_only_there_while_it_teaches():
     model = tiny()
     trainer = Trainer(model, source(), replace(SHORT, teacher=True))

@@ -1,0 +1,297 @@
+"""Video in, video out, without ever holding the clip; and chunks of other packs' batch loops."""
+
+from __future__ import annotations
+
+import io as stdio
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import InputImpl, io
+from torch import Tensor
+
+from ..rife.codecs import Encoding
+from ..rife.media import Clip, Look
+from ..rife.parts import Chunks, Timing
+from ..rife.timeline import Clock, exact_rate
+from ..rife.video import Job, to_pixels
+from ..rife.writer import VideoWriter
+from . import memory
+from . import timing as when
+from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+
+BatchManager = io.Custom("VHS_BatchManager")
+
+
+def _network_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "multiplier",
+            default=2,
+            min=1,
+            max=128,
+            tooltip="Frames out per frame in: 2 doubles the frame rate. N frames become (N-1) x multiplier + 1. Not "
+            "used where timing says otherwise.",
+        ),
+        scale_input(),
+        tta_input(),
+        ensemble_input(),
+        io.Int.Input(
+            "batch_size",
+            default=0,
+            min=0,
+            max=256,
+            optional=True,
+            advanced=True,
+            tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself when memory "
+            "runs out.",
+        ),
+        *when.timing_inputs(),
+    ]
+
+
+class RIFEInterpolateVideo(io.ComfyNode):
+    """A video with new frames between each two, as a stream from file to file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFEInterpolateVideo",
+            display_name="RIFE Interpolate Video",
+            category="video",
+            description="Makes new frames between each two of a video of any length: decoded, interpolated and encoded "
+            "as a stream, so that memory does not grow with it. Sound, subtitles, chapters and colours are kept.",
+            search_aliases=[*ALIASES, "long video", "stream", "out of memory"],
+            inputs=[
+                model_input(),
+                io.Video.Input("video", tooltip="From Load Video, Create Video, Trim Video and the like."),
+                *_network_inputs(),
+                io.Combo.Input(
+                    "codec",
+                    options=["auto", "h264", "h265", "av1"],
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="How the result is encoded. auto: H.264, or H.265 where the video has more than 8 bits. "
+                    "Save Video takes it over as it is while its own format and codec are auto.",
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=-1,
+                    min=-1,
+                    max=63,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="video", tooltip="The result, in a temporary file until it is saved."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Its frames per second, on the whole."),
+                io.Int.Output(display_name="frame_count", tooltip="Number of frames in it."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was done, as JSON: frames, exact rates, sound, device, seconds.",
+                ),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        interp_model,
+        video,
+        multiplier: int,
+        scale: str = "1.0",
+        tta: bool = False,
+        ensemble: bool = False,
+        batch_size: int = 0,
+        timing: dict | None = None,
+        loop: bool = False,
+        keep_duration: bool = False,
+        cuts: str = "hold",
+        cut_frames: str = "",
+        repeated_frames: str = "hold",
+        codec: str = "auto",
+        crf: int = -1,
+    ) -> io.NodeOutput:
+        """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
+        start = time.perf_counter()
+        encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
+        with _clip(video) as clip:
+            asked = when.request(when.check_timing(cls, timing), multiplier, "", clip.clock)
+            given = frozenset(when.parse_cuts(cut_frames, len(clip)))
+            job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
+            path = _temporary_file(".mp4")
+            count = memory.render(
+                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size
+            )
+        made = {
+            "frames_in": len(clip),
+            "frames_out": count,
+            "source_fps": str(clip.clock.mean_rate),
+            "variable": clip.rate is None,
+            "fps": str(job.rate),
+            "sound": job.sound,
+            **memory.describe(interp_model),
+            "seconds": time.perf_counter() - start,
+        }
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
+
+
+def _temporary_file(ending: str) -> Path:
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"rife_{uuid.uuid4().hex}{ending}"
+
+
+@contextmanager
+def _clip(video) -> Iterator[Clip]:
+    """The frames of a VIDEO, read where they are: from its file, the part that Trim Video left, or from memory."""
+    if isinstance(video, InputImpl.VideoFromComponents):
+        path = _temporary_file(".mp4")
+        try:
+            _write_components(video, path)
+            yield Clip(path)
+        finally:
+            path.unlink(missing_ok=True)
+        return
+    source = video.get_stream_source()
+    if not isinstance(source, stdio.BytesIO):
+        source = Path(source)
+    yield Clip(source, **_window(video))
+
+
+def _window(video) -> dict[str, Fraction]:
+    if hasattr(video, "get_active_trim_window"):
+        start, duration = video.get_active_trim_window()
+    else:  # ComfyUI before 0.23
+        start, duration = (
+            getattr(video, f"_VideoFromFile__{name}", 0) for name in ("start_time", "duration")
+        )
+    if start < 0:
+        start = max(0.0, float(Clip(video.get_stream_source()).clock.duration) + start)
+    return {"start": Fraction(start), "duration": Fraction(duration)}
+
+
+def _write_components(video, path: Path) -> None:
+    """Images and sound in memory to a file, without loss."""
+    parts = video.get_components()
+    images = parts.images
+    check_images(images, "video")
+    height, width, channels = images.shape[1:]
+    bits = 16 if getattr(video, "get_bit_depth", lambda: 8)() > 8 else 8
+    sound = None
+    if parts.audio:
+        sound = parts.audio["waveform"][0].float().cpu().numpy(), int(parts.audio["sample_rate"])
+    look = Look(bits=bits, alpha=channels == 4, rgb=True)
+    rate = exact_rate(float(parts.frame_rate)) if parts.frame_rate.denominator > 1001 else parts.frame_rate
+    with VideoWriter(path, rate, width, height, encoding=Encoding("ffv1"), look=look, sound=sound) as writer:
+        for image in images:
+            writer.write(to_pixels(image.expand(-1, -1, max(3, channels)), bits))
+
+
+class RIFEInterpolateChunks(io.ComfyNode):
+    """RIFE Interpolate for the chunks of a batch loop, with nothing lost or doubled between them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id="RIFEInterpolateChunks",
+            display_name="RIFE Interpolate (Meta Batch)",
+            category="video",
+            description="RIFE Interpolate for VideoHelperSuite's Meta Batch Manager: remembers what the chunks before "
+            "ended with, so that all of them together are the frames of the whole clip.",
+            search_aliases=[*ALIASES, "meta batch", "VHS", "chunks"],
+            inputs=[
+                model_input(),
+                io.Image.Input(
+                    "images", tooltip="A chunk of the clip, from a Load Video that has the same meta_batch."
+                ),
+                BatchManager.Input(
+                    "meta_batch", tooltip="From Meta Batch Manager, as at Load Video and Video Combine."
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=1.0,
+                    round=0.001,
+                    tooltip="Frames per second of the given frames, from Video Info (loaded).",
+                ),
+                *_network_inputs(),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The frames that are certain by now; the last chunk gives the rest.",
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second for Video Combine."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        interp_model,
+        images: Tensor,
+        meta_batch,
+        fps: float,
+        multiplier: int,
+        scale: str = "1.0",
+        tta: bool = False,
+        ensemble: bool = False,
+        batch_size: int = 0,
+        timing: dict | None = None,
+        loop: bool = False,
+        keep_duration: bool = False,
+        cuts: str = "hold",
+        cut_frames: str = "",
+        repeated_frames: str = "hold",
+    ) -> io.NodeOutput:
+        """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
+        check_images(images, "images")
+        rate = exact_rate(fps)
+        asked = when.request(when.check_timing(cls, timing), multiplier, "", Clock(len(images), rate))
+        given = frozenset(when.parse_cuts(cut_frames, 1 << 62))
+        chunks = cls._chunks(
+            meta_batch, lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given), rate)
+        )
+        last = bool(meta_batch.has_closed_inputs)
+        part = chunks.push(list(images), last)
+        if part.last == part.first:
+            raise ValueError(
+                f"a chunk of {len(images)} frames is too short for any frame to be certain. Set frames_per_batch of "
+                f"Meta Batch Manager to {chunks.timing.ahead + 2} or more."
+            )
+        result = memory.make_chunk(
+            interp_model, chunks, part, last, images.shape[1:],
+            scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
+        )  # fmt: skip
+        return io.NodeOutput(result, float(chunks.plan(last).rate))
+
+    @classmethod
+    def _chunks(cls, meta_batch, new) -> Chunks:
+        """What this node remembers of the loop, on the loop's own object; a new run begins anew."""
+        kept = meta_batch.__dict__.setdefault("rife_chunks", {})
+        prompt = cls.hidden.prompt or {}
+        turn = prompt.get(str(meta_batch.unique_id), {}).get("inputs", {}).get("requeue", 0)
+        if turn == 0:
+            kept[cls.hidden.unique_id] = new()
+        if cls.hidden.unique_id not in kept:
+            raise ValueError(
+                f"this is chunk {turn} of the loop and those before it were not seen. Queue the workflow anew."
+            )
+        return kept[cls.hidden.unique_id]
