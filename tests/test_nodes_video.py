@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -82,6 +83,16 @@ def test_timing_cuts_and_rates_are_those_of_rife_interpolate(host, model, tmp_pa
             multiplier=2,
             cut_frames="9",
         )
+
+
+@pytest.mark.parametrize("node_id", ["RIFEInterpolateVideo", "RIFEInterpolateChunks"])
+def test_what_needs_the_whole_clip_is_not_offered(host, node_id):
+    """CogVideo's demo decides by all frames; here it would be no more than its multiplier."""
+    (timing,) = (one for one in host.nodes[node_id].define_schema().inputs if one.id == "timing")
+    assert "cogvideo demo" not in [option.key for option in timing.options["options"]]
+    with pytest.raises(ValueError, match="'cogvideo demo', expected one of multiplier"):
+        when = sys.modules[host.nodes[node_id].__module__.rpartition(".")[0] + ".timing"]
+        when.check_timing(host.nodes[node_id], {"timing": "cogvideo demo"})
 
 
 def test_cancel_leaves_no_file_behind(host, model, tmp_path):
