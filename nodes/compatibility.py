@@ -99,7 +99,7 @@ class _VFI(io.ComfyNode):
             _check_no_states_are_lost(getattr(getattr(cls, "hidden", None), "prompt", None) or {})
         checkpoint = ckpt_name if ckpt_name in load.checkpoint_files() else offered(ckpt_name)
         load.fetch(checkpoint)
-        patcher = load.load_patcher(checkpoint, precision=PRECISIONS[dtype])
+        patcher = load.shared_patcher(checkpoint, precision=PRECISIONS[dtype])
         steps = per_pair(len(frames), multiplier, optional_interpolation_states)
         batch = 0 if batch_size == 1 else batch_size
         return io.NodeOutput(

@@ -292,8 +292,7 @@ def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 
     """
     model = adapt(patcher)
     device = patcher.load_device
-    # Above scale 1 the finest block works on frames enlarged by it.
-    per_frame = int(model.memory_estimate(height, width) * max(1.0, scale) ** 2)
+    per_frame = model.memory_estimate(height, width, scale=scale)
     batch = _plan(device, height, width, per_frame, wanted) if auto else wanted
     # A RIFE is small beside its activations: all of it or nothing.
     comfy.model_management.load_models_gpu([patcher], memory_required=per_frame * batch, force_full_load=True)
@@ -397,10 +396,12 @@ class TransferProgress:
 
 def say(text: str) -> None:
     """A line of text on the face of the node that runs, in every browser that shows it."""
-    from server import PromptServer  # ComfyUI's, which has long imported it when a node runs
+    context = get_executing_context()
+    if context is None:  # no server runs this
+        return
+    from server import PromptServer  # ComfyUI's, which is long there when its server runs a node
 
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is not None and server is not None:
+    if server := getattr(PromptServer, "instance", None):
         server.send_progress_text(text, context.node_id)
 
 
