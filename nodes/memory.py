@@ -396,10 +396,12 @@ class TransferProgress:
 
 def say(text: str) -> None:
     """A line of text on the face of the node that runs, in every browser that shows it."""
-    from server import PromptServer  # ComfyUI's, which has long imported it when a node runs
+    context = get_executing_context()
+    if context is None:  # no server runs this
+        return
+    from server import PromptServer  # ComfyUI's, which is long there when its server runs a node
 
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is not None and server is not None:
+    if server := getattr(PromptServer, "instance", None):
         server.send_progress_text(text, context.node_id)
 
 

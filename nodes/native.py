@@ -20,7 +20,7 @@ def adapt(patcher):
     if network is not None and hasattr(patcher, "load_device"):
         if hasattr(network, "config") and hasattr(network, "predict"):
             return Model.from_network(network)
-        if hasattr(network, "extract_features") and hasattr(network, "memory_used_forward"):
+        if hasattr(network, "extract_features") and hasattr(network, "get_dtype"):
             return NativeInterpolator(patcher)
     what = (
         type(patcher).__name__ if network is None else f"{type(patcher).__name__} of {type(network).__name__}"
@@ -47,7 +47,10 @@ class NativeInterpolator:
         """
         height, width = (-(-side // self._multiple(height, width)) * self._multiple(height, width)
                          for side in (height, width))  # fmt: skip
-        per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
+        if hasattr(self.net, "memory_used_forward"):
+            per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
+        else:  # ComfyUI 0.20; what later ones say
+            per_frame = (1700 if self._one_by_one else 300) * height * width * self.run_dtype.itemsize
         return int(per_frame * (1 if self._one_by_one else batch))
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ torch.set_num_threads(1)
 import comfy.model_management  # noqa: E402
 import comfy.model_patcher  # noqa: E402
 import folder_paths  # noqa: E402
+import utils.extra_config  # noqa: E402, F401  (first, as in main.py: nodes.py of 0.20 puts comfy/utils.py before it)
 
 FILES = Path(tempfile.mkdtemp())
 folder_paths.models_dir = str(FILES)

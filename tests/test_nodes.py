@@ -1095,3 +1095,13 @@ def test_a_node_says_in_a_line_what_it_did(host, model):
 def test_the_line_counts_cuts(host, model):
     host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, cut_frames="1")
     assert ", 1 cut; took " in host.lines[-1][0]
+
+
+def test_comfyuis_models_of_020_which_do_not_say_what_they_need_work_too(host):
+    class Silent(Blend):
+        memory_used_forward = property()  # hasattr says no
+
+    net = Silent()
+    patcher = stand_in.Patcher(net, torch.device("cpu"), torch.device("cpu"))
+    result = host.run("RIFEInterpolate", interp_model=patcher, images=clip(2, 64, 64), multiplier=2)[0]
+    assert len(result) == 3 and host.loads[-1].memory == 300 * 64 * 64 * 4

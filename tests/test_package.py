@@ -1,4 +1,4 @@
-"""What is published: the wheel holds the core with its weights, the sdist the project, the registry's archive the pack."""
+"""What is published: the wheel holds the core with its weights, the sdist the project, the registry gets the pack."""
 
 from __future__ import annotations
 
