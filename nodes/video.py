@@ -23,7 +23,7 @@ from ..rife.video import Job, to_pixels
 from ..rife.writer import VideoWriter
 from . import memory
 from . import timing as when
-from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, speed_inputs, tta_input
 
 BatchManager = io.Custom("VHS_BatchManager")
 
@@ -90,6 +90,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
                 ),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Video.Output(
@@ -123,6 +124,8 @@ class RIFEInterpolateVideo(io.ComfyNode):
         repeated_frames: str = "hold",
         codec: str = "auto",
         crf: int = -1,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
@@ -133,8 +136,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
             path = _temporary_file(".mp4")
             count = memory.render(
-                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size
-            )
+                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
+                precision=precision, acceleration=acceleration,
+            )  # fmt: skip
         made = {
             "frames_in": len(clip),
             "frames_out": count,
@@ -142,7 +146,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "variable": clip.rate is None,
             "fps": str(job.rate),
             "sound": job.sound,
-            **memory.describe(interp_model),
+            **memory.describe(interp_model, precision),
             "seconds": time.perf_counter() - start,
         }
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
@@ -231,6 +235,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
                     tooltip="Frames per second of the given frames, from Video Info (loaded).",
                 ),
                 *_network_inputs(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -260,6 +265,8 @@ class RIFEInterpolateChunks(io.ComfyNode):
         cuts: str = "hold",
         cut_frames: str = "",
         repeated_frames: str = "hold",
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
         check_images(images, "images")
@@ -279,6 +286,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
         result = memory.make_chunk(
             interp_model, chunks, part, last, images.shape[1:],
             scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
+            precision=precision, acceleration=acceleration,
         )  # fmt: skip
         return io.NodeOutput(result, float(chunks.plan(last).rate))
 

@@ -39,9 +39,7 @@ class Prediction:
 
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
-_STRIP_PIXELS = (
-    1 << 20
-)  # of a strip, in frames of more than twice that; half a 1080p frame keeps any GPU busy
+_STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 1080p frame
 
 
 class ResConv(nn.Module):

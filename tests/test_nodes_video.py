@@ -175,3 +175,14 @@ def test_chunks_that_cannot_be_are_refused(host, model):
     node.hidden = SimpleNamespace(unique_id="4", prompt={"7": {"inputs": {"requeue": 2}}})
     with pytest.raises(ValueError, match="anew"):
         host.run("RIFEInterpolateChunks", **args)
+
+
+def test_precision_and_acceleration_reach_a_video(host, tmp_path, caplog):
+    (model,) = host.run("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
+    source = make(tmp_path / "in.mp4", frames=3, codec="libx264", pix_fmt="yuv420p")
+    asked = {"interp_model": model, "video": of_file(host, str(source)), "multiplier": 2}
+    *_, report = host.run("RIFEInterpolateVideo", **asked, precision="bf16", acceleration="cuda graphs")
+    facts = json.loads(report)
+    assert (facts["frames_out"], facts["precision"]) == (5, "bfloat16")
+    assert model.model_dtype() == torch.float32
+    assert "No cuda graphs on this machine" in caplog.text
