@@ -329,5 +329,8 @@ class TransferProgress:
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    small = frame[::step, ::step, :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    small = frame[::step, ::step, :3]
+    if small.is_floating_point():
+        small = small.float().clamp(0, 1).mul(255).round()
+    small = small.to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())
