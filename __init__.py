@@ -3,6 +3,9 @@
 The import stands inside the function because pytest imports this file too, as a module without a package.
 """
 
+# Help pages: web/docs/<node id>/<language>.md. ComfyUI serves this folder under the name of ours.
+WEB_DIRECTORY = "./web"
+
 
 async def comfy_entrypoint():
     """The pack's extension; ComfyUI calls this once at start."""

@@ -1,75 +1,188 @@
-"""Ours against ComfyUI's own FrameInterpolate: same 4.26-shaped weights, same clip, taking turns in one run.
+"""Ours, ComfyUI's own FrameInterpolate and Fannovel16's RIFE VFI: same weights, same clip, taking turns in one run.
 
-Run by hand with ComfyUI's Python, ComfyUI's folder in COMFYUI_PATH:
+Run by hand with ComfyUI's Python, ComfyUI's folder in COMFYUI_PATH, and, if it is to be in it, the folder of
+https://github.com/Fannovel16/ComfyUI-Frame-Interpolation as --fannovel:
 
-    COMFYUI_PATH=~/comfy/ComfyUI ~/comfy/ComfyUI/.venv/bin/python benchmarks/compare_native.py --frames 5
+    COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/compare_native.py --frames 17 --runs 5
+    ... --size 1920x1080 --frames 5 --multiplier 4 --csv speed.csv --fannovel ~/ComfyUI-Frame-Interpolation
 
-Prints the machine, seconds per run, the ratio of medians and the largest difference of the outputs. The weights are
-random but tame (flows of a few pixels), since the released ones may not be on the machine; --model takes a file.
+End to end is IMAGE to IMAGE, at what each does by default (float32 on a CPU, on a GPU too with --precision fp32);
+network alone is one new frame from frames that lie on the device, padded, with their features where the network takes
+them (Fannovel16's does not). The weights are random but tame (flows of a few pixels), since the released ones may
+not be on the machine. Prints the machine, seconds, ratios, memory, the largest difference, and how near the limits of
+the machine ours is: the convolutions' FLOP against a large matrix product, the bytes of all operations against a copy.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import platform
+import contextlib
+import csv
+import importlib
+import io
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
+from measure import (
+    clip,
+    limits,
+    load_comfyui,
+    load_core,
+    machine,
+    peak_host_mb,
+    seconds,
+    synchronize,
+    tame_weights,
+    work,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_core():
-    """The core of this checkout as `rife`, without its root on sys.path (nodes/ would hide ComfyUI's nodes.py)."""
-    folder = ROOT / "rife"
-    spec = importlib.util.spec_from_file_location(
-        "rife", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rife"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def load_comfyui(cpu: bool):
-    """ComfyUI's modules, in this process, without a server."""
-    sys.path.insert(0, os.path.expanduser(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")))
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = cpu
-    import comfy.model_patcher
-    import comfy_extras.nodes_frame_interpolation as native
-
-    return comfy.model_patcher, native
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def tame_weights(rife, release: str = "4.26") -> dict[str, torch.Tensor]:
-    """Random weights whose flows stay within a few pixels, so that rounding does not decide the picture."""
-    torch.manual_seed(0)
-    network = sys.modules["rife.ifnet"].IFNet(rife.RELEASES[release])
-    state_dict = network.state_dict()
-    for key, value in state_dict.items():
-        if "lastconv" in key:
-            value.mul_(0.3)
-    return state_dict
+class Ours:
+    """This project."""
+
+    def __init__(self, rife, weights, device, precision):
+        self.rife = rife
+        self.model = rife.load_model(weights, device=device, dtype=precision)
+
+    def run(self, frames, multiplier):
+        return self.rife.interpolate(self.model, frames, multiplier)
+
+    def network(self, img0, img1):
+        network = self.model.net
+        source0, source1 = network.source(img0), network.source(img1)
+        geometry = self.rife.pyramid.Geometry(*img0.shape[-2:], img0.device)
+        return lambda: network.predict_from(source0, source1, 0.5, geometry=geometry).image
 
 
-def clip(frames: int, height: int, width: int) -> torch.Tensor:
-    """A moving pattern, (N,H,W,3) in 0..1."""
-    y, x = torch.meshgrid(torch.arange(height) * 1.0, torch.arange(width) * 1.0, indexing="ij")
-    rows = []
-    for i in range(frames):
-        waves = [torch.sin((x - 3 * i) * 0.05 * (c + 1)) * torch.cos((y + 2 * i) * 0.07) for c in range(3)]
-        rows.append(torch.stack(waves, 2) * 0.4 + 0.5)
-    return torch.stack(rows)
+class Native:
+    """ComfyUI's own node."""
+
+    def __init__(self, weights, device, precision):
+        import comfy.model_patcher
+        import comfy_extras.nodes_frame_interpolation as nodes
+
+        self.node = nodes.FrameInterpolate
+        self.net = nodes.FrameInterpolationModelLoader._detect_and_load(dict(weights)).eval()
+        self.net.to(DTYPES[precision])
+        self.patcher = comfy.model_patcher.CoreModelPatcher(
+            self.net, load_device=device, offload_device=torch.device("cpu")
+        )
+
+    def run(self, frames, multiplier):
+        return self.node.execute(self.patcher, frames, multiplier)[0]
+
+    def network(self, img0, img1):
+        img0, img1 = (x.to(self.net.get_dtype()) for x in (img0, img1))
+        cache = {"img0": self.net.extract_features(img0), "img1": self.net.extract_features(img1)}
+        t = torch.full((1, 1, *img0.shape[-2:]), 0.5, device=img0.device, dtype=img0.dtype)
+        return lambda: self.net(img0, img1, timestep=t, cache=cache)
+
+
+class Fannovel:
+    """RIFE VFI of ComfyUI-Frame-Interpolation."""
+
+    def __init__(self, folder, weights, device, precision):
+        sys.path.insert(0, str(Path(folder).expanduser()))
+        module = importlib.import_module("vfi_models.rife")
+        file = Path(tempfile.mkdtemp()) / "rife426.pth"
+        torch.save(weights, file)
+        module.load_file_from_github_release = lambda *_: str(file)
+        self.node, self.cache = module.RIFE_VFI(), module._model_cache
+        self.dtype = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[precision]
+
+    def run(self, frames, multiplier):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return self.node.vfi("rife426.pth", frames, multiplier=multiplier, dtype=self.dtype)[0]
+
+    def network(self, img0, img1):
+        net = next(iter(self.cache.values()))
+        img0, img1 = (x.to(DTYPES["fp32" if self.dtype == "float32" else self.dtype]) for x in (img0, img1))
+        t = torch.full((1, 1, 1, 1), 0.5, device=img0.device, dtype=img0.dtype)
+        return lambda: net(img0, img1, t, [16, 8, 4, 2, 1], True, False)
+
+
+def candidates(args, rife, device) -> dict:
+    """Name -> candidate, ours first, all with the same weights."""
+    with torch.inference_mode(False):
+        weights = tame_weights(rife)
+        found = {
+            "ours": Ours(rife, weights, device, args.precision),
+            "native": Native(weights, device, args.precision),
+        }
+        if args.fannovel:
+            found["fannovel16"] = Fannovel(args.fannovel, weights, device, args.precision)
+    return found
+
+
+def measure(args, who: dict, frames: torch.Tensor, device: torch.device) -> dict[str, dict[str, float]]:
+    """For each candidate: seconds end to end and of the network alone (median, min), memory, difference to native."""
+    multiplier = args.multiplier
+    reference = who["native"].run(frames, multiplier)
+    rows = {}
+    for name, candidate in who.items():
+        off = float((candidate.run(frames, multiplier) - reference).abs().max()) * 255
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        host = peak_host_mb(lambda c=candidate: c.run(frames, multiplier))
+        gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
+        rows[name] = {"off_by_255ths": off, "peak_host_mb": host, "peak_device_mb": gpu}
+    times: dict[str, list[float]] = {name: [] for name in who}
+    cpu: dict[str, list[float]] = {name: [] for name in who}
+    for _ in range(args.runs):
+        for name, candidate in who.items():
+            start = time.process_time()
+            times[name].append(seconds(lambda c=candidate: c.run(frames, multiplier), device))
+            cpu[name].append(time.process_time() - start)
+    pad = [(-side) % 64 for side in frames.shape[1:3]]
+    pair = torch.nn.functional.pad(frames[:2].permute(0, 3, 1, 2), (0, pad[1], 0, pad[0])).to(device)
+    networks = {name: c.network(pair[:1], pair[1:]) for name, c in who.items()}
+    alone: dict[str, list[float]] = {name: [] for name in who}
+    for _ in range(args.runs * 3):
+        for name, network in networks.items():
+            alone[name].append(seconds(network, device))
+    for name, row in rows.items():
+        row |= {"seconds_median": statistics.median(times[name]), "seconds_min": min(times[name])}
+        row |= {"cpu_seconds_min": min(cpu[name])}  # on a machine with other work, what one thread took of it
+        row |= {"network_median": statistics.median(alone[name]), "network_min": min(alone[name])}
+    return rows
+
+
+def tell(args, rows: dict, rife, device: torch.device) -> None:
+    """Prints the table and the roofline."""
+    new = (args.frames - 1) * (args.multiplier - 1)
+    print(machine(device))
+    print(f"{args.frames} frames {args.size}, multiplier {args.multiplier}, {args.precision}, 4.26-shaped")
+    for name, row in rows.items():
+        print(
+            f"{name:10s} median {row['seconds_median']:.2f} s  min {row['seconds_min']:.2f} s  "
+            f"{new / row['seconds_min']:.2f} new frames/s  network alone {row['network_min'] * 1e3:.0f} ms  "
+            f"host +{row['peak_host_mb']:.0f} MB  device {row['peak_device_mb']:.0f} MB  "
+            f"off by {row['off_by_255ths']:.3f}/255"
+        )
+    ours = rows["ours"]
+    for name, row in list(rows.items())[1:]:
+        ratios = [
+            row[k] / ours[k] for k in ("seconds_median", "seconds_min", "network_min", "cpu_seconds_min")
+        ]
+        print(
+            f"{name} / ours: {ratios[0]:.2f} by medians, {ratios[1]:.2f} by minima; network {ratios[2]:.2f}"
+        )
+    width, height = map(int, args.size.split("x"))
+    flops, traffic = work(rife, "4.26", height, width, DTYPES[args.precision])
+    most_flops, most_bytes = limits(device, DTYPES[args.precision])
+    for name, amount, most in (("FLOP", flops, most_flops), ("bytes", traffic, most_bytes)):
+        bound = amount / most
+        alone, whole = bound / ours["network_min"], bound * new / ours["seconds_min"]
+        print(
+            f"a new frame: {amount / 1e9:.2f} G{name}, {bound * 1e3:.1f} ms at the {most / 1e9:.0f} G{name}/s measured "
+            f"now: {alone:.0%} of the network's time, {whole:.0%} of all"
+        )
 
 
 def main() -> None:
@@ -77,51 +190,56 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--frames", type=int, default=5)
-    parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--width", type=int, default=720)
+    parser.add_argument(
+        "--size", default="720x480", help="WIDTHxHEIGHT; 720x480, 832x480, 1920x1080, 3840x2160"
+    )
     parser.add_argument("--multiplier", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--precision", choices=DTYPES, default="fp32")
+    parser.add_argument("--fannovel", help="folder of ComfyUI-Frame-Interpolation")
+    parser.add_argument("--csv", help="file to add the rows to")
     parser.add_argument("--cpu", action="store_true", default=not torch.cuda.is_available())
     args = parser.parse_args()
 
     rife = load_core()
-    model_patcher, native = load_comfyui(args.cpu)
+    load_comfyui(args.cpu)
     device = torch.device("cpu" if args.cpu else "cuda")
-    frames = clip(args.frames, args.height, args.width)
-    with torch.inference_mode(False):
-        weights = tame_weights(rife)
-        ours = rife.load_model(weights, device=device)
-        theirs = native.FrameInterpolationModelLoader._detect_and_load(dict(weights)).eval()
-        patcher = model_patcher.CoreModelPatcher(
-            theirs, load_device=device, offload_device=torch.device("cpu")
-        )
+    width, height = map(int, args.size.split("x"))
+    frames = clip(args.frames, height, width)
+    with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):  # ComfyUI's progress bar
+        rows = measure(args, candidates(args, rife, device), frames, device)
+        synchronize(device)
+    tell(args, rows, rife, device)
+    if args.csv:
+        write(args, rows, machine(device))
 
-    def run_ours():
-        return rife.interpolate(ours, frames, args.multiplier)
 
-    def run_native():
-        return native.FrameInterpolate.execute(patcher, frames, args.multiplier)[0]
-
-    seconds = {"ours": [], "native": []}
-    with torch.inference_mode():
-        a, b = run_ours(), run_native()
-        for _ in range(args.runs):
-            for name, run in (("ours", run_ours), ("native", run_native)):
-                start = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - start)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, {device}"
-    )
-    print(
-        f"{args.frames} frames {args.width}x{args.height}, multiplier {args.multiplier}, float32, 4.26-shaped"
-    )
-    for name, values in seconds.items():
-        print(
-            f"{name:7s} median {statistics.median(values):.2f} s  min {min(values):.2f}  max {max(values):.2f}"
-        )
-    ratio = statistics.median(seconds["native"]) / statistics.median(seconds["ours"])
-    print(f"native / ours: {ratio:.2f}   largest difference {float((a - b).abs().max()) * 255:.3f}/255")
+def write(args, rows: dict, where: str) -> None:
+    """Adds a row per candidate to the CSV file."""
+    new = (args.frames - 1) * (args.multiplier - 1)
+    path = Path(args.csv)
+    begun = path.exists()
+    with path.open("a", newline="") as file:
+        out = csv.writer(file)
+        if not begun:
+            asked = ["candidate", "size", "frames", "multiplier", "precision", "new_frames_per_second"]
+            out.writerow([*asked, *next(iter(rows.values())), "runs", "machine"])
+        for name, row in rows.items():
+            values = [f"{v:.4g}" for v in row.values()]
+            rate = f"{new / row['seconds_min']:.3f}"
+            out.writerow(
+                [
+                    name,
+                    args.size,
+                    args.frames,
+                    args.multiplier,
+                    args.precision,
+                    rate,
+                    *values,
+                    args.runs,
+                    where,
+                ]
+            )
 
 
 if __name__ == "__main__":

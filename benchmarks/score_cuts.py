@@ -4,7 +4,8 @@
 
 Known cuts of the clips as they are: `KNOWN` below. The edits: hard cuts between clips, jumps within one, flashes, fades
 to black and across, fast pans, a fine texture that moves 16 px a frame, slow motion, animation on twos through H.264.
-CogVideo's demo calls a pair a cut where the SSIM of 32x32 pictures is below 0.2, and static above 0.996.
+CogVideo's demo calls a pair a cut where the SSIM of 32x32 pictures is below 0.2, and static above 0.996
+(rife/cogvideo.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from rife.cogvideo import cogvideo_scenes
 from rife.scenes import find_scenes
 from rife.video import VideoWriter, read_frames, to_bytes
 
@@ -60,10 +62,10 @@ def main() -> None:
         scenes = find_scenes(case.frames)
         seconds += time.perf_counter() - start
         pairs += len(case.frames) - 1
-        found = {"ours": (scenes.cuts, scenes.repeats), "CogVideo demo": cogvideo(case.frames)}
-        for name, (cuts, repeats) in found.items():
+        found = {"ours": scenes, "CogVideo demo": cogvideo_scenes(case.frames)}
+        for name, answer in found.items():
             row = tables[name].setdefault(case.kind, Row())
-            row.count(case, cuts, repeats)
+            row.count(case, answer.cuts, answer.repeats)
         if args.show and (
             scenes.cuts != case.cuts or (case.repeats is not None and scenes.repeats != case.repeats)
         ):
@@ -304,30 +306,6 @@ def coded(frames: torch.Tensor) -> torch.Tensor:
             for frame in frames:
                 writer.write(to_bytes(frame))
         return torch.stack([torch.from_numpy(frame) for frame in read_frames(path)]).float() / 255
-
-
-def cogvideo(frames: torch.Tensor) -> tuple[set[int], set[int]]:
-    """The decisions of CogVideo's demo: SSIM of pictures of 32x32 below 0.2, above 0.996."""
-    small = F.interpolate(frames.permute(0, 3, 1, 2).float().div(1 if frames.is_floating_point() else 255),
-                          (32, 32), mode="bilinear")  # fmt: skip
-    values = [float(ssim(a[None], b[None])) for a, b in zip(small, small[1:], strict=False)]
-    cuts = {i + 1 for i, value in enumerate(values) if value < 0.2}
-    return cuts, {i + 1 for i, value in enumerate(values) if value > 0.996}
-
-
-def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Structural similarity over space and colour together, Gaussian window of 11 with sigma 1.5 (Wang et al. 2004)."""
-    line = torch.exp(-((torch.arange(11) - 5.0) ** 2) / 4.5)
-    line = line / line.sum()
-    kernel = torch.einsum("i,j,k->ijk", line, line, line)[None, None]
-
-    def mean(x: torch.Tensor) -> torch.Tensor:
-        return F.conv3d(F.pad(x[:, None], (5,) * 6, mode="replicate"), kernel)
-
-    ma, mb = mean(a), mean(b)
-    va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
-    c1, c2 = 0.01**2, 0.03**2
-    return ((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean()
 
 
 if __name__ == "__main__":

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..rife.cogvideo import cogvideo_scenes
 from ..rife.report import report
 from ..rife.scenes import Scenes
-from ..rife.timeline import Clock, Plan, exact_rate
+from ..rife.timeline import Clips, Clock, exact_rate
 from . import memory
 from . import timing as when
-from .types import ALIASES, AUTO, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import (
+    ALIASES,
+    AUTO,
+    check_images,
+    ensemble_input,
+    model_input,
+    paired,
+    scale_input,
+    speed_inputs,
+    tta_input,
+)
 
 
 class RIFEInterpolate(io.ComfyNode):
@@ -84,6 +96,8 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="A mask per frame, or one for all: moved by the flow of the images, cut and held as they "
                     "are.",
                 ),
+                when.clip_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -130,28 +144,44 @@ class RIFEInterpolate(io.ComfyNode):
         cut_frames: str = "",
         repeated_frames: str = "hold",
         mask: Tensor | None = None,
+        clip_length: int = 0,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
         mask = _fitting(mask, images)
         start = time.perf_counter()
-        clock = Clock(len(images), exact_rate(fps))
+        timing = when.check_timing(cls, timing)
+        clock = Clock(when.frames_per_clip(clip_length, len(images)), exact_rate(fps))
         ends = {"loop": loop, "keep_duration": keep_duration}
-        asked = when.request(when.check_timing(cls, timing), multiplier, timesteps, clock)
-        when.make_plan(
-            clock, asked, when.OFF, when.OFF, None, **ends
-        )  # what cannot be is refused before any work
-        scenes = _scenes(interp_model, images, cuts, cut_frames, repeated_frames, scale)
-        plan = when.make_plan(clock, asked, cuts, repeated_frames, scenes, **ends)
+        asked = when.request(timing, multiplier, timesteps, clock)
+        # What cannot be is refused before any work.
+        when.make_plan(clock, asked, when.OFF, when.OFF, Scenes(), **ends)
+        given = when.parse_cuts(cut_frames, len(images))
+        find = _finder(interp_model, timing, cuts, given, repeated_frames, scale)
+        parts = [
+            find(first, images[first : first + clock.count]) for first in range(0, len(images), clock.count)
+        ]
+        plan = Clips([when.make_plan(clock, asked, cuts, repeated_frames, part, **ends) for part in parts])
+        scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
+        options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
+        seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
+        memory.say(_line(len(images), len(result), rate, len(scenes.cuts), seconds))
         return io.NodeOutput(
             result,
-            _fps(fps, plan, asked),
+            rate,
             result.shape[0],
             _report(
-                interp_model, plan, scenes, scale=scale, scale_reason=why, seconds=time.perf_counter() - start
+                plan,
+                scenes,
+                **memory.describe(interp_model, precision),
+                scale=scale,
+                scale_reason=why,
+                seconds=seconds,
             ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
@@ -172,33 +202,36 @@ def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:
 
 
 def _rendered(
-    interp_model, images: Tensor, mask: Tensor | None, plan: Plan, options: dict
+    interp_model, images: Tensor, mask: Tensor | None, plan: Clips, options: dict
 ) -> tuple[Tensor, Tensor]:
     """The plan's images (M,H,W,C) and masks (M,H,W)."""
     if mask is None:
         result = memory.interpolate(interp_model, images, plan=plan, **options)
         return result, result.new_zeros((1, *result.shape[1:3])).expand(len(result), -1, -1)
-    # The networks let a fourth channel follow the flow of the colours.
-    colours = images[..., :3].expand(-1, -1, -1, 3)
-    joined = torch.cat((colours, mask[..., None].to(images)), 3)
+    # What comes behind the colours follows their flow.
+    joined = torch.cat((images, mask[..., None].to(images)), 3)
     both = memory.interpolate(interp_model, joined, plan=plan, **options)
-    masks = both[..., 3].contiguous()
-    if images.shape[3] == 3:
-        return both[..., :3].contiguous(), masks
-    return memory.interpolate(interp_model, images, plan=plan, **options), masks
+    return both[..., :-1].contiguous(), both[..., -1].contiguous()
 
 
-def _scenes(interp_model, images: Tensor, cuts: str, cut_frames: str, repeated: str, scale: str) -> Scenes:
-    """What is known of scenes: found only where it is heeded, the cuts as given where they are."""
-    given = when.parse_cuts(cut_frames, len(images))
-    found = Scenes()
-    if repeated != when.OFF or scale == AUTO or (cuts != when.OFF and not given):
-        found = memory.find_scenes(interp_model, images)
-    chosen = set() if cuts == when.OFF else given or found.cuts
-    return Scenes(chosen, found.repeats - chosen, found.evidence)
+def _finder(interp_model, timing: dict, cuts: str, given: set[int], repeated: str, scale: str):
+    """Tells of a clip and its first frame's number what is known of its scenes: found only where it is heeded."""
+    wanted = repeated != when.OFF or (cuts != when.OFF and not given)
+
+    def find(first: int, clip: Tensor) -> Scenes:
+        found = Scenes()
+        if scale == AUTO or wanted:
+            found = memory.find_scenes(interp_model, clip)
+        if wanted and timing.get("timing") == when.COGVIDEO:
+            found = replace(cogvideo_scenes(clip), evidence=found.evidence)
+        chosen = {i - first for i in given if 0 <= i - first < len(clip)} if given else found.cuts
+        chosen = set() if cuts == when.OFF else chosen
+        return Scenes(chosen, found.repeats - chosen, found.evidence)
+
+    return find
 
 
-def _fps(fps: float, plan: Plan, asked: dict) -> float:
+def _fps(fps: float, plan: Clips, asked: dict) -> float:
     """As the user wrote it times the frames per pair, or the rate that was asked for."""
     if "multiplier" in asked:
         return fps * asked["multiplier"]
@@ -213,8 +246,14 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     return float(scale), "as it was set"
 
 
-def _report(interp_model, plan: Plan, scenes: Scenes, **more) -> str:
-    return json.dumps({**report(plan, scenes), **memory.describe(interp_model), **more})
+def _line(given: int, made: int, fps: float, cuts: int, seconds: float) -> str:
+    """The result in one line, for the node's face."""
+    found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
+    return f"{given} → {made} frames, {fps:g} fps, {made / fps:.2f} s{found}; took {seconds:.1f} s"
+
+
+def _report(plan: Clips, scenes: Scenes, **more) -> str:
+    return json.dumps({**report(plan, scenes), **more})
 
 
 class RIFEInbetween(io.ComfyNode):
@@ -249,6 +288,7 @@ class RIFEInbetween(io.ComfyNode):
                 scale_input(),
                 tta_input(),
                 ensemble_input(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One new image per pair."),
@@ -265,9 +305,11 @@ class RIFEInbetween(io.ComfyNode):
         scale: str = "1.0",
         tta: bool = False,
         ensemble: bool = False,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
-        image0, image1 = _pairs(image0, image1)
+        image0, image1 = paired(image0, image1)
         if not 0 <= timestep <= 1:
             raise ValueError(
                 f"timestep is {timestep}, expected a number from 0 (image0) to 1 (image1). For a frame beyond "
@@ -275,22 +317,7 @@ class RIFEInbetween(io.ComfyNode):
             )
         if timestep in (0, 1):
             return io.NodeOutput(memory.as_images(image1 if timestep else image0))
+        options = {"tta": tta, "ensemble": ensemble, "precision": precision, "acceleration": acceleration}
         return io.NodeOutput(
-            memory.between(
-                interp_model, image0, image1, timestep, scale=float(scale), tta=tta, ensemble=ensemble
-            )
+            memory.between(interp_model, image0, image1, timestep, scale=float(scale), **options)
         )
-
-
-def _pairs(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
-    check_images(image0, "image0")
-    check_images(image1, "image1")
-    lengths = {len(image0), len(image1)} - {1}
-    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
-        raise ValueError(
-            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
-            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
-        )
-    n = max(len(image0), len(image1))
-    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

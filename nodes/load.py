@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from itertools import chain
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import folder_paths
 import torch
@@ -13,7 +15,7 @@ from comfy_api.latest import io, ui
 from ..rife.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint import load_network
 from ..rife.config import AMBIGUOUS
-from ..rife.model import BUNDLED_CHECKPOINT
+from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from . import memory
 from .types import InterpModel
 
@@ -28,11 +30,17 @@ _COMPANIONS = ("contextnet", "unet")  # of a flownet.pkl, in the three-network f
 def register_folder() -> None:
     """Adds models/rife to ComfyUI's folders, and output/frame_interpolation, where Save RIFE Checkpoint writes.
 
-    Folders of these names in extra_model_paths.yaml stay.
+    Folders of these names in extra_model_paths.yaml stay. Also where ComfyUI-Frame-Interpolation, if it is
+    installed, keeps its RIFEs: nobody has to copy them.
     """
     saved = os.path.join(folder_paths.get_output_directory(), FOLDERS[0])
     folder_paths.add_model_folder_path(FOLDERS[0], saved)
     folder_paths.add_model_folder_path("rife", os.path.join(folder_paths.models_dir, "rife"))
+    for custom_nodes in folder_paths.get_folder_paths("custom_nodes"):
+        packs = os.listdir(custom_nodes) if os.path.isdir(custom_nodes) else []
+        for pack in sorted(packs):
+            if pack.lower() == "comfyui-frame-interpolation":
+                folder_paths.add_model_folder_path("rife", os.path.join(custom_nodes, pack, "ckpts", "rife"))
     # A folder that only a yaml file named has no extensions, which means every file.
     paths, extensions = folder_paths.folder_names_and_paths["rife"]
     folder_paths.folder_names_and_paths["rife"] = (
@@ -147,7 +155,7 @@ def _sources(checkpoint: str) -> list[Path]:
 def load_patcher(
     checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False
 ):
-    """The patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
+    """A new patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
     sources = _sources(checkpoint)
     source = sources[0] if len(sources) == 1 else sources[0].parent
     # ComfyUI runs nodes in inference mode; weights made in it could never be trained.
@@ -155,6 +163,22 @@ def load_patcher(
         network = load_network(source, None if variant == "auto" else variant)
         patcher = memory.make_patcher(network, precision, disable_dynamic)
     patcher.cached_patcher_init = (load_patcher, (checkpoint, variant, precision))
+    return patcher
+
+
+_loaded: WeakValueDictionary[tuple, Any] = WeakValueDictionary()
+
+
+def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto"):
+    """The patcher of a combo entry: the one that another loader holds already, if the file is the same.
+
+    Only what holds a patcher keeps it alive: when ComfyUI drops the last, its memory is free.
+    """
+    files = [path.resolve() for path in _sources(checkpoint)]
+    key = (_state(files), variant, precision)
+    patcher = _loaded.get(key)
+    if patcher is None:
+        patcher = _loaded[key] = load_patcher(checkpoint, variant, precision)
     return patcher
 
 
@@ -198,7 +222,7 @@ class RIFECheckpointLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(memory.PRECISIONS),
+                    options=list(PRECISIONS),
                     default="auto",
                     optional=True,
                     advanced=True,
@@ -239,5 +263,6 @@ class RIFECheckpointLoader(io.ComfyNode):
     def execute(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> io.NodeOutput:
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
-        patcher = load_patcher(checkpoint, variant, precision)
+        patcher = shared_patcher(checkpoint, variant, precision)
+        memory.say(describe(patcher.model))
         return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

@@ -6,9 +6,10 @@ limits that the user set for ComfyUI are all read here.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,21 +18,21 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
 import torch
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
+from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
 from ..rife.scenes import Scenes
-from ..rife.timeline import Clock, Plan
+from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
 from ..rife.video import Job
 from ..rife.warp import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # New frames per pass fill a large GPU with about this many pixels: 24 at 720x480, 4 at 1080p, 1 at 4K.
 _PIXELS_PER_BATCH = 8 * 1024 * 1024
@@ -43,13 +44,14 @@ _SECONDS_PER_PREVIEW = 1.0
 def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
     """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
-    precision: a dtype or a key of `PRECISIONS`; auto is half where ComfyUI trusts the device with it, else float32.
-    disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
+    precision: a dtype or a key of `rife.model.PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16
+    first, else float32. disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for
+    another device.
     """
     device = comfy.model_management.get_torch_device()
-    dtype = PRECISIONS.get(precision, precision)
-    if dtype is None:
-        dtype = torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
+    dtype = (
+        precision if isinstance(precision, torch.dtype) else named_dtype(precision) or _trusted_dtype(device)
+    )
     # By attribute: ComfyUI rebinds CoreModelPatcher at start.
     patcher_class = comfy.model_patcher.CoreModelPatcher
     if disable_dynamic:
@@ -61,6 +63,23 @@ def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disa
     )
     patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_LOAD, _finish_load)
     return patcher
+
+
+def _trusted_dtype(device: torch.device) -> torch.dtype:
+    if comfy.model_management.should_use_fp16(device):
+        return torch.float16
+    return torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
+
+
+def with_precision(patcher, precision: str):
+    """`patcher`, or one of a copy of its network where another precision is named than it has."""
+    dtype = named_dtype(precision)
+    network = getattr(patcher, "model", None)
+    if dtype is None or not hasattr(network, "get_dtype") or network.get_dtype() == dtype:
+        return patcher  # what is no model is refused by `adapt`
+    with torch.inference_mode(False), torch.no_grad():
+        network = copy.deepcopy(network).to(patcher.offload_device)
+        return make_patcher(network, precision)
 
 
 def _finish_load(patcher, device: torch.device, *_) -> None:
@@ -95,15 +114,18 @@ def interpolate(
     frames: Tensor,
     times: Sequence[float] = (),
     *,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
     batch_size: int = 0,
+    precision: str = "auto",
+    acceleration: str = "off",
 ) -> Tensor:
     """`frames` (N,H,W,C) with new ones at `times` between each two, or as `plan` says, on ComfyUI's devices.
 
     times: as `rife.engine.pair_times` gives them; batch_size 0: as many new frames per pass as fit.
+    precision: of the network in this run; acceleration: see `rife.acceleration`.
     Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1, or the
     plan's length.
     """
@@ -113,7 +135,9 @@ def interpolate(
     if not total:
         return engine.interpolate(None, frames, plan=plan, batch_size=1, out=out)
     wanted = min(batch_size or total, total)
+    patcher = with_precision(patcher, precision)
     model, batch = load(patcher, *frames.shape[1:3], scale=scale, wanted=wanted, auto=not batch_size)
+    accelerate(model, acceleration)
     return engine.interpolate(
         model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
         on_progress=Progress(total), **back_off(),
@@ -171,11 +195,12 @@ def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float
     return scenes.choose_scale(found, height, width, max(scales_of_blocks))
 
 
-def describe(patcher) -> dict[str, str]:
+def describe(patcher, precision: str = "auto") -> dict[str, str]:
     """Where and how precisely the model runs, for a report."""
+    dtype = named_dtype(precision) or patcher.model_dtype()
     return {
         "device": str(patcher.load_device),
-        "precision": str(patcher.model_dtype()).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
     }
 
 
@@ -188,10 +213,13 @@ def between(
     scale: float = 1.0,
     tta: bool = False,
     ensemble: bool = False,
+    precision: str = "auto",
+    acceleration: str = "off",
 ) -> Tensor:
     """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
     result = empty_images(image0.shape)
-    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    model, _ = load(with_precision(patcher, precision), *image0.shape[1:3], scale=scale)
+    accelerate(model, acceleration)
     progress = Progress(len(image0))
     for i, pair in enumerate(zip(image0, image1, strict=True)):
         progress.before = i
@@ -226,6 +254,32 @@ def room_to_train(device: torch.device, advice: str) -> Iterator[None]:
         comfy.model_management.soft_empty_cache()
 
 
+def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
+    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    if not hasattr(adapt(patcher), "motion"):
+        raise ValueError(
+            f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
+            "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
+        )
+    model, _ = load(patcher, *image0.shape[1:3], scale=scale)
+    progress = Progress(len(image0))
+    found = []
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress(i, len(image0), None)
+        img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
+        found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
+    progress(len(image0), len(image0), None)
+    return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def accelerate(model, how: str) -> None:
+    """Turns `rife.acceleration` on where the model has it: ComfyUI's own networks do not, which is said."""
+    if hasattr(model, "accelerate"):
+        model.accelerate(how)
+    elif how != "off":
+        log.warning("No %s for a network of ComfyUI's own loader. Going on without.", how)
+
+
 def back_off() -> dict:
     """The engine's arguments for running out of memory."""
     return {"is_oom": is_oom, "on_oom": comfy.model_management.soft_empty_cache}
@@ -238,8 +292,7 @@ def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 
     """
     model = adapt(patcher)
     device = patcher.load_device
-    # Above scale 1 the finest block works on frames enlarged by it.
-    per_frame = int(model.memory_estimate(height, width) * max(1.0, scale) ** 2)
+    per_frame = model.memory_estimate(height, width, scale=scale)
     batch = _plan(device, height, width, per_frame, wanted) if auto else wanted
     # A RIFE is small beside its activations: all of it or nothing.
     comfy.model_management.load_models_gpu([patcher], memory_required=per_frame * batch, force_full_load=True)
@@ -295,6 +348,16 @@ def as_images(images: Tensor) -> Tensor:
     ).contiguous()
 
 
+def check_cancel() -> None:
+    """Raises what `cancelled` catches, once for each press of ComfyUI's cancel button."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def cancelled() -> type[BaseException]:
+    """ComfyUI's exception for it. By a call: the class is looked up when it is needed, not when this is imported."""
+    return comfy.model_management.InterruptProcessingException
+
+
 class Progress:
     """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
 
@@ -305,12 +368,17 @@ class Progress:
         self._last_preview = time.monotonic()
 
     def __call__(self, done: int, total: int, frame: Tensor | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.show(done, None if frame is None else lambda: to_picture(frame))
+
+    def show(
+        self, done: int, picture: Callable[[], Image.Image] | None, seconds: float = _SECONDS_PER_PREVIEW
+    ):
+        """Moves the bar; the picture is made only if the last one is `seconds` old."""
+        check_cancel()
         preview = None
-        now = time.monotonic()
-        if frame is not None and now - self._last_preview >= _SECONDS_PER_PREVIEW:
-            preview = ("JPEG", to_picture(frame), _PREVIEW_SIDE)
-            self._last_preview = now
+        if picture is not None and time.monotonic() - self._last_preview >= seconds:
+            preview = ("JPEG", picture(), _PREVIEW_SIDE)
+            self._last_preview = time.monotonic()
         self._bar.update_absolute(self.before + done, self.total, preview)
 
 
@@ -326,10 +394,21 @@ class TransferProgress:
         self._bar.update_absolute(done, total or max(1, 2 * done))
 
 
+def say(text: str) -> None:
+    """A line of text on the face of the node that runs, in every browser that shows it."""
+    context = get_executing_context()
+    if context is None:  # no server runs this
+        return
+    from server import PromptServer  # ComfyUI's, which is long there when its server runs a node
+
+    if server := getattr(PromptServer, "instance", None):
+        server.send_progress_text(text, context.node_id)
+
+
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    small = frame[::step, ::step, :3]
+    small = frame[::step, ::step, : 3 if frame.shape[2] > 2 else 1]
     if small.is_floating_point():
         small = small.float().clamp(0, 1).mul(255).round()
     small = small.to("cpu", torch.uint8)

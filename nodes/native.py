@@ -20,7 +20,7 @@ def adapt(patcher):
     if network is not None and hasattr(patcher, "load_device"):
         if hasattr(network, "config") and hasattr(network, "predict"):
             return Model.from_network(network)
-        if hasattr(network, "extract_features") and hasattr(network, "memory_used_forward"):
+        if hasattr(network, "extract_features") and hasattr(network, "get_dtype"):
             return NativeInterpolator(patcher)
     what = (
         type(patcher).__name__ if network is None else f"{type(patcher).__name__} of {type(network).__name__}"
@@ -40,11 +40,17 @@ class NativeInterpolator:
         self.run_device: torch.device = patcher.load_device
         self.run_dtype: torch.dtype = self.net.get_dtype()
 
-    def memory_estimate(self, height: int, width: int, batch: int = 1) -> int:
-        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other."""
+    def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
+        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other.
+
+        scale: for the common signature; these networks only know 1.
+        """
         height, width = (-(-side // self._multiple(height, width)) * self._multiple(height, width)
                          for side in (height, width))  # fmt: skip
-        per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
+        if hasattr(self.net, "memory_used_forward"):
+            per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
+        else:  # ComfyUI 0.20; what later ones say
+            per_frame = (1700 if self._one_by_one else 300) * height * width * self.run_dtype.itemsize
         return int(per_frame * (1 if self._one_by_one else batch))
 
     @torch.no_grad()
@@ -58,7 +64,7 @@ class NativeInterpolator:
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """As `rife.Model.inference`: (B,C,H,W) in 0..1, C of 1, 3 or 4. Raises ValueError for scale."""
+        """As `rife.Model.inference`: (B,C,H,W) in 0..1. Raises ValueError for scale."""
         self._check(img0, img1, scale)
         times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
         height, width = img0.shape[-2:]
@@ -95,14 +101,16 @@ class NativeInterpolator:
         return 1 if min(height, width) >= smallest else smallest
 
     def _channels(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
-        """Grey as RGB; alpha as a second, grey image, unless both frames have the same."""
+        """Grey as RGB; alpha and other maps as grey images of their own, unless both frames have the same."""
         if a.shape[1] == 3:
             return self._turned(a, b, times, tta)
         if a.shape[1] == 1:
             return self._turned(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), times, tta).mean(1, True)
-        alpha0, alpha1 = a[:, 3:], b[:, 3:]
-        alpha = alpha0 if torch.equal(alpha0, alpha1) else self._channels(alpha0, alpha1, times, tta)
-        return torch.cat((self._turned(a[:, :3], b[:, :3], times, tta), alpha), 1)
+        colours = 1 if a.shape[1] < 3 else 3
+        parts = [self._channels(a[:, :colours], b[:, :colours], times, tta)]
+        for map0, map1 in zip(a[:, colours:].split(1, 1), b[:, colours:].split(1, 1), strict=True):
+            parts.append(map0 if torch.equal(map0, map1) else self._channels(map0, map1, times, tta))
+        return torch.cat(parts, 1)
 
     def _turned(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
         image = self._forward(a, b, times)

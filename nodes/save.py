@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from torch import nn
 
 from ..rife.checkpoint import load_network, save_checkpoint
-from . import memory
+from ..rife.model import named_dtype
 from .load import FOLDERS
 from .native import adapt
 from .trained import build, training_of
@@ -64,7 +64,7 @@ class RIFECheckpointSave(io.ComfyNode):
     ) -> io.NodeOutput:
         """INTERP_MODEL -> a file; its name."""
         network, notes = _content(interp_model)
-        dtype = interp_model.model_dtype() if precision == _AS_IT_RUNS else memory.PRECISIONS[precision]
+        dtype = interp_model.model_dtype() if precision == _AS_IT_RUNS else named_dtype(precision)
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
         )

@@ -12,6 +12,7 @@ from ..rife import timeline
 from ..rife.timeline import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
+COGVIDEO = "cogvideo demo"
 OFF = "off"
 
 
@@ -28,10 +29,12 @@ def _timing_input() -> io.Input:
             io.DynamicCombo.Option(FRAME_RATE, [_rate_input(), _speed_input()]),
             io.DynamicCombo.Option(TIMESTEPS, [_times_input()]),
             io.DynamicCombo.Option(CURVE, [_curve_input(), _curve_rate_input()]),
+            io.DynamicCombo.Option(COGVIDEO, [_exp_input()]),
         ],
         optional=True,
         tooltip="What says which frames are made. multiplier: the inputs multiplier and timesteps. frame rate: any, "
-        "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse.",
+        "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse. cogvideo demo: as the demo of "
+        "CogVideo decides, to compare with it.",
     )
 
 
@@ -96,6 +99,32 @@ def _curve_rate_input() -> io.Input:
     )
 
 
+def _exp_input() -> io.Input:
+    return io.Int.Input(
+        "exp",
+        default=1,
+        min=1,
+        max=7,
+        optional=True,
+        tooltip="2 to the power of exp times as many frames. Cuts and static frames are found as CogVideo's demo finds "
+        "them, by 32x32 pictures; with keep_duration as many frames come out as there, 49 become 98.",
+    )
+
+
+def clip_input() -> io.Input:
+    """Last in the form."""
+    return io.Int.Input(
+        "clip_length",
+        default=0,
+        min=0,
+        max=1_000_000,
+        optional=True,
+        advanced=True,
+        tooltip="Frames per clip where the batch holds several clips of the same length: each is treated as if it "
+        "were alone, nothing is made between two. 0: the batch is one clip.",
+    )
+
+
 def _end_inputs() -> list[io.Input]:
     return [
         io.Boolean.Input(
@@ -155,7 +184,7 @@ def check_timing(node, timing: dict | None) -> dict:
         prompt, node_id = getattr(hidden, "prompt", None) or {}, getattr(hidden, "unique_id", None)
         sent = prompt.get(str(node_id), {}).get("inputs", {}).get("timing")
         timing = {"timing": sent} if sent is not None else {}
-    choices = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
+    choices = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE, COGVIDEO)
     if timing and timing.get("timing") not in choices:
         raise ValueError(
             f"timing is {timing.get('timing')!r}, expected one of {', '.join(choices)}. Choose one of them; a "
@@ -175,8 +204,20 @@ def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> dict
         rate = float(timing.get("target_fps", 0.0))
         rate = exact_rate(rate) if rate else clock.mean_rate
         return {"times": Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), "rate": rate}
+    if choice == COGVIDEO:
+        return {"multiplier": 2 ** int(timing.get("exp", 1))}
     times = parse_timesteps(timing.get("times", "1/3, 2/3") if choice == TIMESTEPS else timesteps)
     return {"multiplier": multiplier} if times is None else {"timesteps": times}
+
+
+def frames_per_clip(clip_length: int, count: int) -> int:
+    """`clip_length`, or `count` for 0. Raises ValueError unless `count` frames are a whole number of clips."""
+    if clip_length and count % clip_length:
+        raise ValueError(
+            f"clip_length is {clip_length} for {count} frames, expected clips of the same length: a number that "
+            f"divides {count}. Set it to the frames of one clip, or to 0 for one clip."
+        )
+    return clip_length or count
 
 
 def make_plan(clock: Clock, asked: dict, cuts: str, repeated: str, scenes, **ends) -> Plan:

@@ -1,273 +1,270 @@
-"""Training: one step after the other, as nodes."""
+"""Fine-tuning on the user's own clips."""
 
 from __future__ import annotations
 
 import json
-import math
-from typing import NamedTuple
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..rife.metrics import psnr
-from ..rife.model import Model, pad_to
-from . import memory
+from ..rife.datasets import RealFrames, Shot, triplets
+from ..rife.model import Model
+from ..rife.training import Result, Settings, Step, Trainer, score_triplets
+from . import footage, memory, plot
+from .train_form import Form, train_inputs, train_outputs
 from .trained import (
     Training,
     check_trainable,
     fresh_model,
     loss_map,
-    optimizer_state,
     plain_weights,
     trained_patcher,
     training_of,
 )
-from .types import InterpModel, LossMap, check_images, model_input
 
-_ADVICE = "Crop the images (ImageCrop), or pass fewer at a time."
+log = logging.getLogger(__name__)
+
+_ADVICE = "Lower batch_size or crop; grad_accumulation_steps takes the same batch in parts."
+_HELD_OUT = "held out"  # the engine's name for the one set there is
+_TRIPLETS = 12  # held-out frames that are scored
+_SHOWN = 8  # of these, frames in the outputs before, after and ground_truth
+_LOOKS = 10  # at the held-out frames, where score_every leaves it open
+_PLOT, _PREVIEW = (960, 640), (512, 320)  # width, height
+_SECONDS_PER_PREVIEW = 3.0
+_PREVIEW_FRAME = 256  # a window of so many pixels is interpolated for the preview
 
 
-class RIFETrainStep(io.ComfyNode):
-    """The paper's training step on given frames."""
+class RIFETrain(io.ComfyNode):
+    """A model adapted to clips."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The form."""
         return io.Schema(
-            node_id="RIFETrainStep",
-            display_name="RIFE Train Step",
+            node_id="RIFETrain",
+            display_name="RIFE Train",
             category="model/training",
-            description="One step of training, or some, on images whose true in-between image is known. Gives a new "
-            "model; the one given stays as it is. Steps can be chained: the optimiser's state goes with the model.",
-            search_aliases=["rife", "train rife", "fine-tune rife", "training step", "train interpolation"],
+            description="Adapts a model to your clips: it learns to make their frames from the neighbours. A part of "
+            "each clip is held out and decides which state of the training was best. Cancel ends the training and "
+            "returns the best so far; a second cancel stops the workflow.",
+            search_aliases=["rife", "train rife", "fine-tune rife", "finetune", "train frame interpolation"],
             is_experimental=True,
-            inputs=[
-                model_input(),
-                io.Image.Input(
-                    "img0", tooltip="The images at time 0: a batch of them is one training batch."
-                ),
-                io.Image.Input("img1", tooltip="The images at time 1, as many, in the same size."),
-                io.Image.Input(
-                    "ground_truth", tooltip="The true images at timestep, as many, in the same size."
-                ),
-                io.Int.Input(
-                    "steps", default=1, min=1, max=100000, tooltip="Steps made, all on the same images."
-                ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.0001,
-                    min=0.0,
-                    max=1.0,
-                    step=0.0000001,
-                    round=0.00000001,
-                    tooltip="Size of a step. 0.0001 or less to adapt a trained model; the paper goes from 0.0003 to "
-                    "0.000003.",
-                ),
-                io.Float.Input(
-                    "timestep",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.0001,
-                    tooltip="The time of ground_truth between img0 (0) and img1 (1). Models without timesteps (RIFE, "
-                    "2R, 3.5 to 3.8) only learn 0.5.",
-                ),
-                io.Float.Input(
-                    "distill_weight",
-                    default=0.01,
-                    min=0.0,
-                    max=10.0,
-                    step=0.001,
-                    round=0.00001,
-                    optional=True,
-                    advanced=True,
-                    tooltip="How much the flow of the teacher, which sees ground_truth, counts: 0.01 in the paper, "
-                    "0.005 or 0.002 for RIFE_m. Without effect where the file holds no teacher.",
-                ),
-                io.Float.Input(
-                    "max_grad_norm",
-                    default=1.0,
-                    min=0.0,
-                    max=1000.0,
-                    step=0.1,
-                    round=0.001,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Longer gradients are cut to this length, so that an odd image does little harm. 0: never.",
-                ),
-            ],
-            outputs=[
-                InterpModel.Output(display_name="interp_model", tooltip="The model after the steps."),
-                io.Image.Output(
-                    display_name="merged", tooltip="What the model now makes of img0 and img1 at timestep."
-                ),
-                io.Image.Output(
-                    display_name="teacher",
-                    tooltip="What the teacher, which sees ground_truth, makes of them; the same as merged where the "
-                    "file holds no teacher.",
-                ),
-                LossMap.Output(
-                    display_name="loss_map",
-                    tooltip="Loss of each step since the model was loaded, and after the last one, for Plot Loss "
-                    "Graph.",
-                ),
-                io.Int.Output(display_name="steps", tooltip="Steps since the model was loaded."),
-                io.String.Output(display_name="report", tooltip="Losses and PSNR before and after, as JSON."),
-            ],
+            is_input_list=True,  # a list of clips, or of single images, is one data set
+            inputs=train_inputs(),
+            outputs=train_outputs(),
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_) -> float:
-        """Never equal to the last one: every queued prompt trains."""
-        return float("nan")  # a new object: ComfyUI compares inside of tuples, where math.nan equals itself
+    def fingerprint_inputs(cls, folder: Sequence[str] | None = None, **_) -> str:
+        """Changes when the folder's clips do."""
+        return footage.folder_state(folder[0] if folder else footage.NO_FOLDER)
 
     @classmethod
-    def execute(
-        cls,
-        interp_model,
-        img0: Tensor,
-        img1: Tensor,
-        ground_truth: Tensor,
-        steps: int = 1,
-        learning_rate: float = 1e-4,
-        timestep: float = 0.5,
-        distill_weight: float = 0.01,
-        max_grad_norm: float = 1.0,
-    ) -> io.NodeOutput:
-        """Three (N,H,W,C) -> INTERP_MODEL, two (N,H,W,3), LOSS_MAP, steps, report."""
-        check_trainable(interp_model)
-        _check_batch({"img0": img0, "img1": img1, "ground_truth": ground_truth})
-        _check_timestep(interp_model.model.config, timestep)
-        options = {
-            "timestep": timestep,
-            "distill_weight": distill_weight,
-            "max_grad_norm": max_grad_norm or None,
-        }
-        with memory.room_to_train(interp_model.load_device, _ADVICE):
-            batch = _Batch.of(interp_model, img0, img1, ground_truth)
-            model = fresh_model(interp_model)
-            seen = _steps(model, batch, steps, learning_rate, options)
-            training = _remember(training_of(interp_model), model, seen)
-        trained = trained_patcher(interp_model.model.config, training, interp_model.model_dtype())
+    def execute(cls, interp_model, **inputs) -> io.NodeOutput:
+        """Every input as a list -> INTERP_MODEL, LOSS_MAP, steps, four IMAGEs, report."""
+        patcher, form, began = interp_model[0], Form.of(inputs), time.monotonic()
+        check_trainable(patcher)
+        _check_crop(patcher, form.crop)
+        learn, judge = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
+        held_out = _Watched(triplets(judge, _TRIPLETS) if judge else [])
+        _check_held_out(held_out, form, learn)
+        with memory.room_to_train(patcher.load_device, _ADVICE):
+            start = fresh_model(patcher)
+            any_time = bool(patcher.model.config.timestep)
+            source = RealFrames(learn, form.crop, form.max_distance, any_time, augment=form.augmentation)
+            trainer = Trainer(start, source, _settings(form, patcher.load_device), {_HELD_OUT: held_out})
+            shown = _shown(held_out, source)
+            observer = _Observer(trainer, start, shown[0])
+            result, cancelled = _run(trainer, observer)
+            frames = [_made(start, shown), _made(result.model, shown), _truth(shown)]
+            training = _remember(training_of(patcher), observer, result)
         report = {
-            "steps": training.steps,
-            "learning_rate": learning_rate,
-            "before": seen.before,
-            "after": seen.after,
-            "padded_to": list(batch.gt.shape[:1:-1]),  # width, height
-            "device": str(interp_model.load_device),
-        }
+            **_report(observer, result, cancelled, time.monotonic() - began),
+            "learned_from": _count(learn), "held_out": {"shots": len(judge), "triplets": len(held_out)},
+            "device": str(patcher.load_device), "training_dtype": form.training_dtype,
+        }  # fmt: skip
         return io.NodeOutput(
-            trained,
-            memory.as_images(seen.merged),
-            memory.as_images(seen.teacher),
-            loss_map([*training.losses, seen.after["loss_l1"]]),
+            trained_patcher(result.model.config, training, patcher.model_dtype()),
+            loss_map([loss for _, loss in observer.losses]),
             training.steps,
+            *(memory.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
             json.dumps(report),
+            ui=ui.PreviewText(_in_words(report)),
         )
 
 
-def _check_batch(batches: dict[str, Tensor]) -> None:
-    """Raises ValueError unless all are images of one size and number, and finite."""
-    for name, images in batches.items():
-        check_images(images, name)
-        if not torch.isfinite(images).all():
-            raise ValueError(
-                f"{name} contains NaN or infinity, expected values in 0..1. The step that made the images failed: "
-                "repair that first."
+class _Watched(list):
+    """Held-out triplets that ComfyUI's cancel button interrupts the scoring of."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for triplet in super().__iter__():
+            memory.check_cancel()
+            yield triplet
+
+
+def _check_crop(patcher, crop: int) -> None:
+    multiple = patcher.model.pad_multiple()
+    if crop % multiple:
+        raise ValueError(
+            f"crop is {crop}, expected a multiple of {multiple}, which this model's frames are padded to. "
+            f"Use {max(1, round(crop / multiple)) * multiple}."
+        )
+
+
+def _check_held_out(held_out: Sequence[Tensor], form: Form, learn: Sequence[Shot]) -> None:
+    if held_out or not form.held_out:
+        return
+    longest = max((len(shot.frames) for shot in learn), default=0)
+    raise ValueError(
+        f"held_out is {form.held_out:g}, but the longest shot has {longest} frames, expected at least six: three to "
+        "learn from and three to be judged by. Give longer clips, or set held_out to 0; then nothing is judged."
+    )
+
+
+def _settings(form: Form, device: torch.device) -> Settings:
+    return Settings(
+        steps=form.steps,
+        batch=form.batch_size * form.grad_accumulation_steps,
+        accumulate=form.grad_accumulation_steps,
+        learning_rate=form.learning_rate,
+        warm_up=form.warm_up,
+        precision=form.training_dtype,
+        ema=form.ema,
+        seed=form.seed,
+        teacher=form.teacher,
+        score_every=form.score_every or max(1, form.steps // _LOOKS),
+        allow_worse=form.allow_worse,
+        workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1),
+    )
+
+
+class _Observer:
+    """What a run is seen to do: losses, scores, and pictures of both with one frame before, now, as it really is."""
+
+    def __init__(self, trainer: Trainer, start: Model, triplet: Tensor):
+        self.trainer = trainer
+        # The engine's own history is thinned out in long runs.
+        self.losses: list[tuple[int, float]] = []  # step, loss
+        self.scores: list[tuple[int, float]] = []  # step, held-out PSNR
+        self.skipped = 0
+        self._progress = memory.Progress(trainer.settings.steps)
+        top, left = (max(0, side - _PREVIEW_FRAME) // 2 for side in triplet.shape[2:])
+        self._triplet = triplet[:, :, top : top + _PREVIEW_FRAME, left : left + _PREVIEW_FRAME]
+        self._before, self._truth = _made(start, [self._triplet])[0], _truth([self._triplet])[0]
+
+    def on_step(self, step: Step) -> None:
+        """For `Trainer.run`. Raises what `memory.cancelled` says where the user wants it."""
+        self.skipped += step.skipped
+        self.losses.append((step.number, step.losses["loss_l1"]))
+        if step.scores:
+            score = step.scores[_HELD_OUT].psnr
+            self.scores.append((step.number, score))
+            log.info(
+                "RIFE Train: step %d of %d, held out %.2f dB, %.1f min left",
+                *step[:2],
+                score,
+                step.seconds_left / 60,
             )
-    sizes = {name: tuple(images.shape[:3]) for name, images in batches.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(
-            f"the images (N,H,W) are {', '.join(f'{name} {size}' for name, size in sizes.items())}, expected as many "
-            "of one size. Resize them, or pick those that belong together."
-        )
+        self._progress.show(step.number, self._preview, _SECONDS_PER_PREVIEW)
+
+    def curves(self, size: tuple[int, int]):
+        """A PIL picture of width and height."""
+        before = self.trainer.before
+        start = [(0, before[_HELD_OUT].psnr)] if before else []
+        return plot.curves(self.losses, start + self.scores, size)
+
+    def _preview(self):
+        now = _made(self.trainer.current, [self._triplet])[0]
+        return plot.beneath(self.curves(_PREVIEW), {"before": self._before, "now": now, "truth": self._truth})
 
 
-def _check_timestep(config, timestep: float) -> None:
-    if not 0 < timestep < 1:
-        raise ValueError(
-            f"timestep is {timestep}, expected a number between 0 and 1: there, ground_truth is one of the two images. "
-            "Give the time of the image between them."
-        )
-    if timestep != 0.5 and not config.timestep:
-        raise ValueError(
-            f"timestep is {timestep}, but RIFE {'/'.join(config.versions) or config.family} has no timestep input, "
-            "expected 0.5. Use the image half way as ground_truth, or train RIFE_m, any 4.x or the bundled model."
-        )
-
-
-class _Batch(NamedTuple):
-    """Training data on the model's device: (N,6,H,W) and (N,3,H,W), padded, and the size before."""
-
-    pair: Tensor
-    gt: Tensor
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, patcher, *images: Tensor) -> _Batch:
-        """From img0, img1 and the true images; copies, since tensors of inference mode cannot be learnt from."""
-        multiple = patcher.model.pad_multiple()
-
-        def prepared(batch: Tensor) -> Tensor:
-            rgb = batch[..., :3].expand(-1, -1, -1, 3).movedim(3, 1)
-            copied = rgb.to(patcher.load_device, torch.float32, copy=True).clamp_(0, 1)
-            return pad_to(copied, multiple).contiguous()
-
-        img0, img1, gt = map(prepared, images)
-        return cls(torch.cat((img0, img1), 1), gt, tuple(images[0].shape[1:3]))
-
-    def cut(self, images: Tensor) -> Tensor:
-        """(N,3,H,W) without the padding, as (N,h,w,3) in 0..1."""
-        height, width = self.size
-        return images[:, :, :height, :width].clamp(0, 1).movedim(1, 3)
-
-
-class _Seen(NamedTuple):
-    """What `Model.update` said: the loss of each step, the numbers before them, and all of it after the last."""
-
-    losses: list[float]
-    before: dict[str, float | None]
-    after: dict[str, float | None]
-    merged: Tensor  # (N,h,w,3)
-    teacher: Tensor
-
-
-def _steps(model: Model, batch: _Batch, steps: int, rate: float, options: dict) -> _Seen:
-    progress = memory.Progress(steps)
-    losses, before = [], {}
-    for step in range(steps):
-        merged, info = _update(model, batch, rate, step, options)
-        losses.append(float(info["loss_l1"]))
-        before = before or _numbers(batch, merged, info)
-        progress(step + 1, steps, batch.cut(merged)[0])
-    merged, info = _update(model, batch, rate, steps - 1, {**options, "training": False})
-    after = _numbers(batch, merged, info)
-    return _Seen(losses, before, after, batch.cut(merged), batch.cut(info["merged_tea"]))
-
-
-def _update(model: Model, batch: _Batch, rate: float, step: int, options: dict) -> tuple[Tensor, dict]:
-    merged, info = model.update(batch.pair, batch.gt, rate, **options)
-    if info["skipped"] or not torch.isfinite(info["loss_l1"]):
+def _run(trainer: Trainer, observer: _Observer) -> tuple[Result, bool]:
+    """The result, and whether it was cancelled. Raises RuntimeError where nothing was better than the start."""
+    allow_worse = trainer.settings.allow_worse
+    try:
+        result = trainer.run(observer.on_step)
+    except memory.cancelled():
+        result = trainer.result() if trainer.step else None
+        if result is None or not (result.improved or allow_worse):
+            raise  # there is nothing to keep
+        log.info("RIFE Train: cancelled after %d steps; goes on with the best so far", trainer.step)
+        return result, True
+    if not (result.improved or allow_worse):
+        tried = max(score for _, score in observer.scores)
         raise RuntimeError(
-            f"Step {step + 1} met a loss or gradient that is not finite, so there is no model to return. Lower the "
-            f"learning rate, {rate:g}, or begin with a model that was not trained with it."
+            f"Nothing that was learnt in {trainer.step} steps is better than the given model: held-out PSNR "
+            f"{trainer.before[_HELD_OUT].psnr:.2f} dB before, {tried:.2f} dB at best after. Lower learning_rate, "
+            "train longer or on more frames; allow_worse returns the last state anyway."
         )
-    return merged, info
+    return result, False
 
 
-def _numbers(batch: _Batch, merged: Tensor, info: dict) -> dict[str, float | None]:
-    fidelity = psnr(batch.cut(merged), batch.cut(batch.gt))
-    losses = {name: float(info[name]) for name in ("loss_l1", "loss_tea", "loss_distill")}
+def _shown(held_out: Sequence[Tensor], source: RealFrames) -> list[Tensor]:
+    """Held-out triplets of one size; where nothing is held out, one to learn from."""
+    if not held_out:
+        sample = source.example(0)
+        return [(torch.cat((sample.img0, sample.gt, sample.img1)) * 255).round().byte()]
+    return [triplet for triplet in held_out if triplet.shape == held_out[0].shape][:_SHOWN]
+
+
+def _made(model: Model, shown: Sequence[Tensor]) -> Tensor:
+    """What the model makes of triplets (3,3,H,W) uint8: (N,H,W,3)."""
+    frames = []
+    for triplet in shown:
+        memory.check_cancel()
+        img0, _, img1 = (x[None].float() / 255 for x in triplet)
+        frames.append(model.inference(img0, img1)[0].movedim(0, 2))
+    return torch.stack(frames)
+
+
+def _truth(shown: Sequence[Tensor]) -> Tensor:
+    return torch.stack([triplet[1].movedim(0, 2).float() / 255 for triplet in shown])
+
+
+def _remember(before: Training, observer: _Observer, result: Result) -> Training:
+    """Without the optimiser's state, which belongs to other weights than the averaged, best ones."""
+    trainer = observer.trainer
+    learnt = trainer.step if trainer.settings.allow_worse or not trainer.before else result.best_step
+    losses = [*before.losses, *(loss for number, loss in observer.losses if number <= learnt)]
+    return Training(plain_weights(result.model.net), None, losses, before.steps + learnt)
+
+
+def _count(learn: Sequence[Shot]) -> dict[str, int]:
+    return {"shots": len(learn), "frames": sum(len(shot.frames) for shot in learn)}
+
+
+def _report(observer: _Observer, result: Result, cancelled: bool, seconds: float) -> dict[str, Any]:
+    trainer = observer.trainer
+    facts: dict[str, Any] = {
+        "steps": trainer.step,
+        "steps_asked": trainer.settings.steps,
+        "cancelled": cancelled,
+        "skipped": observer.skipped,
+        "minutes": round(seconds / 60, 2),
+    }
+    if not trainer.before:
+        return facts  # nothing held out
+    before, after = trainer.before[_HELD_OUT], result.after[_HELD_OUT]
+    if trainer.settings.allow_worse:  # then the last is returned, not the best
+        after = score_triplets(result.model, trainer.held_out)[_HELD_OUT]
     return {
-        **losses,
-        "psnr": fidelity if math.isfinite(fidelity) else None,
-    }  # equal frames; JSON knows no infinity
+        "psnr_before": before.psnr, "psnr_after": after.psnr,
+        "ssim_before": before.ssim, "ssim_after": after.ssim,
+        "psnr_of_averaging": before.average_psnr,
+        "best_step": result.best_step, **facts,
+    }  # fmt: skip
 
 
-def _remember(before: Training, model: Model, seen: _Seen) -> Training:
-    losses = (*before.losses, *seen.losses)
-    steps = before.steps + len(seen.losses)
-    return Training(plain_weights(model.net), optimizer_state(model), losses, steps)
+def _in_words(report: dict[str, Any]) -> str:
+    """For the node's face."""
+    done = f"{report['steps']} of {report['steps_asked']} steps in {report['minutes']:.1f} min"
+    done += ", cancelled" * report["cancelled"]
+    if "psnr_before" not in report:
+        return f"nothing held out; {done}"
+    return f"held out: {report['psnr_before']:.2f} dB before, {report['psnr_after']:.2f} dB after; {done}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,9 @@ class Training(NamedTuple):
     """What a training leaves behind, so that the next one goes on from it. Nobody changes it."""
 
     weights: Mapping[str, Tensor]  # float32 on the CPU, whatever the patcher's own precision
-    optimizer: Mapping[str, Any] | None  # of its last step; None where the weights are not that step's
+    learner: (
+        Mapping[str, Any] | None
+    )  # optimiser after its last step; None where the weights are not that step's
     losses: Sequence[float]  # one per step, since the model was loaded
     steps: int
 
@@ -70,9 +73,8 @@ def fresh_model(patcher) -> Model:
     training = training_of(patcher)
     network = build(patcher.model.config, training)
     model = Model.from_network(memory.placed(network, patcher.load_device))
-    if training.optimizer is not None:
-        # PyTorch takes the tensors as they are, and the next step would change the given model's.
-        model.optimizer.load_state_dict(copy.deepcopy(training.optimizer))
+    if training.learner is not None:
+        model.learner.load_state_dict(training.learner)  # as a copy
     return model
 
 
@@ -88,10 +90,10 @@ def build(config: IFNetConfig, training: Training) -> IFNet:
     return network.eval()
 
 
-def optimizer_state(model: Model) -> dict[str, Any]:
+def learner_state(model: Model) -> dict[str, Any]:
     """A copy of the optimiser's state on the CPU."""
-    state = copy.deepcopy(model.optimizer.state_dict())
-    for values in state["state"].values():
+    state = copy.deepcopy(model.learner.state_dict())
+    for values in state["optimizer"]["state"].values():
         values.update({name: v.cpu() for name, v in values.items() if isinstance(v, Tensor)})
     return state
 
@@ -108,7 +110,8 @@ def trained_patcher(
 
 def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
     """LOSS_MAP of at least two values that differ: ComfyUI's Plot Loss Graph divides by their range."""
-    values = list(losses) * (2 if len(losses) == 1 else 1)
+    values = [loss for loss in losses if math.isfinite(loss)] or [0.0]
+    values = values * 2 if len(values) == 1 else values
     if min(values) == max(values):
         values[0] += 1e-6 * max(1.0, abs(values[0]))
     return {"loss": values}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.model import SCALES
+from ..rife.acceleration import ACCELERATIONS
+from ..rife.model import PRECISIONS, SCALES
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")
@@ -64,6 +65,43 @@ def ensemble_input() -> io.Input:
     )
 
 
+def training_dtype_input(**options) -> io.Input:
+    """Of the training nodes, under the name that ComfyUI's own has."""
+    return io.Combo.Input(
+        "training_dtype",
+        options=["fp32", "bf16", "fp16"],
+        default="fp32",
+        tooltip="What the convolutions compute in. bf16 is faster on recent GPUs and takes less memory; weights, flow "
+        "and losses stay in fp32.",
+        **options,
+    )
+
+
+def speed_inputs() -> list[io.Input]:
+    """What trades exactness or a slow start for speed; the last inputs of a node."""
+    return [
+        io.Combo.Input(
+            "precision",
+            options=list(PRECISIONS),
+            default="auto",
+            optional=True,
+            advanced=True,
+            tooltip="Of the network in this run; auto: as it was loaded. Motion and sampling are always float32, so "
+            "that fp16 and bf16 hardly change the picture. bf16 is faster on newer CPUs, fp16 very slow on CPUs.",
+        ),
+        io.Combo.Input(
+            "acceleration",
+            options=list(ACCELERATIONS),
+            default="off",
+            optional=True,
+            advanced=True,
+            tooltip="compile: torch.compile, which needs a compiler (and Triton on GPUs) and up to minutes at the "
+            "first run per frame size. cuda graphs: NVIDIA and AMD GPUs, pays for small frames. Where it does not work "
+            "a warning is logged and the run is as with off.",
+        ),
+    ]
+
+
 def check_images(images: Tensor, name: str) -> None:
     """Raises ValueError unless `images` is an IMAGE (N,H,W,C) of 1, 3 or 4 channels with at least one frame."""
     shape = tuple(getattr(images, "shape", ()))
@@ -72,3 +110,17 @@ def check_images(images: Tensor, name: str) -> None:
             f"{name} is {shape or type(images).__name__}, expected images (N,H,W,C) with at least one frame and "
             "1, 3 or 4 channels. Connect a node that gives images, and check that the one before it is not empty."
         )
+
+
+def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
+    check_images(image0, "image0")
+    check_images(image1, "image1")
+    lengths = {len(image0), len(image1)} - {1}
+    if image0.shape[1:] != image1.shape[1:] or len(lengths) > 1:
+        raise ValueError(
+            f"image0 is {tuple(image0.shape)} and image1 {tuple(image1.shape)} (N,H,W,C), expected the same size "
+            "and channels, and as many images or one. Resize one of them, or pick the images that belong together."
+        )
+    n = max(len(image0), len(image1))
+    return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)

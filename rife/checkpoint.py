@@ -1,8 +1,8 @@
 """Checkpoints: file -> clean keys -> detect -> build -> load, and save.
 
-A checkpoint tells by its tensors what it is. What tensors cannot tell comes, in this order, from the file's own
-metadata (files saved here), from `variant`, or from the table's default (see `config.AMBIGUOUS`).
-Nothing in a file is ever executed: pickles are read with `weights_only`.
+A checkpoint tells by its tensors what it is. What tensors cannot tell comes, in this order, from `variant`, from the
+file's own metadata (files saved here), or from `twins.decide`.
+Nothing in a file is ever executed: see `files`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import RELEASES, IFNetConfig
-from .files import UnknownCheckpointError, first_line, read_file
+from .files import SUFFIXES, UnknownCheckpointError, first_line, read_file
 from .ifnet import IFNet
 from .legacy import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
 from .twins import decide, twins_of
@@ -36,7 +36,9 @@ _WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", 
 _PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model.", "net.", "generator.")
 # Training-only networks that official files carry; inference does not need them.
 _DROPPED = ("teacher.", "caltime.")
-_PARTS = {"flownet": "flownet", "contextnet": "contextnet", "unet": "fusionnet"}
+_PARTS = {"flownet": "flownet", "contextnet": "contextnet", "unet": "fusionnet", "fusionnet": "fusionnet"}
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MAX_BLOCKS = 8  # released: 3 to 5
 
 
 def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> nn.Module:
@@ -66,16 +68,14 @@ def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | N
 
 def _merged(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """One state dict of what a folder's files hold, in the spelling of the three-network families."""
-    if (
-        not all(isinstance(raw.get(part), Mapping) for part in raw)
-        or not set(raw) <= set(_PARTS)
-        or len(raw) < 2
-    ):
+    parts = {part: clean_keys(raw[part]) for part in _PARTS if isinstance(raw.get(part), Mapping)}
+    if "flownet" not in parts:
         return raw
+    # The folder of a later version may still hold the other two files of an old one.
+    if not _is_legacy(parts["flownet"]):
+        return parts["flownet"]
     return {
-        f"{_PARTS[part]}.{key}": value
-        for part, tensors in raw.items()
-        for key, value in clean_keys(tensors).items()
+        f"{_PARTS[part]}.{key}": value for part, tensors in parts.items() for key, value in tensors.items()
     }
 
 
@@ -83,7 +83,8 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     """The tensors of a state dict in the released files' spelling.
 
     Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
-    ComfyUI's `blocks.N.` into `blockN.`, drops `teacher.` and `caltime.`.
+    ComfyUI's `blocks.N.` into `blockN.`, drops `teacher.` and `caltime.`. Raises UnknownCheckpointError where two
+    tensors would get one name.
     """
     for _ in range(8):  # a damaged file may wrap itself
         inner = next((raw[k] for k in _WRAPPERS if isinstance(raw.get(k), Mapping)), None)
@@ -97,8 +98,14 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     for key, value in tensors.items():
         while prefix := next((p for p in prefixes if key.startswith(p)), None):
             key = key[len(prefix) :]
-        if not key.startswith(_DROPPED):
-            cleaned[re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)] = value
+        if key.startswith(_DROPPED):
+            continue
+        key = re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)
+        if key in cleaned:
+            raise UnknownCheckpointError(
+                f"{key} is there twice, under different prefixes: the file holds several networks. Save one of them."
+            )
+        cleaned[key] = value
     return cleaned
 
 
@@ -116,7 +123,9 @@ def detect(state_dict: Mapping[str, Tensor]) -> IFNetConfig | LegacyConfig:
     shape_of = {key: tuple(value.shape) for key, value in state_dict.items()}
     try:
         found = _read_shapes(shape_of)
-    except (KeyError, IndexError) as error:
+    except UnknownCheckpointError:
+        raise
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise UnknownCheckpointError(
             f"This looks like a RIFE with parts missing (no usable {error}); it has {len(shape_of)} tensors. "
             "The file was cut down or belongs to a fork; get the released file."
@@ -139,6 +148,10 @@ def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     n = 1
     while f"block{n}.conv0.1.0.weight" in shape:
         n += 1
+    if n > _MAX_BLOCKS:
+        raise UnknownCheckpointError(
+            f"it has {n} blocks, released versions have 3 to 5. It belongs to a fork."
+        )
     act = "prelu" if "block0.conv0.0.1.weight" in shape else "leaky"
     found: dict[str, Any] = {
         "channels": tuple(shape[f"block{i}.conv0.1.0.weight"][0] for i in range(n)),
@@ -178,7 +191,7 @@ _OTHERS = {
 def _not_rife(shape: Mapping[str, tuple[int, ...]]) -> str:
     known = next((what for part, what in _OTHERS.items() if any(part in key for key in shape)), "")
     if known:
-        return f"not a RIFE network but {known}."
+        return f"not a RIFE network but {known}. Choose a RIFE file here."
     example = ", ".join(sorted(shape)[:4]) or "nothing"
     return (
         f"not a RIFE network: {len(shape)} tensors, such as {example}; a RIFE has block0.conv0.1.0.weight. "
@@ -325,12 +338,26 @@ def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | Leg
 def _config_from_metadata(text: str) -> IFNetConfig | LegacyConfig:
     try:
         values = json.loads(text)
-        kind = values.pop("network", "ifnet")
-        return (LegacyConfig if kind == "legacy" else IFNetConfig).from_dict(values)
+        if values.pop("network", "ifnet") == "legacy":
+            return LegacyConfig.from_dict(values)
+        config = IFNetConfig.from_dict(values)
+        _check_values(config)
+        return config
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnknownCheckpointError(
             f"the metadata entry rife_config is not usable ({first_line(error)}). Save the checkpoint again."
         ) from error
+
+
+def _check_values(config: IFNetConfig) -> None:
+    """Raises ValueError for what no release has and the network does not know."""
+    for field in fields(config):
+        value, known = getattr(config, field.name), [getattr(row, field.name) for row in RELEASES.values()]
+        if type(value) is not type(known[0]) or (type(value) is tuple and {type(n) for n in value} != {int}):
+            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+        free = field.name == "family" or (field.name, value) == ("sampling", "bicubic")
+        if type(value) is str and value not in known and not free:
+            raise ValueError(f"{field.name} is {value[:40]!r}, known are {sorted(set(known))}")
 
 
 _READ_FROM_TENSORS = (
@@ -358,6 +385,7 @@ def _check_metadata(
             ["scales"] if len(config.scales) != len(config.channels) or set(config.scales) - powers else []
         )
         wrong += ["pad"] if config.pad not in powers else []
+        wrong += ["stem_stride"] if config.stem_stride not in (1, 2) else []
     else:
         wrong = [] if config == found else ["family"]
     if wrong:
@@ -381,6 +409,8 @@ def _build(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Modu
     # Weights are copied, never shared with the caller's or a memory-mapped file's tensors.
     tensors = {key: value.detach().to("cpu", _plain(value), copy=True) for key, value in state_dict.items()}
     wanted = network.state_dict()
+    stored = [value.dtype for key, value in state_dict.items() if key in wanted and value.is_floating_point()]
+    network.stored_dtype = max(set(stored), key=stored.count)
     network.load_state_dict(
         {key: tensors.get(key, torch.zeros((), dtype=torch.int64)) for key in wanted}, assign=True
     )
@@ -410,16 +440,17 @@ def _check_tensors(network: nn.Module, state_dict: StateDict, config: IFNetConfi
         )
     for key in wanted:
         tensor = state_dict[key]
-        if not tensor.is_floating_point():
+        if tensor.dtype not in _FLOATS:
             raise UnknownCheckpointError(
-                f"{key} is {tensor.dtype}, weights must be floating point. Quantised files are not supported."
+                f"{key} is {tensor.dtype}, weights must be floating point of 16, 32 or 64 bits. Quantised files are "
+                "not supported: get the original."
             )
         if tensor.is_meta:
             raise UnknownCheckpointError(
                 f"{key} is a meta tensor: a shape with no data. Load the weights before handing them over."
             )
         # A NaN would reach the sampling grid of a warp, which may end the whole process.
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.float()).all():
             raise UnknownCheckpointError(
                 f"{key} contains NaN or infinity, so no frame can come out. The training that wrote the file "
                 "diverged, or the file is damaged: use an earlier checkpoint."
@@ -437,20 +468,16 @@ def save_checkpoint(
     path: the file, .safetensors is appended if absent. dtype: cast on the way (float16 halves the file).
     notes: more metadata, which loading does not ask for.
     Written to a temporary name in the same folder, then renamed: never a half file under `path`.
+    Raises ValueError, before anything is written, for weights that are not finite or too large for `dtype`.
     """
     network = getattr(model, "net", model)
     path = Path(path)
     if path.suffix != ".safetensors":
         path = path.with_name(path.name + ".safetensors")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: value.detach()
-        .to("cpu", dtype if dtype and value.is_floating_point() else value.dtype)
-        .contiguous()
-        for key, value in network.state_dict().items()
-    }
+    tensors = {key: _to_store(key, value, dtype) for key, value in network.state_dict().items()}
     kind = "legacy" if isinstance(network.config, LegacyConfig) else "ifnet"
     config = json.dumps({"network": kind, **network.config.to_dict()})
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     os.close(handle)
     try:
@@ -462,3 +489,37 @@ def save_checkpoint(
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def _to_store(key: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if not value.is_floating_point():
+        return value.detach().cpu().contiguous()
+    stored = value.detach().to("cpu", dtype or value.dtype).contiguous()
+    if not torch.isfinite(stored).all():
+        raise ValueError(
+            f"{key} has values up to {float(value.abs().max()):g}, which are no weights that {stored.dtype} can hold. "
+            "If they were finite, save as bfloat16 or float32; else the training diverged: use an earlier checkpoint."
+        )
+    return stored
+
+
+def convert(
+    source: str | os.PathLike,
+    path: str | os.PathLike,
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+) -> Path:
+    """Any file or folder that `load_network` reads -> one safetensors file that says what it is; where it is.
+
+    dtype: of the weights; default that of the source (float32 for float64), so that no bit changes. Networks that
+    only training needs (`teacher.`, `caltime.`) are left out. ComfyUI's own loader takes the result where it knows
+    the architecture, those of five blocks.
+    Raises FileNotFoundError, UnknownCheckpointError, ValueError.
+    """
+    if Path(path).suffix in set(SUFFIXES) - {".safetensors"}:
+        raise ValueError(
+            f"The result would be {path}, expected a name that ends in .safetensors: name it so."
+        )
+    network = load_network(source, variant)
+    stored = network.stored_dtype
+    return save_checkpoint(network, path, dtype or (torch.float32 if stored == torch.float64 else stored))

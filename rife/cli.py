@@ -1,4 +1,4 @@
-"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife download`, `rife train`,
+"""The command line: `rife demo`, `rife interpolate`, `rife info`, `rife convert`, `rife download`, `rife train`,
 `rife score`."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from . import interpolate_command
 from .catalog import DOWNLOADS, download, find
+from .checkpoint import convert, load_network
 from .config import RELEASES
 from .data import RenderedMotion
 from .engine import interpolate
@@ -28,6 +29,9 @@ from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, Model, load_model
 from .version import __version__
 from .video import VideoWriter, to_bytes, write_png
+from .workflow import convert as convert_workflow
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # What a user can mend: reported in one line, the rest with its traceback.
 _USER_ERRORS = (ValueError, OSError, RuntimeError)
@@ -88,12 +92,33 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true")
     info.set_defaults(run=_info)
 
+    _convert_options(commands.add_parser("convert", help="write any checkpoint as one safetensors file"))
     _download_options(commands.add_parser("download", help="get a checkpoint; without a name, list them"))
+    workflow = commands.add_parser(
+        "convert-workflow",
+        help="rewrite a ComfyUI workflow with Fannovel16's or ComfyUI's own nodes for ours",
+    )
+    workflow.add_argument("input", type=Path, help="as saved, or exported for the API")
+    workflow.add_argument("output", type=Path)
+    workflow.set_defaults(run=_convert_workflow)
     commands.add_parser("train", help="train a network (rife train --help)", add_help=False)
     commands.add_parser(
         "score", help="measure made frames against true ones (rife score --help)", add_help=False
     )
     return parser
+
+
+def _convert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, help="file, or folder with flownet.pkl")
+    parser.add_argument("output", type=Path, help=".safetensors; replaced if it exists")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")
+    parser.add_argument(
+        "--variant",
+        choices=[*RELEASES, *LEGACY_RELEASES],
+        metavar="VERSION",
+        help="what it is, where tensors cannot tell; the result says it",
+    )
+    parser.set_defaults(run=_convert)
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +160,7 @@ def _info(args: argparse.Namespace) -> None:
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),
         "teacher": getattr(config, "teacher", False),
+        "stored as": str(model.net.stored_dtype).removeprefix("torch."),
         "decided by": model.net.decided_by,
     }
     if args.checkpoint.is_file():
@@ -145,6 +171,14 @@ def _info(args: argparse.Namespace) -> None:
         return
     for name, value in facts.items():
         print(f"{name:11s} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _convert(args: argparse.Namespace) -> None:
+    path = convert(args.input, args.output, args.dtype and DTYPES[args.dtype], args.variant)
+    network = load_network(path)
+    versions = ", ".join(network.config.versions) or "own training"
+    dtype = str(network.stored_dtype).removeprefix("torch.")
+    print(f"{path}: RIFE {versions}, {dtype}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _download(args: argparse.Namespace) -> None:
@@ -161,6 +195,22 @@ def _download(args: argparse.Namespace) -> None:
 
         path = download(entry, args.to, on_progress=show)
     print(path)
+
+
+def _convert_workflow(args: argparse.Namespace) -> None:
+    try:
+        workflow, changes = convert_workflow(json.loads(args.input.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{args.input}: {error}") from error
+    if not changes:
+        raise ValueError(
+            f"{args.input} has no node to convert: none of RIFE VFI or FrameInterpolate is in it."
+        )
+    temporary = args.output.with_name(args.output.name + ".tmp")
+    temporary.write_text(json.dumps(workflow, indent=2, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(args.output)
+    print("\n".join(changes))
+    print(f"{args.output}: cuts and repeated frames are off, as they were; see docs/compatibility.md")
 
 
 def _list_downloads(folder: Path) -> None:

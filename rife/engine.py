@@ -14,7 +14,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .timeline import LONGEST_DRAWING, Clock, Plan, Step
+from .copies import Copies, copies
+from .model import check_finite
+from .timeline import LONGEST_DRAWING, Clips, Clock, Plan, Step
 from .timeline import pair_times as pair_times  # noqa: F401 - part of this module's surface
 from .timeline import plan as make_plan
 
@@ -55,11 +57,12 @@ def interpolate(
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
-    plan: Plan | None = None,
+    plan: Plan | Clips | None = None,
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,
     batch_size: int | None = None,
+    precision: str = "auto",
     out: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
     on_progress: Progress | None = None,
@@ -72,6 +75,7 @@ def interpolate(
     then M = (N-1)*(len(timesteps)+1) + 1. plan: of N frames, by `rife.timeline.plan`, instead of both: any rate, loop,
     cuts ...; then M = len(plan). scale, TTA, ensemble: see `Model.inference`.
     batch_size: new frames per forward pass; default by size and, on an accelerator, free memory.
+    precision: fp32, fp16 or bf16 for this run, with a copy of the network; auto: as the model is.
     out: a contiguous tensor of the result's shape to write into; out_dtype: of the result, default frames'.
     on_progress(done, total, newest frame or None): before the first and after every batch, counting new frames;
     what it raises ends the run. is_oom tells whether an exception means out of memory (default: torch's own);
@@ -86,13 +90,32 @@ def interpolate(
         )
     out = _output(out, (len(plan), *frames.shape[1:]), out_dtype or frames.dtype, frames.device)
     options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
+    model = _in_precision(model, precision)
     work = _Work()
     for k, step in enumerate(plan):
         if step.kind == "new":
             work.add(k, step)
         else:
             out[k].copy_(_given(step, frames.__getitem__))
-    done = 0
+    if work.tasks:
+        _make(model, frames, work, out, batch_size, options, on_progress, is_oom, on_oom)
+    elif on_progress:
+        on_progress(0, 0, None)
+    return out
+
+
+def _make(model, frames: Tensor, work: _Work, out: Tensor, batch_size, options, on_progress, is_oom, on_oom):
+    """Makes the new frames of `work` and writes them into `out`."""
+    total = len(work.tasks)
+
+    def tell() -> None:
+        if on_progress:
+            newest = out[work.targets[transport.landed - 1][0]] if transport.landed else None
+            on_progress(transport.landed, total, newest)
+
+    transport = copies(model.run_device, out.device)
+    tell()
+    started = 0
     for count, images in _run_batches(
         model,
         frames.__getitem__,
@@ -101,17 +124,16 @@ def interpolate(
         batch_size,
         options,
         {},
-        on_progress,
+        transport,
         is_oom,
         on_oom,
     ):
-        for targets, image in zip(work.targets[done : done + count], images, strict=True):
-            for k in targets:
-                out[k].copy_(rearrange(image, "c h w -> h w c"))
-        done += count
-        if on_progress:
-            on_progress(done, len(work.tasks), out[work.targets[done - 1][0]])
-    return out
+        transport.save(images, [[out[k] for k in ks] for ks in work.targets[started : started + count]])
+        started += count
+        tell()
+    if transport.landed < total:
+        transport.finish()
+        tell()
 
 
 def interpolate_stream(
@@ -126,6 +148,7 @@ def interpolate_stream(
     TTA: bool = False,
     ensemble: bool = False,
     batch_size: int | None = None,
+    precision: str = "auto",
     is_oom: Callable[[BaseException], bool] | None = None,
     on_oom: Callable[[], None] | None = None,
 ) -> Iterator[Tensor]:
@@ -144,6 +167,7 @@ def interpolate_stream(
             return make_plan(Clock(count, 1), **_request(multiplier, timesteps))
 
     options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
+    model = _in_precision(model, precision)
     window = _Window(frames, watcher)
     steps = window.steps(plan_for)
     first = next(steps, None)
@@ -158,6 +182,10 @@ def interpolate_stream(
         yield from _run_steps(model, pending, window, shape, batch, options, encoded, back_off)
         window.forget(pending[-1].left)
         pending = list(islice(_whole_batch(steps, batch), 4 * batch))
+
+
+def _in_precision(model, precision: str):
+    return model if precision == "auto" else model.with_precision(precision)
 
 
 def _request(multiplier: int, timesteps: Sequence[float] | None) -> dict:
@@ -313,7 +341,7 @@ def _output(out: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, devi
 
 
 def _run_batches(
-    model, frame_at, tasks, shape, batch_size, options, encoded, on_progress=None, is_oom=None, on_oom=None
+    model, frame_at, tasks, shape, batch_size, options, encoded, transport=None, is_oom=None, on_oom=None
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields (number of tasks done, their frames (B,C,H,W) on the model's device), halving on out of memory.
 
@@ -321,13 +349,14 @@ def _run_batches(
     """
     is_oom = is_oom or (lambda error: isinstance(error, torch.OutOfMemoryError))
     batch = batch_size or _auto_batch(model, *shape[:2])
-    if on_progress:
-        on_progress(0, len(tasks), None)
+    transport = transport or Copies(model.run_device)
     done = 0
     while done < len(tasks):
         part = tasks[done : done + batch]
+        # The last batch filled up, for models that are compiled for one size of it.
+        fill = batch - len(part) if getattr(model, "static_shapes", False) else 0
         try:
-            images = _forward(model, frame_at, part, shape, encoded, options)
+            images = _forward(model, frame_at, part + part[-1:] * fill, shape, encoded, options, transport)
         except Exception as error:
             if not is_oom(error):
                 raise
@@ -348,18 +377,21 @@ def _run_batches(
                 on_oom()
             continue
         done += len(part)
-        yield len(part), images
+        yield len(part), images[: len(part)]
 
 
-def _forward(model, frame_at, part, shape, encoded: dict[int, Tensor], options) -> Tensor:
+def _forward(model, frame_at, part, shape, encoded: dict[int, Tensor], options, transport: Copies) -> Tensor:
     """One batch of tasks. Each frame is uploaded and encoded once and kept while the next batch needs it."""
     needed = sorted({i for left, right, _ in part for i in (left, right)})
     for i in [i for i in encoded if i not in needed]:
         del encoded[i]
     new = [i for i in needed if i not in encoded]
     if new:
-        frames = _floats(torch.stack([frame_at(i) for i in new]).to(model.run_device))
-        frames = rearrange(frames, "n h w c -> n c h w")
+        sent = [frame_at(i) for i in new]
+        # Before they are sent, where they are: asking the device would be waiting for it.
+        for i, frame in zip(new, sent, strict=True):
+            check_finite(frame, f"frame {i} of the clip")
+        frames = rearrange(_floats(transport.upload(sent)), "n h w c -> n c h w")
         encoded.update(zip(new, _encode(model, frames, options).split(1), strict=True))
     lefts, rights, times = zip(*part, strict=True)
     sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))
@@ -377,7 +409,7 @@ def _together(samples: list[Tensor]) -> Tensor:
 def _encode(model, frames: Tensor, options) -> Tensor:
     if not hasattr(model, "encode"):
         return frames
-    return model.encode(frames, scale=options["scale"], TTA=options["TTA"], name="the clip")
+    return model.encode(frames, scale=options["scale"], TTA=options["TTA"], name=None)
 
 
 def _auto_batch(model: Interpolator, height: int, width: int) -> int:

@@ -152,20 +152,26 @@ def _check_zip(file: BinaryIO, size: int) -> None:
     """PyTorch's format since 1.6. Refuses bombs, other archives, and tensors larger than their data."""
     try:
         with zipfile.ZipFile(file) as archive:
-            records = {info.filename: info for info in archive.infolist()}
-            total = sum(info.file_size for info in records.values())
+            entries = archive.infolist()
+            records = {info.filename: info for info in entries}
+            total = sum(info.file_size for info in entries)
             if total > _MAX_RATIO * size + 2**20:
                 raise UnknownCheckpointError(
                     f"has {size} bytes and unpacks to {total}, which weights never do. It is damaged or made to do "
                     "harm: delete it."
                 )
-            name = next((name for name in records if name == "data.pkl" or name.endswith("/data.pkl")), None)
-            if name is None:
+            # PyTorch finds the weights beside the first entry, and looks names up without regard to case.
+            root = entries[0].filename.partition("/")[0] + "/" if entries else ""
+            name = root + "data.pkl"
+            if name not in records:
                 inside = sorted(records)[:4]
                 raise UnknownCheckpointError(
                     f"is a zip archive of {inside}, not a checkpoint. Unpack it and give the folder or file inside."
                 )
-            root = name.removesuffix("data.pkl")
+            if len({entry.lower() for entry in records}) < len(entries):
+                raise UnknownCheckpointError(
+                    "holds two entries of one name, so that nobody can say which counts. It is damaged: delete it."
+                )
             if any(entry.startswith(root + "code/") for entry in records):
                 raise UnknownCheckpointError(
                     "is a TorchScript program, which carries code: such files are refused. Get the state dict."
@@ -256,10 +262,13 @@ class _Inert(pickle.Unpickler):
             return _Nothing
         if (module, name) in _HARMLESS:
             return _Nothing
-        kind = next((kind for kind in ("quantized", "qtensor", "sparse") if kind in name.lower()), None)
+        kind = next(
+            (kind for kind in ("quantized", "qtensor", "sparse", "tensor_v3") if kind in name.lower()), None
+        )
         if module.startswith("torch") and kind:
             raise UnknownCheckpointError(
-                "holds quantised or sparse tensors, expected plain ones. Get the original."
+                "holds quantised or sparse tensors or such of 8 bits, expected plain ones of 16 or 32. Get the "
+                "original file."
             )
         raise UnknownCheckpointError(
             f"would call {module}.{name} when read: a pickle that holds more than tensors can run any code, and is "

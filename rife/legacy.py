@@ -1,18 +1,18 @@
 """The three-network RIFEs: flownet, contextnet and fusionnet (released as unet.pkl); all know only t = 0.5.
 
-1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv models of spring 2021. Not supported: 1.0 to 1.4
-(late 2020), for which there is no official output to hold an implementation to. Behaviour after
-hzwer/ECCV2022-RIFE's history (6ff1745) and HolyWu/vs-rife's (67cb5c5). The flow is found at half resolution, in pixels
-of that resolution, and kept in float32 whatever the networks run in.
+1.0 to 1.4 (late 2020, with their 2F and 2F1.5C), 1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv
+models of spring 2021. Behaviour after hzwer/ECCV2022-RIFE's history (1.0 to 1.4: d223ee2; later ones: 6ff1745) and
+HolyWu/vs-rife's (67cb5c5). The flow is found at half resolution (2F of 1.x: on frames of half the size), in pixels of
+that resolution, and kept in float32 whatever the networks run in.
 
 `scale` of the official `inference` resizes the frames that the flow network sees, and its flow back; contexts and
-fusion always work on the frames as they are. The pyramid is fixed. The arXiv code has no `scale`; here it gets the
-same.
+fusion always work on the frames as they are. The pyramid is fixed. The code of 1.0 to 1.4 and of the arXiv models has
+no `scale`; here it gets the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -28,19 +28,30 @@ from .warp import resize, warp
 class LegacyConfig:
     """Architecture of a three-network RIFE."""
 
-    family: str  # "1.x" | "2.x" | "3.x" | "arXiv"
+    family: str  # "1.0" (to 1.4) | "1.x" (1.5 to 1.8) | "2.x" | "3.x" | "arXiv"
     channels: tuple[int, ...]  # width of each flow block's trunk, coarse to fine
     scales: tuple[int, ...]
     context: int  # width of the finest context features
-    full_resolution: bool = False  # arXiv 2F: one stem stage less, context at full size
+    full_resolution: bool = False  # 2F: one halving less in the stem, context at full size
     pad: int = 32
     timestep: bool = False
     ensemble: str = "no"
 
     @property
+    def attention(self) -> bool:
+        """Whether it is made of residual blocks with channel attention, and finds one flow for both directions."""
+        return self.family in ("1.0", "1.x")
+
+    @property
+    def shallow(self) -> bool:
+        """Whether context and fusion begin at the frames themselves, without a halving convolution before."""
+        return self.family in ("1.0", "arXiv")
+
+    @property
     def versions(self) -> tuple[str, ...]:
         """Released versions with this architecture."""
         shared = {
+            "1.4": ("1.0", "1.1", "1.2", "1.3", "1.4"),
             "1.8": ("1.5", "1.6", "1.7", "1.8"),
             "2.4": ("2.0", "2.1", "2.2", "2.3", "2.4"),
             "3.1": ("3.0", "3.1"),
@@ -58,6 +69,9 @@ class LegacyConfig:
 
 
 LEGACY_RELEASES: dict[str, LegacyConfig] = {
+    "1.4": LegacyConfig("1.0", (192, 128, 64), (4, 2, 1), 16),
+    "1.4-2F": LegacyConfig("1.0", (192, 128, 64), (4, 2, 1), 16, full_resolution=True),
+    "1.4-2F1.5C": LegacyConfig("1.0", (288, 192, 96), (4, 2, 1), 24, full_resolution=True),
     "1.8": LegacyConfig("1.x", (192, 128, 96, 48), (8, 4, 2, 1), 32),
     "2.4": LegacyConfig("2.x", (384, 256, 192, 96), (8, 4, 2, 1), 32),
     "3.1": LegacyConfig("3.x", (160, 160, 160), (4, 2, 1), 32),
@@ -69,14 +83,17 @@ LEGACY_RELEASES: dict[str, LegacyConfig] = {
 
 
 class ResBlock(nn.Module):
-    """Residual block with channel attention (squeeze and excitation) of 1.x; batch norm in the flow network only."""
+    """Residual block with channel attention (squeeze and excitation) of 1.x.
 
-    def __init__(self, c_in: int, c_out: int, stride: int = 2, flow: bool = False):
+    flow_kernel: in the flow network, which alone has batch norm, the size of its first convolution.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 2, flow_kernel: int = 0):
         super().__init__()
         keep = c_in == c_out and stride == 1
         self.conv0 = nn.Identity() if keep else nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        if flow:
-            self.conv1 = _conv_norm(c_in, c_out, 5, stride)
+        if flow_kernel:
+            self.conv1 = _conv_norm(c_in, c_out, flow_kernel, stride)
             self.conv2 = nn.Sequential(nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out))
         else:
             self.conv1 = conv(c_in, c_out, "prelu", stride)
@@ -102,12 +119,13 @@ class FlowBlock(nn.Module):
 
     def __init__(self, cfg: LegacyConfig, c_in: int, c: int):
         super().__init__()
-        self.family = cfg.family
-        if cfg.family == "1.x":
-            self.conv0 = _conv_norm(c_in, c, 5, 2)
+        self.cfg = cfg
+        if cfg.attention:
+            kernel = 3 if cfg.family == "1.0" else 5
+            self.conv0 = _conv_norm(c_in, c, kernel, 1 if cfg.full_resolution else 2)
             for i in range(6):
-                setattr(self, f"res{i}", ResBlock(c, c, 1, flow=True))
-            self.conv1 = nn.Conv2d(c, 8, 3, 1, 1)
+                setattr(self, f"res{i}", ResBlock(c, c, 1, kernel))
+            self.conv1 = nn.Conv2d(c, 2 if cfg.full_resolution else 8, 3, 1, 1)
             return
         if cfg.full_resolution:
             self.conv0 = nn.Sequential(conv(c_in, c, "prelu", 2))
@@ -123,24 +141,24 @@ class FlowBlock(nn.Module):
             self.convblock = nn.Sequential(*(conv(c, c, "prelu") for _ in range(depth)))
 
     def _trunk(self, x: Tensor) -> Tensor:
-        if self.family == "1.x":
+        if self.cfg.attention:
             for i in range(6):
                 x = getattr(self, f"res{i}")(x)
             return x
-        if self.family == "3.x":
+        if self.cfg.family == "3.x":
             for i in range(3):
                 x = getattr(self, f"convblock{i}")(x) + x
             return x
-        return self.convblock(x) + x if self.family == "arXiv" else self.convblock(x)
+        return self.convblock(x) + x if self.cfg.family == "arXiv" else self.convblock(x)
 
     def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> Tensor:
         """Images and, in their pixels, the flow so far -> change of the half-resolution flow."""
         # Only 3.x gives flow in the pixels of the scale it works at; the others never convert it.
-        unit = scale if self.family == "3.x" else 1
+        unit = scale if self.cfg.family == "3.x" else 1
         if flow is not None:
             x = torch.cat((x, (flow / unit).to(x.dtype)), 1)
         x = self.conv1(self._trunk(self.conv0(resize(x, 1 / scale))))
-        if self.family == "1.x":
+        if self.cfg.attention and not self.cfg.full_resolution:
             x = nn.functional.pixel_shuffle(x, 2)
         return resize(x.float(), scale) * unit
 
@@ -151,15 +169,13 @@ class FlowNet(nn.Module):
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
         self.cfg = cfg
-        later = 8 if cfg.family == "1.x" else 10
+        later = 8 if cfg.attention else 10
         for i, c in enumerate(cfg.channels):
             setattr(self, f"block{i}", FlowBlock(cfg, later if i else 6, c))
 
     def forward(self, img0: Tensor, img1: Tensor, scale: float) -> Tensor:
         """Looks at the frames resized by `scale`; the flow is float32 and that of the frames as they came."""
-        half = (
-            self.cfg.family == "1.x"
-        )  # works on frames of half the size; the others shrink them in their stems
+        half = self.cfg.attention  # works on frames of half the size; the others shrink them in their stems
         img0, img1 = (resize(x, scale / 2 if half else scale) for x in (img0, img1))
         total, seen, warped0, warped1 = 0, None, img0, img1
         for i, pyramid in enumerate(self.cfg.scales):
@@ -174,18 +190,22 @@ class FlowNet(nn.Module):
         return resize(flow, 1 / scale) / scale
 
 
+def _block(cfg: LegacyConfig) -> Callable[..., nn.Module]:
+    """What context and fusion are made of: (channels in, out, stride 2 unless given) -> module."""
+    return ResBlock if cfg.attention else lambda a, b, stride=2: Conv2(a, b, "prelu", stride)
+
+
 class ContextNet(nn.Module):
     """Four levels of features of one frame, warped."""
 
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
         c = cfg.context
-        self.cfg = cfg
-        self.shallow = cfg.family == "arXiv"
-        block = ResBlock if cfg.family == "1.x" else lambda a, b, s=2: Conv2(a, b, "prelu", s)
-        if not self.shallow:
-            self.conv0 = conv(3, c, "prelu", 2) if cfg.family == "1.x" else block(3, c)
-        self.conv1 = block(3 if self.shallow else c, c, 1 if cfg.full_resolution else 2)
+        self.shallow = cfg.shallow
+        block = _block(cfg)
+        if not cfg.shallow:
+            self.conv0 = conv(3, c, "prelu", 2) if cfg.attention else block(3, c)
+        self.conv1 = block(3 if cfg.shallow else c, c, 1 if cfg.full_resolution else 2)
         self.conv2 = block(c, 2 * c)
         self.conv3 = block(2 * c, 4 * c)
         self.conv4 = block(4 * c, 8 * c)
@@ -209,18 +229,21 @@ class FusionNet(nn.Module):
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
         c = cfg.context
-        self.family = cfg.family
-        block = ResBlock if cfg.family == "1.x" else lambda a, b, s=2: Conv2(a, b, "prelu", s)
+        self.cfg = cfg
+        block = _block(cfg)
         stride = 1 if cfg.full_resolution else 2
-        if cfg.family == "1.x":
-            self.conv0 = conv(8, c, "prelu", 2)
-            self.conv = nn.Conv2d(c, 16, 3, 1, 1)
-        elif cfg.family == "arXiv":
+        seen = (
+            8 if cfg.attention else 12 if cfg.shallow else 10
+        )  # warped frames, and a flow, the frames, both flows
+        if cfg.shallow:
             self.conv = nn.Conv2d(c, 4, 3, 3 - stride, 1)
+        elif cfg.attention:
+            self.conv0 = conv(seen, c, "prelu", 2)
+            self.conv = nn.Conv2d(c, 16, 3, 1, 1)
         else:
-            self.conv0 = block(10, c)
+            self.conv0 = block(seen, c)
             self.conv = nn.ConvTranspose2d(c, 4, 4, 2, 1)
-        self.down0 = block(12 if cfg.family == "arXiv" else c, 2 * c, stride)
+        self.down0 = block(seen if cfg.shallow else c, 2 * c, stride)
         self.down1 = block(4 * c, 4 * c)
         self.down2 = block(8 * c, 8 * c)
         self.down3 = block(16 * c, 16 * c)
@@ -232,11 +255,12 @@ class FusionNet(nn.Module):
     def forward(
         self, frames: Tensor, warped: Tensor, flow: Tensor, c0: list[Tensor], c1: list[Tensor]
     ) -> Tensor:
-        if self.family == "arXiv":
+        cfg = self.cfg
+        if cfg.family == "arXiv":
             x = torch.cat((frames, warped), 1)
         else:
-            x = self.conv0(torch.cat((warped, flow[:, :2] if self.family == "1.x" else flow), 1))
-        s0 = self.down0(x)
+            x = torch.cat((warped, flow[:, :2] if cfg.attention else flow), 1)
+        s0 = self.down0(x if cfg.shallow else self.conv0(x))
         s1 = self.down1(torch.cat((s0, c0[0], c1[0]), 1))
         s2 = self.down2(torch.cat((s1, c0[1], c1[1]), 1))
         s3 = self.down3(torch.cat((s2, c0[2], c1[2]), 1))
@@ -244,13 +268,13 @@ class FusionNet(nn.Module):
         x = self.up1(torch.cat((x, s2), 1))
         x = self.up2(torch.cat((x, s1), 1))
         x = self.conv(self.up3(torch.cat((x, s0), 1)))
-        return nn.functional.pixel_shuffle(x, 2) if self.family == "1.x" else x
+        return nn.functional.pixel_shuffle(x, 2) if cfg.attention and not cfg.shallow else x
 
 
 class LegacyRIFE(nn.Module):
     """The three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`.
 
-    Batch norm (1.x) always uses the released statistics: there is no training of these networks, and in training
+    Batch norm (1.0 to 1.8) always uses the released statistics: there is no training of these networks, and in training
     mode one pair of frames would shift them.
     """
 
@@ -349,12 +373,13 @@ class LegacyRIFE(nn.Module):
         """Bytes of activations for one forward pass of images shaped (B,H,W,C).
 
         The peak is in the fusion network, proportional to the context's width and to the area of its first level:
-        the full one in 2F, a quarter in the other arXiv models, a sixteenth before them.
-        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.8 516, measured 415;
-        2.4 516, 459; arXiv-RIFE 772, 701; arXiv-1.5C 1124, 1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
+        the full one in 2F, a quarter in the other models without `conv0`, a sixteenth in those with it.
+        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.4 772, measured 638;
+        1.4-2F 2116, 1887; 1.4-2F1.5C 3140, 3019; 1.8 516, 415; 2.4 516, 459; arXiv-RIFE 772, 701; arXiv-1.5C 1124,
+        1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
         """
         cfg = self.config
-        per_context = 32 if cfg.full_resolution else 11 if cfg.family == "arXiv" else 3.5
+        per_context = 32 if cfg.full_resolution else 11 if cfg.shallow else 3.5
         size = torch.empty((), dtype=dtype).element_size()
         float32 = 4 + 2 * 2 + 3 * 3  # flow, grid and the float32 copies of a warp
         return int(shape[1] * shape[2] * (per_context * cfg.context * size + float32 * 4))
@@ -372,11 +397,6 @@ def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     flow = {k.removeprefix("flownet."): s for k, s in shapes.items() if k.startswith(("flownet.", "block"))}
     others = {key.split(".")[0] for key in shapes if not key.startswith(("flownet.", "block"))}
-    if "block0.res0.fc1.weight" in flow and flow.get("block0.conv0.0.weight", (0,))[-1] == 3:
-        raise ValueError(
-            "this is RIFE 1.0 to 1.4 (squeeze-and-excitation blocks behind a 3x3 stem), which is not supported; the "
-            "stem of 1.5 to 1.8 is 5x5. Use one of these or a later version."
-        )
     _check_parts(others | ({"flownet"} if flow else set()))
     for row in LEGACY_RELEASES.values():
         if all(shapes.get(k) == s for k, s in _wanted(row).items()):

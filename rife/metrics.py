@@ -47,7 +47,7 @@ def interpolation_error_rms(
 ) -> float:
     """Root of the mean over pixels of the squared distance in RGB, in 8-bit levels; lower is better.
 
-    Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011, equation 21.
+    Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
     """
     image, target = _rounded(image, target, rounded)
     squared = _counted((image.double() - target.double()) ** 2, mask).sum(0)

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .acceleration import Accelerated
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
 from .learner import Batch, Learner
 from .losses import Objective
 from .pyramid import Geometry
-from .warp import memory_format
+from .warp import memory_format, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -36,18 +37,21 @@ def load_model(
     *,
     variant: str | None = None,
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> Model:
     """A ready model from any RIFE checkpoint; without a path, the bundled one.
 
     path_or_state_dict: file (.safetensors .pkl .pth .pt), folder holding flownet.pkl, or state dict.
     variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
-    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU. dtype: of the weights;
-    default float32. Raises FileNotFoundError, UnknownCheckpointError.
+    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU.
+    dtype: of the weights, default float32; or a key of `PRECISIONS`, where auto is half on the accelerators that do it
+    well. Raises FileNotFoundError, UnknownCheckpointError.
     """
     source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
     network = load_network(source, variant)
     device = torch.device(device or default_device())
+    if isinstance(dtype, str):
+        dtype = named_dtype(dtype) or good_dtype(device)
     return Model.from_network(network.to(device, dtype, memory_format=memory_format(device)))
 
 
@@ -58,6 +62,29 @@ def default_device() -> torch.device:
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         return torch.device("xpu")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def named_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
+        )
+    return PRECISIONS[precision]
+
+
+def good_dtype(device: torch.device) -> torch.dtype:
+    """float16 where the device is fast at it: on CUDA from compute capability 7 on, ROCm, XPU and MPS; else float32.
+
+    Not bfloat16 on a CPU that has it: 1.4 times as fast there, but off by more than 1/255 in a few pixels.
+    """
+    if device.type == "cuda":
+        fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if fast else torch.float32
+    return torch.float16 if device.type in ("xpu", "mps") else torch.float32
 
 
 class Model:
@@ -95,6 +122,7 @@ class Model:
         self._local_rank = local_rank
         self._learner: Learner | None = None
         self._geometry: Geometry | None = None  # of the last size only, and gone with the model
+        self._accelerated: Accelerated | None = None
 
     @property
     def flownet(self) -> nn.Module:
@@ -115,6 +143,28 @@ class Model:
     def run_dtype(self) -> torch.dtype:
         """Dtype of the weights."""
         return next(self.net.parameters()).dtype
+
+    @property
+    def static_shapes(self) -> bool:
+        """Whether batches of different sizes cost more than batches filled up to one size."""
+        return self._accelerated is not None
+
+    def accelerate(self, how: str = "off") -> Model:
+        """Passes with less overhead from now on: "compile", "cuda graphs" or "off"; see `rife.acceleration`.
+
+        Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
+        """
+        self._accelerated = None if how == "off" else Accelerated(self.net, how)
+        return self
+
+    def with_precision(self, precision: str = "auto") -> Model:
+        """This model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16."""
+        dtype = named_dtype(precision)
+        if dtype in (None, self.run_dtype):
+            return self
+        with torch.inference_mode(False), torch.no_grad():
+            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device))
+        return Model.from_network(network)
 
     @property
     def learner(self) -> Learner:
@@ -184,7 +234,9 @@ class Model:
         multiple = _pad_multiple(self.net, self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         config = self.config if isinstance(self.config, IFNetConfig) else RELEASES["RIFE"]
-        return batch * activation_bytes(config, height, width, self.run_dtype)
+        # Above scale 1 the finest block works on frames enlarged by it.
+        per_frame = activation_bytes(config, height, width, self.run_dtype, strips=scale <= 1)
+        return batch * int(per_frame * max(1.0, scale) ** 2)
 
     @torch.no_grad()
     def inference(
@@ -199,8 +251,9 @@ class Model:
     ) -> Tensor:
         """The frame at `timestep` between img0 (t=0) and img1 (t=1).
 
-        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB) or 4 (RGBA: alpha follows the flow of the colours);
-        any size, device and floating dtype. timestep: float or (B,) tensor, 0 < t < 1.
+        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB), or more: alpha, masks, depth and other maps follow the
+        flow of the colours, behind 3 colours, or one map behind grey (2); any size, device and floating dtype.
+        timestep: float or (B,) tensor, 0 < t < 1.
         scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
         on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
         ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
@@ -222,18 +275,15 @@ class Model:
         scale: float = 1,
         scale_list: Sequence[float] | None = None,
         TTA: bool = False,
-        name: str = "img0",
+        name: str | None = "img0",
     ) -> Tensor:
         """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
 
-        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`.
+        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`;
+        with None the caller has looked.
         """
-        # A NaN makes the sum NaN; looked for where the frames are, so that an accelerator need not be waited for.
-        if torch.isnan(images.sum(dtype=torch.float32)):
-            raise ValueError(
-                f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
-                "(often a VAE decode in half precision): repair that first."
-            )
+        if name is not None:
+            check_finite(images, name)
         multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
         # First over the wire as they are. Half networks, too, sample float32 frames.
         dtype = torch.promote_types(self.run_dtype, torch.float32)
@@ -260,18 +310,45 @@ class Model:
         image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
         return image[:, :, :height, :width].clamp(0, 1)
 
+    @torch.no_grad()
+    def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
+        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+
+        Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
+        times are then middles of middles, which have no flow of their own.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
+                "Use 0.5, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        height, width = img0.shape[-2:]
+        source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
+        t = torch.tensor(times, device=source0.device, dtype=torch.float32)
+        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = known.flow.float().split(2, 1)
+        mode = getattr(self.config, "sampling", "bilinear")
+        warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
+        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        return Motion(*(x[:, :, :height, :width] for x in parts))
+
     def _encode(self, images: Tensor, tta: bool) -> Tensor:
-        """Along channels: the network's source, alpha where there is one, and for `tta` both of the turned frame."""
-        channels = images.shape[1]
-        rgb = images.expand(-1, 3, -1, -1) if channels == 1 else images[:, :3]
-        parts = [self.net.source(rgb)] + ([images[:, 3:]] if channels == 4 else [])
+        """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
+        colours = _colours(images.shape[1])
+        rgb = images[:, :colours].expand(-1, 3, -1, -1)
+        parts = [self.net.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
         if tta:
             parts.append(self._encode(images.flip(2, 3), False))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def _at_times(self, pair: _Pair, times: list[float], options: tuple) -> Tensor:
         if self.config.timestep:
-            t = torch.tensor(times, device=pair.source0.device, dtype=torch.float32)
+            t = torch.tensor(times, dtype=torch.float32)
+            if pair.source0.device.type == "cuda":
+                t = t.pin_memory()  # or the copy would wait for all that was launched
+            t = t.to(pair.source0.device, non_blocking=True)
             return self._predict(pair, t, *options)
         if all(t == 0.5 for t in times):
             return self._predict(pair, None, *options)
@@ -314,18 +391,16 @@ class Model:
 
     def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
         """One padded pass; returns as many channels as the frames have."""
-        alpha = int(pair.channels == 4)
-        known = pair.source0.shape[1] - alpha
+        colours = _colours(pair.channels)
+        maps = pair.channels - colours
+        known = pair.source0.shape[1] - maps
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
         if self._geometry is None or not self._geometry.fits(src0):
             self._geometry = Geometry(*src0.shape[-2:], src0.device)
-        prediction = self.net.predict_from(
-            src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry
-        )
-        image = prediction.image
-        if pair.channels == 1:
-            return image.mean(1, True)
-        if alpha:
+        predict = self._accelerated or self.net.predict_from
+        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
+        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
+        if maps:
             followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
             return torch.cat((image, followed), 1)
         return image
@@ -386,7 +461,7 @@ class Model:
         loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
         learner = self.learner
-        self._check_update(imgs, gt, timestep)
+        self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
         objective = Objective(recipe, distill_weight, flow_weight, perceptual)
@@ -409,7 +484,8 @@ class Model:
             "skipped": skipped,
         }
 
-    def _check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor) -> None:
+    def check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor = 0.5) -> None:
+        """Raises ValueError for what `update` cannot learn from; says what it expects."""
         if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
             raise ValueError(
                 f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
@@ -431,6 +507,24 @@ class Model:
             )
 
 
+class Motion(NamedTuple):
+    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+
+    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
+    flow1: Tensor  # the same into img1
+    mask: Tensor  # (B,1,H,W), weight of warped0
+    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
+    warped1: Tensor
+
+    def occlusion(self) -> Tensor:
+        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+
+        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
+        mask only says which of the two to believe.
+        """
+        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
+
+
 class _Pair(NamedTuple):
     """What `Model.encode` made of two frames of `channels` channels each."""
 
@@ -450,10 +544,13 @@ class _Pair(NamedTuple):
 
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    from .warp import warp
-
     mask = prediction.mask.to(x0.dtype)
     return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
+
+
+def _colours(channels: int) -> int:
+    """How many of a frame's channels are its picture; what is behind them are maps."""
+    return 1 if channels < 3 else 3
 
 
 def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
@@ -472,15 +569,25 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, right, 0, down), mode=mode)
 
 
+def check_finite(images: Tensor, name: str) -> None:
+    """Raises ValueError where `images` hold a NaN."""
+    # One makes the sum NaN.
+    if torch.isnan(images.sum(dtype=torch.float32)):
+        raise ValueError(
+            f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
+            "(often a VAE decode in half precision): repair that first."
+        )
+
+
 def _check_images(img0: Tensor, img1: Tensor) -> None:
     if img0.ndim != 4 or img0.shape != img1.shape:
         raise ValueError(
             f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
             "Resize one, or add the missing dimension."
         )
-    if img0.shape[1] not in (1, 3, 4) or 0 in img0.shape:
+    if 0 in img0.shape:
         raise ValueError(
-            f"the frames are {tuple(img0.shape)}, expected 1, 3 or 4 channels and no empty side. Convert them first."
+            f"the frames are {tuple(img0.shape)}, expected at least one, and no empty side. Check the step before."
         )
     if not (img0.is_floating_point() and img1.is_floating_point()):
         raise ValueError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 _ARCS = (15, 6, 4, 11, 13, 6)
 # Black, violet, red, orange, pale yellow: brightness rises evenly, in print and to the colour-blind too.
 _HEAT = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.03), (0.99, 1.0, 0.64))
-COLOURS = ("#1f77b4", "#888888", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
+_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 
 
 def flow_picture(flow: Tensor, max_flow: float = 0.0) -> Tensor:
@@ -69,6 +70,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def line_colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour per line of a chart; grey for averaging, to which the others are compared."""
+    colours = cycle(_COLOURS)
+    return {name: "#888888" if name == "average" else next(colours) for name in names}
+
+
 def chart_svg(
     title: str, series: Mapping[str, Sequence[float]], unit: str, width: int = 860, height: int = 320
 ) -> str:
@@ -99,13 +106,15 @@ def chart_svg(
         )
     for i in ticks(0, longest - 1):
         parts.append(f'<text x="{x_at(i):.1f}" y="{bottom + 18}" text-anchor="middle">{i:g}</text>')
+    colours = line_colours(series)
     for k, (name, line) in enumerate(series.items()):
-        colour = COLOURS[k % len(COLOURS)]
         path, drawing = "", False
         for i, y in enumerate(line):
             if math.isfinite(y):
                 path += f"{'L' if drawing else 'M'}{x_at(i):.1f} {y_at(y):.1f}"
             drawing = math.isfinite(y)
-        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{right + 12}" y="{top + 12 + 18 * k}" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<path d="{path}" fill="none" stroke="{colours[name]}" stroke-width="1.5"/>')
+        parts.append(
+            f'<text x="{right + 12}" y="{top + 12 + 18 * k}" fill="{colours[name]}">{escape(name)}</text>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -30,7 +30,7 @@ class RunFolder:
     """Keeps a run's files; its `on_step` belongs into `Trainer.run`.
 
     save_every: seconds between states. log_every: steps between rows of log.csv. tensorboard: whether its files are
-    written too (ImportError where the package is missing). writes: off in all processes but the first, which then only
+    written too (ValueError where the package is missing). writes: off in all processes but the first, which then only
     go on where the first one stopped.
     """
 
@@ -51,9 +51,7 @@ class RunFolder:
         self._best, self._first = -1, trainer.step
         self._tensorboard = None
         if tensorboard and writes:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._tensorboard = SummaryWriter(str(self.folder))
+            self._tensorboard = _tensorboard(self.folder)
 
     def on_step(self, step: Step) -> None:
         """Logs, reports and saves what is due."""
@@ -127,9 +125,12 @@ class RunFolder:
         Raises ValueError where the run there had other settings.
         """
         path = self.folder / "state.pt"
+        if self.writes:
+            for left in self.folder.glob("*.tmp"):  # by a kill in the middle of writing
+                left.unlink()
         if not path.exists():
             return 0
-        state = torch.load(path, map_location=self.trainer.model.run_device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         mine = asdict(self.trainer.settings)
         other = {k: v for k, v in state["settings"].items() if mine.get(k) != v}
         if other:
@@ -148,6 +149,17 @@ class RunFolder:
         """Ends TensorBoard's file."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "There is no TensorBoard here, which --tensorboard needs. Install the package tensorboard, or leave the "
+            "option out: log.csv has the same numbers."
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 def _append(path: Path, names: tuple[str, ...], rows: list[tuple]) -> None:

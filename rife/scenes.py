@@ -8,8 +8,9 @@ that is hard to explain throughout (noise, a whip pan) has no cuts, and neither 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,8 @@ REPEAT = 0.75 / 255  # change of the most changed cell in a repeated frame
 REPEAT_IN_MOTION = 3 / 255, 0.15  # also this little, if it is this share of the most around it
 _CELL = 16
 _SMALLEST = 96  # side of a frame on which motion can still be found
-_AT_ONCE = 1 << 24  # numbers in the frames that are looked at together
+_MOST_AT_ONCE = 16  # frames that are looked at together,
+_AT_ONCE = 1 << 24  # and numbers in them
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,33 @@ class Evidence:
 
 @dataclass
 class Scenes:
-    """Frames that begin a scene, frames that repeat the one before, evidence of pair i - 1, i at [i - 1]."""
+    """Frames that begin a scene, frames that repeat the one before, evidence of pair i - 1, i at [i - 1].
+
+    Evidence is None of a pair that is none (of two clips), or was let go.
+    """
 
     cuts: set[int] = field(default_factory=set)
     repeats: set[int] = field(default_factory=set)
-    evidence: list[Evidence] = field(default_factory=list)
+    evidence: list[Evidence | None] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scenes], frames: int) -> Scenes:
+        """Those of clips of `frames` frames each that stand one after the other."""
+        whole = cls()
+        for first, part in zip(count(0, frames), parts, strict=False):
+            whole.cuts |= {first + i for i in part.cuts}
+            whole.repeats |= {first + i for i in part.repeats}
+            whole.evidence += ([None] if first else []) + part.evidence
+        return whole
 
 
-def find_scenes(
-    frames: Iterable[Tensor], device: torch.device | str | None = None, chunk: int = 16
-) -> Scenes:
-    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4; reads each once, a few at a time."""
+def find_scenes(frames: Iterable[Tensor], device: torch.device | str | None = None) -> Scenes:
+    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8; reads each once, a few at a time."""
     finder = SceneFinder(device)
     held: list[Tensor] = []
     for frame in frames:
         held.append(frame)
-        if len(held) == 16 or len(held) * frame.numel() > _AT_ONCE:
+        if len(held) == _MOST_AT_ONCE or len(held) * frame.numel() > _AT_ONCE:
             finder.push_all(torch.stack(held))
             held = []
     if held:
@@ -85,7 +98,7 @@ def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tu
     coarsest: the largest downscale of the network's blocks, 8 or 16; it sets how far they see. Limits from panned and
     real clips with the bundled checkpoint (coarsest 8): at scale 1 it follows up to 12 px, at 0.5 up to 40.
     """
-    moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if i + 1 not in scenes.cuts)
+    moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if e and i + 1 not in scenes.cuts)
     motion = moves[len(moves) * 9 // 10] if moves else 0.0
     near, far = 1.5 * coarsest, 5 * coarsest
     scale = 1.0 if motion <= near else 0.5 if motion <= far else 0.25
@@ -211,13 +224,14 @@ class SceneFinder:
 
 
 def thumbnails(frames: Tensor) -> Tensor:
-    """(N,H,W,C) -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, alpha left out."""
+    """(N,H,W,C) -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, maps left out."""
     height, width = frames.shape[1:3]
     cell = max(1, max(height, width) // SIDE)
     rows, columns = max(1, height // cell), max(1, width // cell)
     # Whole cells first, of which a few dozen points are enough: cheap, and all that most sizes need.
     step = max(1, cell // 6)
-    cells = frames[:, : rows * cell, : columns * cell, :3]
+    colours = 3 if frames.shape[3] > 2 else 1
+    cells = frames[:, : rows * cell, : columns * cell, :colours]
     if min(height, width) >= cell:
         cells = cells.unflatten(1, (rows, cell))[:, :, ::step].float().mean(2)
         cells = cells.unflatten(2, (columns, cell))[:, :, :, ::step].mean(3)

@@ -16,35 +16,29 @@ from tqdm import tqdm
 
 from .baselines import BASELINES, average, has_opencv, motion_size
 from .clips import clip_frames
-from .metrics import lpips_metric
 from .model import SCALES, load_model
 from .pictures import chart_svg, heat_map
 from .protocols import PROTOCOLS
 from .scenes import SceneFinder
 from .scoring import (
-    HELD_OUT_METRICS,
-    METRICS,
-    MOTION_CLASSES,
+    AVERAGE,
     Method,
-    Metric,
     Network,
     Row,
     Sample,
     held_out,
-    mean,
-    means,
-    motion_class,
+    held_out_metrics,
+    lpips,
     score,
-    shown,
     usable_starts,
     write_csv,
     write_rows,
 )
-from .video import to_bytes, write_png
+from .tables import aligned, held_out_table, protocol_table, worst_frames
+from .video import to_bytes
+from .writer import write_png
 
 TASKS = ((2, 1), (2, 2), (4, 1), (8, 1))  # factor, stride
-AVERAGE = "average"
-_DIGITS = {"psnr": 2, "psnr_y": 2, "ssim": 4, "ie": 3, "ie_rms": 3, "moving_ie": 3, "lpips": 4}
 _BRIGHT_ERROR = 32 / 255  # what a heat map shows brightest
 
 
@@ -66,6 +60,8 @@ def clip_samples(
         finder.push(frame)
         count, size = count + 1, frame.shape
     finder.finish()
+    if not count:
+        raise ValueError(f"{path} has no frames that can be decoded. It is empty or damaged.")
     if note:
         note(
             f"{path.stem}: {count} frames of {size[1]}x{size[0]}; windows with the cuts "
@@ -74,93 +70,6 @@ def clip_samples(
     for factor, stride in tasks:
         starts = usable_starts(finder.scenes, count, factor, stride, true_frames)
         yield from held_out(frames(), path.stem, factor, stride, starts)
-
-
-def held_out_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Header and lines of text: every clip at every task, their mean, and every task by motion size."""
-    methods = list(dict.fromkeys(row.method for row in rows))
-    tasks = list(dict.fromkeys(row.task for row in rows))
-    names = list(rows[0].figures)
-    lines = [("set", "task", "method", "frames", *names, "gain_dB")]
-    per_clip = means(rows, lambda row: (row.task, row.set))
-    per_size = means(rows, lambda row: (row.task, motion_class(row.motion)))
-    for task in tasks:
-        clips = [
-            clip for clip in dict.fromkeys(row.set for row in rows) if ((task, clip), methods[0]) in per_clip
-        ]
-        for clip in clips:
-            lines += _lines(clip, task, {m: per_clip[(task, clip), m] for m in methods}, names)
-        if len(clips) > 1:
-            over = {m: _over([per_clip[(task, clip), m] for clip in clips]) for m in methods}
-            lines += _lines("mean of clips", task, over, names)
-    for task in tasks:
-        for size in MOTION_CLASSES:
-            if ((task, size), methods[0]) in per_size:
-                lines += _lines(
-                    f"motion {size}", task, {m: per_size[(task, size), m] for m in methods}, names
-                )
-    return lines
-
-
-def protocol_table(rows: Sequence[Row], of_groups: bool) -> list[tuple[str, ...]]:
-    """Header and lines of text, one per set and method."""
-    names = list(rows[0].figures)
-    lines = [("set", "task", "method", "frames", *names, "gain_dB")]
-    found = means(rows, lambda row: row.set, of_groups)
-    for name in dict.fromkeys(row.set for row in rows):
-        lines += _lines(name, "", {m: figures for (s, m), figures in found.items() if s == name}, names)
-    return lines
-
-
-def _over(figures: Sequence[dict]) -> dict[str, float]:
-    return {key: mean(f[key] for f in figures) for key in figures[0]} | {
-        "frames": sum(f["frames"] for f in figures)
-    }
-
-
-def _lines(name: str, task: str, figures: dict[str, dict], names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """One line per method; the gain is over averaging, in the first PSNR that there is."""
-    decibels = next((key for key in names if key.startswith("psnr")), None)
-    for method, found in figures.items():
-        gain = ""
-        if decibels and AVERAGE in figures:
-            gain = f"{found[decibels] - figures[AVERAGE][decibels]:+.2f}"
-        yield (
-            name, task, method, str(found["frames"]), *(shown(found[key], _DIGITS[key]) for key in names), gain
-        )  # fmt: skip
-
-
-def print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Aligned: text left, figures right."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    for line in lines:
-        cells = (
-            f"{x:<{w}}" if k < 3 else f"{x:>{w}}" for k, (x, w) in enumerate(zip(line, widths, strict=True))
-        )
-        print("  ".join(cells).rstrip())
-
-
-def paired(rows: Sequence[Row], ours: str, other: str) -> list[tuple[float, Row]]:
-    """(gain in dB of `ours` over `other`, our row) of every true frame, the worst first."""
-    by_frame: dict[tuple, dict[str, Row]] = {}
-    for row in rows:
-        by_frame.setdefault((row.set, row.task, row.name, row.time), {})[row.method] = row
-    pairs = [
-        (frame[ours].figures["psnr"] - frame[other].figures["psnr"], frame[ours])
-        for frame in by_frame.values()
-    ]
-    return sorted((pair for pair in pairs if not math.isnan(pair[0])), key=lambda pair: pair[0])
-
-
-def print_worst(rows: Sequence[Row], ours: str, other: str, count: int = 8) -> None:
-    """The frames on which `ours` loses most against `other`."""
-    pairs = paired(rows, ours, other)
-    lost = sum(gain < 0 for gain, _ in pairs)
-    print(f"\n{ours} is below {other} on {lost} of {len(pairs)} frames; the worst:")
-    for gain, row in pairs[:count]:
-        motion = "" if math.isnan(row.motion) else f", motion {row.motion:.1f} px"
-        where = f"{row.set} {row.task}, frames {row.name} at {row.time}"
-        print(f"  {gain:+6.2f} dB  {where}: {row.figures['psnr']:.2f} dB{motion}")
 
 
 class Gallery:
@@ -264,42 +173,50 @@ def _task(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """`rife score`."""
     args = _parser().parse_args(argv)
-    if args.protocol and len(args.data) > 1:
-        raise ValueError(f"--protocol scores one folder, {len(args.data)} were given. Run it once for each.")
+    _check(args)
     began = time.perf_counter()
     protocol = PROTOCOLS.get(args.protocol)
     methods = _methods(args)
-    metrics = _metrics(args, protocol.metrics if protocol else {k: METRICS[k] for k in HELD_OUT_METRICS})
-    if not has_opencv():
+    metrics = protocol.metrics if protocol else held_out_metrics()
+    if args.lpips:
+        metrics = metrics | lpips()
+    if not (protocol or has_opencv()):
         print("Without OpenCV there is no breakdown by motion (pip install opencv-python-headless).")
     # Averaging is the first method, the first checkpoint the second.
     gallery = Gallery([*methods][1])
-    rows = list(
-        score(
-            tqdm(_samples(args), unit="pair", disable=None, total=protocol.count if protocol else None),
-            methods,
-            metrics,
-            motion_size if has_opencv() else None,
-            gallery if args.out and "psnr" in metrics else None,
-        )
-    )
+    samples = tqdm(_samples(args), unit="pair", disable=None, total=protocol.count if protocol else None)
+    shown_to = gallery if args.out and "psnr" in metrics else None
+    rows = list(score(samples, methods, metrics, motion_size if has_opencv() else None, shown_to))
     if not rows:
         raise ValueError(
             "There was nothing to score: the clips are too short, or all cuts and repeated frames."
         )
     table = protocol_table(rows, protocol.of_groups) if protocol else held_out_table(rows)
-    print_table(table)
+    print(aligned(table))
     if protocol:
         _compare(protocol, rows)
-    elif len(methods) > 1:
-        for other in [AVERAGE, *args.baselines]:
-            print_worst(rows, gallery.method, other)
-    print(
-        f"{time.perf_counter() - began:.0f} s, torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)"
-    )
+    else:
+        for other in (AVERAGE, *args.baselines):
+            print(f"\n{worst_frames(rows, gallery.method, other)}")
+    threads = torch.get_num_threads()
+    print(f"{time.perf_counter() - began:.0f} s, torch {torch.__version__}, {threads} CPU thread(s)")
     if args.out:
         _write(args.out, rows, table, gallery)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What cannot be scored is refused before any work is done."""
+    if args.protocol and len(args.data) > 1:
+        raise ValueError(f"--protocol scores one folder, {len(args.data)} were given. Run it once for each.")
+    for path in args.data:
+        if not path.exists():
+            raise FileNotFoundError(f"There is nothing at {path}. Give a video file or a folder of pictures.")
+    if args.baselines and not has_opencv():
+        raise ValueError(
+            f"The baselines {' and '.join(args.baselines)} need OpenCV, which is not installed. "
+            "pip install opencv-python-headless, or leave them out."
+        )
 
 
 def _methods(args: argparse.Namespace) -> dict[str, Method]:
@@ -318,17 +235,6 @@ def _methods(args: argparse.Namespace) -> dict[str, Method]:
                         )
                     methods[name + suffix] = Network(model, scale, **options)
     return methods | {name: BASELINES[name] for name in args.baselines}
-
-
-def _metrics(args: argparse.Namespace, metrics: dict[str, Metric]) -> dict[str, Metric]:
-    if not args.lpips:
-        return metrics
-    distance = lpips_metric()
-    if distance is None:
-        raise ValueError(
-            "--lpips needs the package lpips, which is not installed. pip install lpips, or leave it out."
-        )
-    return metrics | {"lpips": lambda made, true, *_: distance(made, true)}
 
 
 def _samples(args: argparse.Namespace) -> Iterator[Sample]:

@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .metrics import interpolation_error, interpolation_error_rms, moving, psnr, ssim
+from .metrics import interpolation_error, interpolation_error_rms, lpips_metric, moving, psnr, ssim
 from .model import Model
 from .scenes import Scenes
 
+AVERAGE = "average"  # the method that gains are over
 EQUAL_DB = 100.0  # what a frame without error, of infinite PSNR, counts in a mean
 MOTION_SIZES = (1, 4, 8, 16, 32)  # pixels between the given frames, limits of the breakdown
 MOTION_CLASSES = (
@@ -70,6 +71,21 @@ METRICS: dict[str, Metric] = {
     "moving_ie": lambda made, true, img0, img1: interpolation_error(made, true, moving(img0, img1)),
 }
 HELD_OUT_METRICS = ("psnr", "ssim", "ie", "moving_ie")
+
+
+def held_out_metrics() -> dict[str, Metric]:
+    """The figures of held-out frames."""
+    return {name: METRICS[name] for name in HELD_OUT_METRICS}
+
+
+def lpips() -> dict[str, Metric]:
+    """LPIPS as a further figure. Raises ValueError where its package is missing."""
+    distance = lpips_metric()
+    if distance is None:
+        raise ValueError(
+            "LPIPS needs the package lpips, which is not installed. pip install lpips, or leave it out."
+        )
+    return {"lpips": lambda made, true, *_: distance(made, true)}
 
 
 @dataclass(frozen=True)
@@ -181,7 +197,7 @@ def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_fra
     wanted = -(-true_frames // (factor - 1)) if true_frames else len(good)
     if len(good) <= wanted:
         return good
-    return [good[i * (len(good) - 1) // max(1, wanted - 1)] for i in range(wanted)]
+    return [good[(2 * i + 1) * len(good) // (2 * wanted)] for i in range(wanted)]
 
 
 def mean(values: Iterable[float]) -> float:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil, floor
 from typing import NamedTuple
 
@@ -163,6 +164,10 @@ class Plan(Sequence):
             yield self[k]
             k += 1
 
+    def parts(self) -> list[tuple[int, Plan]]:
+        """(first source frame, plan) of each clip; of this one alone."""
+        return [(0, self)]
+
     def position(self, k: int) -> int:
         """The source frame that is shown, or was last, at output k's time."""
         return self._places.place(self.clock, k)[0]
@@ -235,6 +240,34 @@ class Plan(Sequence):
 
     def _lasts(self, index: int) -> Fraction:
         return self.clock.at(index + 1) - self.clock.at(index)
+
+
+class Clips(Sequence):
+    """Plans of clips that stand one after the other in one batch: each as if it were alone, nothing between them.
+
+    Steps count the source frames of the whole batch.
+    """
+
+    def __init__(self, plans: Sequence[Plan]):
+        self._plans = list(plans)
+        self._firsts = list(accumulate((plan.clock.count for plan in self._plans), initial=0))
+        self._outputs = list(accumulate(map(len, self._plans), initial=0))
+        self.rate = self._plans[0].rate
+        self.clock = Clock(self._firsts[-1], self._plans[0].clock.mean_rate)
+
+    def __len__(self) -> int:
+        return self._outputs[-1]
+
+    def __getitem__(self, k: int) -> Step:
+        if not 0 <= k < len(self):
+            raise IndexError(f"output frame {k} of {len(self)}")
+        i = bisect_right(self._outputs, k) - 1
+        step, first = self._plans[i][k - self._outputs[i]], self._firsts[i]
+        return step._replace(left=step.left + first, right=step.right + first)
+
+    def parts(self) -> list[tuple[int, Plan]]:
+        """(first source frame, plan) of each clip."""
+        return list(zip(self._firsts, self._plans, strict=False))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from .ifnet import IFNet
 from .learner import PRECISIONS
 from .losses import RECIPES
 from .model import Model, default_device
+from .perceptual import VGGLoss
 from .runfolder import RunFolder
 from .training import HeldOut, Result, Settings, Trainer
 from .warp import memory_format
@@ -66,7 +67,8 @@ def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> i
     settings = _settings(args, device)
     model = Model.from_network(_network(args).to(device, memory_format=memory_format(device)))
     source, held_out = (_real if args.data else _rendered)(args, model)
-    trainer = Trainer(model, source, settings, held_out, local_rank)
+    perceptual = VGGLoss(args.vgg).to(device) if args.vgg else None
+    trainer = Trainer(model, source, settings, held_out, local_rank, perceptual)
     folder = RunFolder(
         args.out, trainer, args.save_every, args.log_every, args.tensorboard, writes=local_rank <= 0
     )
@@ -122,6 +124,8 @@ def _settings(args: argparse.Namespace, device: torch.device) -> Settings:
     chosen = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
     if args.learning_rate is None:
         chosen["learning_rate"] = 1e-3 if not args.data else 1e-4 if args.start else 3e-4
+    if not args.vgg:
+        chosen["perceptual_weight"] = 0.0
     if args.workers is None:
         chosen["workers"] = 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
     return Settings(**chosen)
@@ -244,11 +248,13 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("ema", 0.998, "of the moving average of the weights that is kept"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
+            ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),
             ("score_every", 500, "steps between looks at the held-out frames"),
         ),
     )
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the convolutions")
     group.add_argument("--recipe", choices=RECIPES, default="paper", help="what is minimised (%(default)s)")
+    group.add_argument("--vgg", type=Path, metavar="FILE", help="weights of VGG19, for a perceptual loss")
     group.add_argument("--teacher", action="store_true", help="give a network without one a teacher")
     group.add_argument("--random-scales", action="store_true", help="shallower pyramids, too, as for 4.25")
     group.add_argument(

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from .data import Sample, Source, concatenated
 from .ifnet import IFNet
 from .learner import Batch
-from .losses import Objective, ssim
-from .metrics import psnr
+from .losses import Objective
+from .metrics import psnr, ssim
 from .model import Model
 
 HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) uint8 with their true middle
@@ -49,6 +49,7 @@ class Settings:
     recipe: str = "paper"  # what is minimised, see `losses.Objective`
     distill_weight: float = 0.01
     flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
+    perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
     random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
     score_every: int = 0  # steps between looks at the held-out frames; 0: only before and after
     allow_worse: bool = False  # whether the result may be worse on them than the start
@@ -200,7 +201,9 @@ class Trainer:
     """One run: `run` it, look at `result`. The model that is given is never changed; the run has a copy.
 
     held_out: looked at before, after and every `score_every` steps; the best is kept. local_rank: this process's
-    device index under torch.distributed (which the caller has initialised), -1 for a single process.
+    device index under torch.distributed (which the caller has initialised), -1 for a single process. perceptual: a
+    scalar loss of two frames, such as `perceptual.VGGLoss`, on the model's device. Raises ValueError for settings that
+    do not fit each other, and for networks that cannot be trained.
     """
 
     def __init__(
@@ -210,7 +213,13 @@ class Trainer:
         settings: Settings,
         held_out: HeldOut | None = None,
         local_rank: int = -1,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
+        if bool(settings.perceptual_weight) != (perceptual is not None):
+            raise ValueError(
+                f"perceptual_weight is {settings.perceptual_weight:g} and perceptual {perceptual}, expected both or "
+                "neither. Give a perceptual loss and its weight, or leave both out."
+            )
         self.settings, self.held_out = settings, {k: v for k, v in (held_out or {}).items() if v}
         self.had_teacher = getattr(model.config, "teacher", False)
         with torch.inference_mode(False):
@@ -223,12 +232,12 @@ class Trainer:
             self._averaged = Averaged(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
         self._feed_of = lambda: Feed(source, settings, rank, self._world)
-        Objective(settings.recipe)  # to refuse an unknown one before any work is done
-        self._remember = max(
-            1, settings.steps // 20_000
-        )  # every n-th step, or long runs would fill the memory
+        # Long runs would fill the memory with every step.
+        self._remember = max(1, settings.steps // 20_000)
         self._looked = -1
         self.step = 0
+        self._perceptual = perceptual
+        self._objective()  # refuses an unknown recipe before any work is done
         self.before: dict[str, Score] = {}
         self.history: list[Step] = []
         self._best: _Best | None = None
@@ -297,10 +306,7 @@ class Trainer:
         if settings.random_scales:
             seed = seed_of(settings, self.step, "pyramid")
             options["scale_list"] = pyramid(self.model.config.scales, seed)
-        # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
-        # small, the true flow does not give the best picture, so in the end only the picture counts.
-        weight = settings.flow_weight * decay(self.step, settings) ** 3
-        objective = Objective(settings.recipe, settings.distill_weight, weight)
+        objective = self._objective()
         sums: dict[str, Tensor] = {}
         for i, sample in enumerate(parts):
             batch, last = self._batch(sample), i == len(parts) - 1
@@ -314,11 +320,21 @@ class Trainer:
         known = parts[0].flow is not None
         return Step(self.step, settings.steps, self._mean(sums), rate, skipped, known, 0.0, 0.0, scores)
 
+    def _objective(self) -> Objective:
+        # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
+        # small, the true flow does not give the best picture, so in the end only the picture counts.
+        settings = self.settings
+        flow = settings.flow_weight * decay(self.step, settings) ** 3
+        perceptual = self._perceptual, settings.perceptual_weight
+        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual)
+
     def _batch(self, sample: Sample) -> Batch:
         device = self.model.run_device
         flow = None if sample.flow is None else sample.flow.to(device)
         imgs = torch.cat((sample.img0, sample.img1), 1).to(device)
-        return Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        batch = Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        self.model.check_update(batch.imgs, batch.gt, batch.timestep)
+        return batch
 
     def _mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Over all processes."""
@@ -367,14 +383,14 @@ def mean_psnr(scores: Mapping[str, Score]) -> float:
 
 
 def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
-    """Name -> score of the model over (3,3,H,W) uint8 triplets. PSNR in dB, of frames rounded to 8 bit."""
+    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
     scores = {}
     for name, rows in triplets.items():
         table = []
         for row in rows:
             img0, gt, img1 = (x[None].float() / 255 for x in row)
             ours = model.inference(img0, img1)
-            table.append((psnr(ours, gt), float(ssim(ours, gt)), psnr((img0 + img1) / 2, gt)))
+            table.append((psnr(ours, gt), ssim(ours[0], gt[0]), psnr((img0 + img1) / 2, gt)))
         if table:
             scores[name] = Score(*(sum(column) / len(column) for column in zip(*table, strict=True)))
     return scores

@@ -39,6 +39,7 @@ class Server:
         self.testing_pack = comfyui / "tests" / "execution" / "testing_nodes" / "testing-pack"
         if self.testing_pack.is_dir():
             os.symlink(self.testing_pack, base / "custom_nodes" / "testing-pack", target_is_directory=True)
+        self._furnish()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -46,9 +47,23 @@ class Server:
             python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port),
             "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
             "--disable-api-nodes", "--disable-auto-launch",
+            "--extra-model-paths-config", str(base / "extra_model_paths.yaml"),
         ]  # fmt: skip
         self._comfyui = comfyui
         self._log = base / "server.log"
+
+    def _furnish(self) -> None:
+        """Another drive, named in extra_model_paths.yaml, and the pack that many have beside this one."""
+        lines = (
+            "elsewhere:",
+            f"  base_path: {self.base / 'drive'}",
+            "  frame_interpolation: interp",
+            "  rife: rifes",
+        )
+        (self.base / "extra_model_paths.yaml").write_text("\n".join(lines), encoding="utf-8")
+        self.other_pack = self.base / "custom_nodes" / "ComfyUI-Frame-Interpolation"
+        self.other_pack.mkdir()
+        (self.other_pack / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n", encoding="utf-8")
 
     @property
     def log(self) -> str:

@@ -1,6 +1,6 @@
 """Weights and frames of the golden outputs, by recipe: the official code's figures without the official code.
 
-The files in `golden/` hold, for 188 runs of the authors' own implementations (PyTorch, CPU, float32), the output
+The files in `golden/` hold, for 191 runs of the authors' own implementations (PyTorch, CPU, float32), the output
 sub-sampled by 8 in both directions, its mean and standard deviation; weights and frames follow from a seed.
 """
 

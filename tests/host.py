@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
-MODULES = ("comfy", "comfy_api", "folder_paths")
+MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 
 
 class InterruptProcessingException(BaseException):
@@ -65,11 +65,14 @@ class Host:
         self.device = torch.device("cpu")
         self.intermediate_dtype = torch.float32
         self.half = False  # whether the device is good at fp16
+        self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
-        self.cancel_after: int | None = None  # progress calls
+        self.cancel_after: int | None = None  # progress calls; from there on all
+        self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
+        self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
         self.emptied = 0
         self.freed: list[tuple] = []
         self.checks = 0
@@ -77,7 +80,8 @@ class Host:
 
     def check_cancel(self):
         self.checks += 1
-        if self.cancel_after is not None and self.checks > self.cancel_after:
+        after, at = self.cancel_after, self.cancel_at
+        if (after is not None and self.checks > after) or self.checks == at:
             raise InterruptProcessingException()
 
     def load_models_gpu(self, models, memory_required=0, force_full_load=False):
@@ -109,6 +113,7 @@ class Host:
             intermediate_device=lambda: torch.device("cpu"),
             intermediate_dtype=lambda: host.intermediate_dtype,
             should_use_fp16=lambda device=None: host.half,
+            should_use_bf16=lambda device=None: host.bf16,
             load_models_gpu=self.load_models_gpu,
             free_memory=lambda memory_required, device: self.freed.append((memory_required, device)),
             get_free_memory=lambda dev=None: host.free_memory,
@@ -116,6 +121,7 @@ class Host:
             soft_empty_cache=empty_cache,
             is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
             throw_exception_if_processing_interrupted=self.check_cancel,
+            InterruptProcessingException=InterruptProcessingException,
         )
         comfy.model_patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
         comfy.patcher_extension = _module(
@@ -123,15 +129,31 @@ class Host:
         )
         comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
+        self.replacements = []
+
+        async def register(replacement):
+            host.replacements.append(replacement)
+
         latest = _module(
             "comfy_api.latest",
             io=_io(),
             ui=ui,
             InputImpl=_input_impl(),
             ComfyExtension=type("ComfyExtension", (), {}),
+            ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
         )
         api = _module("comfy_api", latest=latest)
+        running = SimpleNamespace(node_id="7")
+        execution = _module("comfy_execution")
+        execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
+        browsers = SimpleNamespace(
+            send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
+        )
+        server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
+            execution,
+            execution.utils,
+            server,
             comfy,
             comfy.model_management,
             comfy.model_patcher,
@@ -144,7 +166,10 @@ class Host:
 
     def _folder_paths(self) -> ModuleType:
         extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
-        folders = {"frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions)}
+        folders = {
+            "frame_interpolation": ([str(self.models_dir / "frame_interpolation")], extensions),
+            "custom_nodes": ([str(self.models_dir / "custom_nodes")], set()),
+        }
 
         def add(folder_name, full_folder_path, is_default=False):
             paths, _ = folders.setdefault(folder_name, ([], set()))
@@ -247,6 +272,10 @@ def _io() -> SimpleNamespace:
                 options,
             )
 
+    class NodeReplace(SimpleNamespace):
+        def as_dict(self):
+            return vars(self)
+
     class NodeOutput:
         def __init__(self, *args, ui=None):
             self.args, self.ui = args, ui
@@ -275,6 +304,8 @@ def _io() -> SimpleNamespace:
         Schema=Schema,
         NodeOutput=NodeOutput,
         Input=Socket,
+        NodeReplace=NodeReplace,
+        Output=Socket,
         **kinds,
     )
 

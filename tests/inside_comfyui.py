@@ -5,13 +5,17 @@ Called by test_host_surface.py with ComfyUI's folder; prints one JSON object, ch
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import json
 import logging
+import os
+import shutil
 import sys
 import tempfile
 import traceback
+import weakref
 from pathlib import Path
 
 COMFYUI = Path(sys.argv[1])
@@ -30,6 +34,7 @@ torch.set_num_threads(1)
 import comfy.model_management  # noqa: E402
 import comfy.model_patcher  # noqa: E402
 import folder_paths  # noqa: E402
+import utils.extra_config  # noqa: E402, F401  (first, as in main.py: nodes.py of 0.20 puts comfy/utils.py before it)
 
 FILES = Path(tempfile.mkdtemp())
 folder_paths.models_dir = str(FILES)
@@ -129,8 +134,75 @@ def both_loaders_feed_both_nodes():
             results.append(NODES["RIFEInterpolate"].execute(model, clip(), 4).args[0])
             results.append(native_nodes().FrameInterpolate.execute(model, clip(), 4).args[0])
     for result in results[1:]:
-        torch.testing.assert_close(result, results[0], atol=2e-5, rtol=0)
+        torch.testing.assert_close(result, results[0], atol=5e-5, rtol=0)
     assert isinstance(ours, comfy.model_patcher.ModelPatcher)
+
+
+@check
+def converted_files_load_in_comfyuis_own_loader_and_its_files_load_here():
+    """Every release of five blocks, from the author's spelling, in every dtype; then back in ComfyUI's spelling."""
+    config, ifnet, checkpoint = (pack_module(f"rife.{name}") for name in ("config", "ifnet", "checkpoint"))
+    folder = FILES / "frame_interpolation"
+    for name in ("4.25", "4.25.lite", "4.25.heavy", "4.26", "4.26.heavy"):
+        weights = ifnet.IFNet(config.RELEASES[name]).state_dict()
+        official = {
+            **{f"module.{k}": v for k, v in weights.items()},
+            "module.teacher.conv0.0.0.weight": torch.ones(1),
+        }
+        torch.save(official, FILES / "flownet.pkl")
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            checkpoint.convert(FILES / "flownet.pkl", folder / "converted.safetensors", dtype)
+            theirs = (
+                native_nodes().FrameInterpolationModelLoader.execute("converted.safetensors").args[0].model
+            )
+            loaded = checkpoint.clean_keys(theirs.state_dict())
+            assert loaded.keys() == weights.keys()
+            assert all(torch.equal(v.float(), weights[k].to(dtype).float()) for k, v in loaded.items()), (
+                name,
+                dtype,
+            )
+        spelled = theirs.state_dict()
+        assert any(key.startswith("blocks.") for key in spelled)
+        torch.save(spelled, folder / "native.pt")
+        ours = NODES["RIFECheckpointLoader"].execute("native.pt").args[0].model
+        assert name in ours.config.versions
+        assert all(torch.equal(v, loaded[k].float()) for k, v in ours.state_dict().items())
+
+
+@check
+def two_loaders_share_one_files_weights_until_the_last_is_gone():
+    with torch.inference_mode():
+        first, second = (NODES["RIFECheckpointLoader"].execute("small.safetensors").args[0] for _ in range(2))
+        NODES["RIFEInterpolate"].execute(second, clip(2), 2)
+    assert first.model is second.model
+    copy = first.clone()
+    weight = weakref.ref(next(first.model.parameters()))
+    del first, second
+    gc.collect()
+    assert weight() is not None
+    del copy
+    gc.collect()
+    assert weight() is None
+
+
+@check
+def folders_are_walked_only_when_one_of_them_has_changed():
+    """A walk over a network drive takes seconds."""
+    walk, walked = os.walk, []
+    os.walk = lambda *args, **options: walked.append(args) or walk(*args, **options)
+    try:
+        listed = pack_module("nodes.load").checkpoint_files
+        listed()
+        walked.clear()
+        for _ in range(3):
+            before = listed()
+        assert walked == []
+        shutil.copy(
+            FILES / "frame_interpolation" / "small.safetensors", FILES / "frame_interpolation" / "new.pth"
+        )
+        assert listed().keys() - before.keys() == {"new.pth"} and walked
+    finally:
+        os.walk = walk
 
 
 @check

@@ -145,6 +145,10 @@ def test_a_run_ends_with_a_video_on_the_node(page):
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some(v => v.src.includes('RIFE_2x') && v.videoWidth === 96)"
     )
+    # The front end keeps a node's line in a widget of its own.
+    said = "node.widgets.map(w => String(w.value)).find(v => v.includes('frames, ')) ?? ''"
+    page.wait_for_node("RIFEInterpolate", f"{said} !== ''")
+    assert page.node("RIFEInterpolate", said).startswith("9 → 17 frames, 24 fps, 0.71 s")
     page.fit()
     page.picture(PICTURES / "finished.png")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
+from dataclasses import replace
 
 import golden_recipe as golden
 import pytest
@@ -13,9 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 import rife
-from rife.checkpoint import clean_keys, load_network
+from rife.checkpoint import clean_keys, convert, load_network
 from rife.config import AMBIGUOUS, RELEASES
+from rife.files import read_file
 from rife.ifnet import IFNet
+from rife.legacy import LEGACY_RELEASES, LegacyRIFE
 
 SPELLINGS = {
     "plain": lambda sd: dict(sd),
@@ -43,16 +48,35 @@ SPELLINGS = {
 
 def _meta(name: str) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
+        if name in LEGACY_RELEASES:
+            return LegacyRIFE(LEGACY_RELEASES[name]).state_dict()
         return IFNet(RELEASES[name]).state_dict()
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("name", RELEASES)
-def test_release_is_read_back_from_its_own_tensors(name, spelling):
-    twins = next((group for group in AMBIGUOUS if name in group), (name,))
+# `flownet.` is one of three prefixes in the three-network families, and ComfyUI has no spelling for them.
+DETECTIONS = [(name, spelling) for name in RELEASES for spelling in SPELLINGS] + [
+    (name, spelling)
+    for name in LEGACY_RELEASES
+    for spelling in SPELLINGS
+    if spelling not in ("flownet", "ComfyUI")
+]
+
+
+@pytest.mark.parametrize("name, spelling", DETECTIONS)
+def test_every_release_is_detected_in_every_spelling(name, spelling):
     found = rife.detect(SPELLINGS[spelling](_meta(name)))
-    expected = RELEASES[twins[0]]
-    assert found == rife.IFNetConfig(**{**expected.__dict__, "teacher": RELEASES[name].teacher})
+    if name in LEGACY_RELEASES:
+        assert found == LEGACY_RELEASES[name]
+        return
+    twins = next((group for group in AMBIGUOUS if name in group), (name,))
+    assert found == replace(RELEASES[twins[0]], teacher=RELEASES[name].teacher)
+    assert name in found.versions or name in twins
+
+
+def test_that_is_both_tables_and_at_least_420_detections():
+    assert len(set(DETECTIONS)) == len(DETECTIONS) >= 420
+    named = {version for row in LEGACY_RELEASES.values() for version in row.versions} | set(RELEASES)
+    assert {"1.0", "1.8", "2.0", "3.0", "arXiv-2F1.5C", "RIFE_m", "3.5", "4.0", "4.26.heavy"} <= named
 
 
 @pytest.mark.parametrize("arch", [a for a in golden.architectures() if a in RELEASES])
@@ -214,25 +238,132 @@ def test_clean_keys_is_stable():
     assert once.keys() == clean_keys(once).keys() == golden.state_dict("4.22.lite").keys()
 
 
-def test_every_architecture_is_detected_in_every_spelling():
-    """Both tables: the single networks in all spellings, the three-network families in all but `flownet.`."""
-    from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+@pytest.mark.parametrize("key", ["unet", "fusionnet"])
+def test_three_networks_in_one_file_beside_other_entries(tmp_path, key):
+    state_dict = golden.state_dict("3.1")
+    parts = {"flownet": "flownet.", "contextnet": "contextnet.", key: "fusionnet."}
+    content = {
+        part: {f"module.{k.removeprefix(prefix)}": v for k, v in state_dict.items() if k.startswith(prefix)}
+        for part, prefix in parts.items()
+    }
+    torch.save({"epoch": 3, **content}, tmp_path / "all.pth")
+    network = load_network(tmp_path / "all.pth")
+    assert network.config == LEGACY_RELEASES["3.1"]
+    assert all(torch.equal(v, state_dict[k]) for k, v in network.state_dict().items())
 
-    wrong, count = [], 0
-    for name in (*RELEASES, *LEGACY_RELEASES):
-        if name in RELEASES:
-            state_dict, expected = _meta(name), RELEASES[name]
-        else:
-            with torch.device("meta"):
-                state_dict, expected = LegacyRIFE(LEGACY_RELEASES[name]).state_dict(), LEGACY_RELEASES[name]
-        twins = next((group for group in AMBIGUOUS if name in group), ())
-        accepted = [RELEASES[twin].channels for twin in twins] or [expected.channels]
-        for spelling, spell in SPELLINGS.items():
-            if name in LEGACY_RELEASES and spelling in ("flownet", "ComfyUI"):
-                continue
-            found = rife.detect(spell(state_dict))
-            count += 1
-            if found.channels not in accepted or not set(found.versions) & {name, *twins}:
-                wrong.append((name, spelling, found.versions))
-    assert wrong == []
-    assert count >= 420
+
+def test_old_companions_beside_a_new_flownet_are_left_alone(tmp_path):
+    """As in a train_log folder that the next version was unpacked into."""
+    torch.save(golden.state_dict("4.22.lite"), tmp_path / "flownet.pkl")
+    for part, prefix in (("contextnet", "contextnet."), ("unet", "fusionnet.")):
+        old = {k.removeprefix(prefix): v for k, v in golden.state_dict("3.1").items() if k.startswith(prefix)}
+        torch.save(old, tmp_path / f"{part}.pkl")
+    assert load_network(tmp_path).config == RELEASES["4.22.lite"]
+
+
+def test_two_networks_in_one_file_are_refused():
+    state_dict = golden.state_dict("4.22.lite")
+    both = {
+        **{f"net.{k}": v for k, v in state_dict.items()},
+        **{f"model.{k}": v for k, v in state_dict.items()},
+    }
+    with pytest.raises(rife.UnknownCheckpointError, match="is there twice"):
+        load_network(both)
+
+
+def test_a_network_of_a_hundred_blocks_is_refused():
+    state_dict = _meta("4.25")
+    extra = {
+        k.replace("block4.", f"block{i}."): v
+        for i in range(5, 100)
+        for k, v in state_dict.items()
+        if "block4." in k
+    }
+    with pytest.raises(rife.UnknownCheckpointError, match="100 blocks"):
+        rife.detect({**state_dict, **extra})
+
+
+# converting
+
+
+FORMS = {
+    "zip": lambda sd, path: torch.save(sd, path),
+    "old zip-less": lambda sd, path: torch.save(sd, path, _use_new_zipfile_serialization=False),
+    "safetensors": lambda sd, path: save_file(sd, path),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+def test_converting_there_and_back_changes_no_bit(tmp_path, form, dtype):
+    before = {k: v.to(dtype) for k, v in golden.state_dict("4.22.lite").items()}
+    FORMS[form](SPELLINGS["ddp with teacher and caltime"](before), tmp_path / "flownet.pkl")
+    path = convert(tmp_path / "flownet.pkl", tmp_path / "out" / "mine.safetensors")
+    after, metadata = read_file(path)
+    assert json.loads(metadata["rife_config"])["channels"] == list(RELEASES["4.22.lite"].channels)
+    assert after.keys() == before.keys()
+    assert all(after[k].dtype == dtype and torch.equal(after[k], before[k]) for k in before)
+    again, same_metadata = read_file(convert(path, tmp_path / "again.safetensors"))
+    assert same_metadata == metadata and all(torch.equal(again[k], before[k]) for k in before | again)
+    assert list((tmp_path / "out").iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [*LEGACY_RELEASES, "RIFE", "3.8", "4.0", "4.25"])
+def test_every_family_is_converted_and_known_again_without_guessing(tmp_path, name):
+    state_dict = golden.state_dict(name)
+    torch.save(state_dict, tmp_path / "a.pth")
+    path = convert(tmp_path / "a.pth", tmp_path / "b.safetensors", torch.float16, variant=name)
+    network = load_network(path)
+    assert name in network.config.versions and network.decided_by == "the file's metadata"
+    assert network.stored_dtype == torch.float16
+    floats = {k: v for k, v in network.state_dict().items() if v.is_floating_point()}
+    assert all(torch.equal(v, state_dict[k].half().float()) for k, v in floats.items())
+
+
+def test_float64_becomes_float32_and_a_dtype_that_is_too_small_is_refused(tmp_path):
+    state_dict = {k: v.double() for k, v in golden.state_dict("4.22.lite").items()}
+    state_dict["encode.cnn0.weight"][0, 0, 0, 0] = 1e5
+    torch.save(state_dict, tmp_path / "a.pth")
+    path = convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert load_network(path).stored_dtype == torch.float32
+    with pytest.raises(
+        ValueError, match=r"encode.cnn0.weight has values up to 100000.*float16 can hold.*bfloat16"
+    ):
+        convert(path, tmp_path / "c.safetensors", torch.float16)
+    assert not (tmp_path / "c.safetensors").exists()
+    state_dict["encode.cnn0.weight"][0, 0, 0, 0] = 1e300
+    with pytest.raises(rife.UnknownCheckpointError, match="infinity"):
+        load_network(state_dict)
+
+
+def test_a_result_that_is_no_safetensors_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.safetensors"):
+        convert(tmp_path / "a.pth", tmp_path / "b.pth")
+
+
+def test_more_metadata_is_kept_and_cannot_replace_what_the_file_is(tmp_path):
+    network = load_network(golden.state_dict("4.22.lite"))
+    path = rife.save_checkpoint(network, tmp_path / "a", notes={"steps": "300", "rife_config": "{}"})
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata()["steps"] == "300"
+    assert load_network(path).config == network.config
+
+
+def test_a_diverged_network_is_not_saved(tmp_path):
+    network = load_network(golden.state_dict("4.22.lite"))
+    network.encode.cnn0.weight.data[0] = float("nan")
+    with pytest.raises(ValueError, match="earlier checkpoint"):
+        rife.save_checkpoint(network, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_converts_and_says_what_it_made(tmp_path):
+    torch.save(golden.state_dict("RIFE"), tmp_path / "a.pth")
+    command = [sys.executable, "-m", "rife", "convert", "a.pth", "b.safetensors", "--dtype", "fp16"]
+    root = os.path.dirname(os.path.dirname(rife.__file__))
+    environment = {**os.environ, "PYTHONPATH": root}
+    command += ["--variant", "RIFE_2R"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "b.safetensors: RIFE RIFE_2R, float16" in run.stdout
+    assert load_network(tmp_path / "b.safetensors").config.versions == ("RIFE_2R",)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 import host as stand_in
 import numpy
@@ -17,6 +23,7 @@ from rife.config import RELEASES
 from rife.data import RenderedMotion
 from rife.ifnet import IFNet
 from rife.model import pad_to
+from rife.writer import VideoWriter
 
 pytest_plugins = ["comfyui_server"]
 
@@ -29,7 +36,24 @@ def checkpoint(server):
     small = stand_in.small_network(IFNet, RELEASES["4.26"], (16,) * 5)
     for name, image in zip(TRIPLET, triplet(), strict=True):
         Image.fromarray((image * 255).round().byte().numpy()).save(server.base / "input" / f"{name}.png")
-    return rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "learner.safetensors")
+    folder = server.base / "models" / "frame_interpolation"
+    tiny = replace(RELEASES["4.26"], scales=(2, 1), pad=32)
+    rife.save_checkpoint(stand_in.small_network(IFNet, tiny, (16, 16)), folder / "tiny.safetensors")
+    _write_clip(server.base / "input")
+    return rife.save_checkpoint(small, folder / "learner.safetensors")
+
+
+def _write_clip(place) -> None:
+    """A clip of 14 frames as clip.mp4, in a folder of clips, and as a folder of pictures."""
+    frames = (RenderedMotion(40, 56, 1, max_motion=3.0).clip(14).movedim(1, 3) * 255).round().byte().numpy()
+    with VideoWriter(place / "clip.mp4", Fraction(24), 56, 40) as writer:
+        for frame in frames:
+            writer.write(frame)
+    (place / "clips").mkdir()
+    shutil.copy(place / "clip.mp4", place / "clips")
+    (place / "pictures").mkdir()
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(place / "pictures" / f"{i:03}.png")
 
 
 def triplet() -> list[torch.Tensor]:
@@ -125,9 +149,8 @@ def test_a_saved_model_is_in_the_list_and_makes_the_same_frames_here_and_in_comf
     prompt["step"] = step(["model", 0], steps=2, learning_rate=1e-3)
     prompt["save"] = saving(["step", 0], "again")
     prompt["clip"] = node("ImageBatch", image1=["img0", 0], image2=["img1", 0])
-    runs = {"run": ("RIFEInterpolate", "interp_model"), "native": ("FrameInterpolate", "interp_model")}
-    for name, (kind, socket) in runs.items():
-        prompt[name] = node(kind, **{socket: ["step", 0]}, images=["clip", 0], multiplier=2)
+    for name, kind in {"run": "RIFEInterpolate", "native": "FrameInterpolate"}.items():
+        prompt[name] = node(kind, interp_model=["step", 0], images=["clip", 0], multiplier=2)
         prompt[f"{name}_out"] = node("PreviewImage", images=[name, 0])
     first = server.run(prompt)
     listed = server.get("/object_info/RIFECheckpointLoader")["RIFECheckpointLoader"]
@@ -167,3 +190,130 @@ def test_nothing_outside_the_output_folder_is_written(server):
     entry = server.wait(server.queue(prompt))
     assert "outside the output folder" in server.events(entry)["execution_error"]["exception_message"]
     assert not list(server.base.glob("*elsewhere*"))
+
+
+# a training
+
+QUICK = {"batch_size": 1, "grad_accumulation_steps": 1, "steps": 4, "learning_rate": 1e-4, "seed": 0,
+         "training_dtype": "fp32", "crop": 32, "warm_up": 0, "allow_worse": True}  # fmt: skip
+
+
+def training(prefix: str, **options) -> dict:
+    """A workflow with everything that comes out of the node."""
+    prompt = {
+        "model": node("RIFECheckpointLoader", checkpoint="tiny.safetensors"),
+        "video": node("LoadVideo", file="clip.mp4"),
+        "train": node("RIFETrain", interp_model=["model", 0], **{**QUICK, **options}),
+        "save": saving(["train", 0], prefix),
+        "loss": node("LossGraphNode", loss=["train", 1], filename_prefix="loss"),
+        "steps": node("PreviewAny", source=["train", 2]),
+        "report": node("PreviewAny", source=["train", 7]),
+    }
+    for i, name in enumerate(("plot", "before", "after", "truth"), start=3):
+        prompt[name] = node("PreviewImage", images=["train", i])
+    return prompt
+
+
+def test_a_training_on_a_video_gives_model_plot_frames_and_report(server):
+    outputs = server.run(training("video", video=["video", 0]))
+    report = json.loads(outputs["report"]["text"][0])
+    assert report["learned_from"] == {"shots": 1, "frames": 11} and report["held_out"]["triplets"] == 1
+    assert report["steps"] == 4 and outputs["steps"]["text"] == ["4"] and not report["cancelled"]
+    assert pictures(server, outputs["plot"]).shape == (1, 640, 960, 3)
+    shapes = {name: tuple(pictures(server, outputs[name]).shape) for name in ("before", "after", "truth")}
+    assert set(shapes.values()) == {(1, 40, 56, 3)}
+    assert outputs["save"]["text"][0].startswith("output/frame_interpolation/video_00001_4_steps")
+    assert len(outputs["loss"]["images"]) == 1
+
+
+def test_images_videos_and_folders_of_one_clip_give_one_model(server):
+    prompt = training("components", images=["frames", 0])
+    prompt["frames"] = node("GetVideoComponents", video=["video", 0])
+    server.run(prompt)
+    server.run(training("folder", folder="clips"))
+    server.run(training("file", video=["video", 0]))
+    assert_same(weights(server, "folder"), weights(server, "file"))
+    # ComfyUI decodes by another way of converting colours.
+    assert_same(weights(server, "components"), weights(server, "file"), atol=1e-3, rtol=0)
+
+
+def test_a_list_of_pictures_and_a_folder_of_them_are_one_clip(server):
+    prompt = training("list", images=["list", 0])
+    prompt["frames"] = node("GetVideoComponents", video=["video", 0])
+    prompt["list"] = node("RebatchImages", images=["frames", 0], batch_size=1)
+    for workflow in (prompt, training("pictures", folder="pictures")):
+        report = json.loads(server.run(workflow)["report"]["text"][0])
+        assert report["learned_from"] == {"shots": 1, "frames": 11}
+
+
+def test_a_training_is_not_repeated_unless_something_changed(server):
+    prompt = training("cached", folder="clips")
+    server.run(prompt)
+    entry = server.wait(server.queue(prompt))
+    assert "train" in server.events(entry)["execution_cached"]["nodes"]
+    shutil.copy(server.base / "input" / "clip.mp4", server.base / "input" / "clips" / "second.mp4")
+    entry = server.wait(server.queue(prompt))
+    assert "train" not in server.events(entry)["execution_cached"]["nodes"]
+    assert json.loads(entry["outputs"]["report"]["text"][0])["learned_from"]["shots"] == 2
+
+
+def test_cancel_ends_a_training_and_the_workflow_goes_on_with_the_best_so_far(server):
+    started = server.queue(training("cancelled", video=["video", 0], steps=1000000, score_every=20))
+    end = time.monotonic() + 60
+    while "step 20 of 1000000" not in server.log and time.monotonic() < end:
+        time.sleep(0.2)
+    asked = time.monotonic()
+    server.post("/interrupt")
+    entry = server.wait(started, 60)
+    assert time.monotonic() - asked < 20
+    assert entry["status"]["status_str"] == "success", (server.log[-3000:], server.events(entry))
+    report = json.loads(entry["outputs"]["report"]["text"][0])
+    assert report["cancelled"] and 0 < report["steps"] < 1000000
+    assert "cancelled" in entry["outputs"]["train"]["text"][0]
+    assert weights(server, "cancelled")
+    server.run(training("after", video=["video", 0]))
+
+
+def pushed(server, prompt: dict) -> Iterator[bytes]:
+    """Runs a workflow; what the server pushes over its websocket until it ends, as bytes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
+        line.sendall(
+            b"GET /ws?clientId=watcher HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: d2F0Y2hpbmcgYSB0cmFpbg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        stream = line.makefile("rb")
+        while stream.readline().strip():
+            pass
+        status, answer = server.post("/prompt", {"prompt": prompt, "client_id": "watcher"})
+        assert status == 200, answer
+        while True:
+            size = stream.read(2)[1]
+            if size > 125:
+                size = int.from_bytes(stream.read(2 if size == 126 else 8), "big")
+            data = stream.read(size)
+            yield data
+            if b"execution_success" in data or b"execution_error" in data:
+                return
+
+
+def test_a_picture_of_the_training_comes_while_it_runs(server):
+    messages = list(pushed(server, training("seen", video=["video", 0], steps=400, seed=5)))
+    # A binary message is its kind, the picture's format (1: JPEG), the picture.
+    previews = [Image.open(io.BytesIO(x[8:])) for x in messages if x[:8] == bytes((0, 0, 0, 1, 0, 0, 0, 1))]
+    assert previews and all(max(picture.size) <= 512 for picture in previews)
+    assert b"execution_success" in messages[-1]
+
+
+def test_what_is_worse_than_the_start_stops_the_workflow(server):
+    prompt = training("worse", video=["video", 0], learning_rate=0.05, steps=2, allow_worse=False)
+    error = server.events(server.wait(server.queue(prompt)))["execution_error"]
+    assert (
+        error["node_type"] == "RIFETrain" and "is better than the given model" in error["exception_message"]
+    )
+    with pytest.raises(IndexError):
+        weights(server, "worse")
+
+
+def test_no_data_stops_the_workflow_with_what_to_do(server):
+    error = server.events(server.wait(server.queue(training("none"))))["execution_error"]
+    assert "nothing to learn from" in error["exception_message"]

@@ -10,10 +10,11 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
-    "version files config fused warp refine pyramid ifnet twins legacy checkpoint transfer catalog losses learner "
-    "model timeline scenes report engine codecs media overlap writer parts video segments clips metrics pictures "
-    "baselines scoring protocols score data datasets bundled training runfolder train_command interpolate_command cli "
-    "__main__ __init__"
+    "version files config fused warp refine pyramid still ifnet acceleration twins legacy checkpoint transfer "
+    "catalog losses perceptual learner model timeline scenes cogvideo report copies engine codecs media "
+    "overlap writer parts video segments clips metrics pictures baselines scoring tables protocols score "
+    "data workflow datasets bundled training runfolder train_command interpolate_command cli __main__ "
+    "__init__ "
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 # baselines and metrics do without theirs where it is not installed.

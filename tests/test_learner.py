@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from test_training import TINY
 
 import rife
 from rife import learner
-from rife.data import RenderedMotion
+from rife.bundled import match_init
+from rife.data import RenderedMotion, Sample
 from rife.ifnet import IFNet
 from rife.learner import Batch, Learner
 from rife.losses import Objective
+from rife.metrics import psnr
 
 R = rife.RELEASES
 SMALL = {
@@ -151,6 +154,7 @@ def test_clipping_limits_the_norm_of_the_gradient():
     )
     trained.step(1e-3, 0.01)
     assert norms == [pytest.approx(0.01, rel=1e-3)]
+    assert all(p.grad is None for p in trained.net.parameters())  # the next step begins from nothing
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -193,3 +197,74 @@ def test_learning_rate_and_state_are_taken_over():
     assert second.optimizer.param_groups[0]["lr"] == 5e-4
     for a, b in zip(first.net.parameters(), second.net.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.fixture
+def group():
+    """A process group of this process alone; two are started in test_train_command."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["4.25", "4.0"])
+def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, group):
+    """4.0 has a refinement that its pass does not use: gradients that never come."""
+    if name == "4.0":
+        config = replace(SMALL[name], refine="unet", refine_act="leaky")
+        nets = [IFNet(config) for _ in range(2)]
+        nets[1].load_state_dict(nets[0].state_dict())
+    else:
+        nets = [network(name) for _ in range(2)]
+    plain, wrapped = Learner(nets[0]), Learner(nets[1], local_rank=0)
+    good = batch(nets[0])
+    bad = good._replace(gt=good.gt * 3e38)
+    for data in (good, bad, good):
+        skipped = []
+        for trained in (plain, wrapped):
+            trained.backward(good, Objective(), 0.5, last=False)
+            trained.backward(data, Objective(), 0.5)
+            skipped.append(trained.step(1e-3, 1.0))
+        assert skipped == [data is bad] * 2
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_the_model_of_the_paper_is_wrapped_by_its_local_rank(group):
+    model = rife.Model(local_rank=0)
+    imgs, gt = torch.rand(1, 6, 32, 32), torch.rand(1, 3, 32, 32)
+    before = model.net.block0.conv0[0][0].weight.clone()
+    _, info = model.update(imgs, gt, 1e-4)
+    assert isinstance(model.learner._forward, torch.nn.parallel.DistributedDataParallel)
+    assert info["loss_tea"] > 0 and not torch.equal(before, model.net.block0.conv0[0][0].weight)
+
+
+def test_a_network_that_learned_timesteps_beats_one_that_learned_the_middle_at_a_quarter():
+    """RIFE_m on two scenes, of which one network sees the times 0.25 and 0.75, the other the middles.
+
+    On scenes that neither saw: benchmarks/train_timesteps.py.
+    """
+
+    def scenes(t: float) -> Sample:
+        return RenderedMotion(64, 64, 4, max_motion=6.0).sample(2, torch.tensor([t, 1 - t]))
+
+    quarter, scores = scenes(0.25), {}
+    for t in (0.25, 0.5):
+        torch.manual_seed(0)
+        net = IFNet(replace(SMALL["RIFE_m"], refine=""))
+        match_init(net)
+        model, x = rife.Model.from_network(net), scenes(t)
+        for _ in range(50):
+            model.update(
+                torch.cat((x.img0, x.img1), 1),
+                x.gt,
+                2e-3,
+                flow_gt=x.flow,
+                timestep=x.timestep,
+                max_grad_norm=1.0,
+            )
+        made = model.inference(quarter.img0, quarter.img1, timestep=quarter.timestep)
+        scores[t] = psnr(made, quarter.gt)
+    mixed = torch.lerp(quarter.img0, quarter.img1, quarter.timestep.view(-1, 1, 1, 1))
+    assert scores[0.25] > scores[0.5] + 3
+    assert scores[0.25] > psnr(mixed, quarter.gt) + 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -147,11 +149,24 @@ PROMISED = {
             "cut_frames",
             "repeated_frames",
             "mask",
+            "clip_length",
+            "precision",
+            "acceleration",
         ],
         ["images", "fps", "frame_count", "report", "cuts", "mask"],
     ),
     "RIFEInbetween": (
-        ["interp_model", "image0", "image1", "timestep", "scale", "tta", "ensemble"],
+        [
+            "interp_model",
+            "image0",
+            "image1",
+            "timestep",
+            "scale",
+            "tta",
+            "ensemble",
+            "precision",
+            "acceleration",
+        ],
         ["images"],
     ),
     "RIFETrainStep": (
@@ -165,8 +180,35 @@ PROMISED = {
             "timestep",
             "distill_weight",
             "max_grad_norm",
+            "training_dtype",
         ],
         ["interp_model", "merged", "teacher", "loss_map", "steps", "report"],
+    ),
+    "RIFETrain": (
+        [
+            "interp_model",
+            "batch_size",
+            "grad_accumulation_steps",
+            "steps",
+            "learning_rate",
+            "seed",
+            "training_dtype",
+            "images",
+            "video",
+            "folder",
+            "crop",
+            "held_out",
+            "augmentation",
+            "allow_worse",
+            "warm_up",
+            "ema",
+            "score_every",
+            "max_distance",
+            "teacher",
+            "max_frames",
+            "max_width",
+        ],
+        ["interp_model", "loss_map", "steps", "plot", "before", "after", "ground_truth", "report"],
     ),
     "RIFECheckpointSave": (["interp_model", "filename_prefix", "precision"], ["checkpoint"]),
     "RIFEInterpolateVideo": (
@@ -311,6 +353,25 @@ def test_a_folder_that_only_extra_model_paths_names_gets_the_usual_extensions(tm
         generator.close()
 
 
+@pytest.mark.parametrize("pack", ["ComfyUI-Frame-Interpolation", "comfyui-frame-interpolation"])
+def test_files_of_the_other_pack_are_listed_also_those_that_it_fetches_later(tmp_path, checkpoint, pack):
+    (tmp_path / "custom_nodes" / pack).mkdir(parents=True)
+    for folder in ("frame_interpolation", "rife"):
+        (tmp_path / folder).mkdir()
+    generator = stand_in.installed(tmp_path)
+    host = next(generator)
+    try:
+        assert on_disk(host) == ["rife_comfy (bundled)"]
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "rife").mkdir(parents=True)
+        (tmp_path / "custom_nodes" / pack / "ckpts" / "film").mkdir()
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "rife" / "rife47.pth")
+        os.link(checkpoint, tmp_path / "custom_nodes" / pack / "ckpts" / "film" / "film.pt")
+        assert on_disk(host) == ["rife_comfy (bundled)", "rife47.pth"]
+        assert host.run("RIFECheckpointLoader", checkpoint="rife47.pth")
+    finally:
+        generator.close()
+
+
 def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, model):
     factory, arguments = model.cached_patcher_init
     again = factory(*arguments, disable_dynamic=True)
@@ -318,6 +379,38 @@ def test_the_loader_gives_a_patcher_that_can_be_rebuilt_from_its_recipe(host, mo
     assert all(
         torch.equal(a, b) for a, b in zip(again.model.parameters(), model.model.parameters(), strict=True)
     )
+
+
+def test_loading_one_file_twice_shares_its_weights(host, model, tmp_path):
+    again = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    assert again.model is model.model
+    os.symlink(
+        host.models_dir / "frame_interpolation" / "small.safetensors", host.models_dir / "rife" / "link.pth"
+    )
+    assert host.run("RIFECheckpointLoader", checkpoint="link.pth")[0].model is model.model
+    other = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision="fp16")[0]
+    assert other.model is not model.model and model.model.get_dtype() == torch.float32
+
+
+def test_a_file_that_was_overwritten_is_not_shared(host, model):
+    path = host.models_dir / "frame_interpolation" / "small.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    assert host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0].model is not model.model
+
+
+def test_nothing_of_a_model_stays_when_it_is_unloaded(host):
+    first = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    second = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")[0]
+    weight = weakref.ref(next(first.model.parameters()))
+    del first
+    gc.collect()
+    assert weight() is not None and second is not None
+    del second
+    gc.collect()
+    assert weight() is None
 
 
 def test_weights_loaded_in_inference_mode_can_still_be_trained(model):
@@ -337,6 +430,32 @@ def test_precision_follows_the_device_unless_it_is_named(host, precision, half, 
     host.half = half
     (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors", precision=precision)
     assert patcher.model.get_dtype() == getattr(torch, expected) == patcher.model_dtype()
+
+
+def test_auto_takes_bf16_where_the_host_trusts_the_device_with_that_only(host):
+    host.bf16 = True
+    (patcher,) = host.run("RIFECheckpointLoader", checkpoint="small.safetensors")
+    assert patcher.model_dtype() == torch.bfloat16
+
+
+def test_another_precision_for_one_run_leaves_the_model_as_it_was(host, model):
+    images = torch.rand(3, 32, 48, 3)
+    exact = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    result, *_, facts, _, _ = host.run(
+        "RIFEInterpolate", interp_model=model, images=images, multiplier=2, precision="bf16"
+    )
+    assert model.model.get_dtype() == torch.float32 and json.loads(facts)["precision"] == "bfloat16"
+    assert 0 < (result - exact).abs().mean() < 0.005
+    between = {"interp_model": model, "image0": images[:1], "image1": images[1:2], "timestep": 0.5}
+    assert torch.equal(host.run("RIFEInbetween", **between, precision="bf16")[0][0], result[1])
+
+
+def test_acceleration_that_does_not_work_here_is_said_and_changes_nothing(host, model, caplog):
+    images = torch.rand(3, 32, 48, 3)
+    expected = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2)[0]
+    asked = {"interp_model": model, "images": images, "multiplier": 2, "acceleration": "cuda graphs"}
+    assert torch.equal(host.run("RIFEInterpolate", **asked)[0], expected)
+    assert "No cuda graphs on this machine" in caplog.text
 
 
 def test_the_fingerprint_changes_when_the_file_is_overwritten(host, checkpoint):
@@ -563,6 +682,39 @@ def test_cuts_may_be_given(host):
         interpolated(host, Blend(), moving(), cut_frames="9")
 
 
+def test_clips_in_one_batch_never_meet(host):
+    """Each is treated as if it were alone: its loop comes back to its own first frame, its cuts are its own."""
+    one, other = moving(6), moving(6, cuts=(3,)).flip(1)
+    for inputs in ({"loop": True, "cuts": "off"}, {"keep_duration": True}, {"cuts": "blend"},
+                   {"timing": {"timing": "frame rate", "target_fps": 10.0}, "repeated_frames": "retime"}):  # fmt: skip
+        both, _, facts = interpolated(host, Blend(), torch.cat((one, other)), clip_length=6, **inputs)
+        alone = [interpolated(host, Blend(), clip, **inputs) for clip in (one, other)]
+        assert torch.equal(both, torch.cat([images for images, _, _ in alone]))
+        assert facts["clips"] == 2 and facts["new"] == sum(part["new"] for _, _, part in alone)
+        assert facts["cuts"] == [6 + cut for cut in alone[1][2]["cuts"]]
+        shifted = [{**pair, "frames": [6 + i for i in pair["frames"]]} for pair in alone[1][2]["pairs"]]
+        assert facts["pairs"] == alone[0][2]["pairs"] + shifted
+    given = interpolated(host, Blend(), torch.cat((one, other)), clip_length=6, cut_frames="2, 8")[2]
+    assert given["cuts"] == [2, 8]
+    with pytest.raises(ValueError, match="clip_length is 5 for 12 frames"):
+        interpolated(host, Blend(), torch.cat((one, other)), clip_length=5)
+
+
+def test_the_demo_of_cogvideo_counts_and_holds_as_there_without_its_faults(host):
+    """A smooth pan of 1 px a frame is static to it, a texture of 16 px a frame all cuts; 49 frames become 98."""
+    wave = torch.sin(torch.arange(400) / 40.0).view(1, -1, 1).expand(90, -1, 3) / 2 + 0.5
+    smooth = torch.stack([wave[:, i : i + 100] for i in range(49)])
+    run = {"fps": 8.0, "timing": {"timing": "cogvideo demo", "exp": 1}, "keep_duration": True}
+    images, fps, facts = interpolated(host, Blend(), smooth, **run)
+    assert (len(images), fps) == (98, 16.0) and facts["repeats"] == list(range(1, 49)) and facts["new"] == 0
+    assert torch.equal(images[::2], smooth) and torch.equal(images[1::2], smooth)
+    ours = interpolated(host, Blend(), smooth, fps=8.0)[2]
+    assert ours["new"] == 48 and ours["repeats"] == []
+    rough = moving(57, h=64)[::8]
+    images, _, facts = interpolated(host, Blend(), rough, timing={"timing": "cogvideo demo", "exp": 2})
+    assert len(images) == 29 and facts["cuts"] == list(range(1, 8)) and facts["held"] == 21
+
+
 def test_drawings_on_twos_move_or_stay(host):
     frames = moving(5).repeat_interleave(2, 0)
     held, _, facts = interpolated(host, Blend(), frames)
@@ -595,14 +747,17 @@ def test_the_scale_follows_the_motion_and_the_report_says_why(host, model):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_mask_moves_with_the_images(host, model, checkpoint, channels):
+def test_a_mask_moves_with_the_images_in_one_go(host, model, checkpoint, channels, monkeypatch):
     frames = moving(4)
     mask = (frames[..., 0] > 0.5).float()
     images = torch.cat((frames, frames[..., :1]), 3)[..., :channels]
     plain = host.run("RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True)
+    passes, predict = [], model.model.predict_from
+    monkeypatch.setattr(model.model, "predict_from", lambda *a, **k: passes.append(1) or predict(*a, **k))
     result = host.run(
         "RIFEInterpolate", interp_model=model, images=images, multiplier=2, loop=True, mask=mask
     )
+    assert len(passes) == 4
     torch.testing.assert_close(result[0], plain[0], atol=1e-5, rtol=0)
     assert result[5].shape == result[0].shape[:3] and torch.equal(result[5][::2], mask)
     assert torch.equal(plain[5], torch.zeros_like(result[5]))
@@ -802,7 +957,7 @@ def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model
     assert (kind, picture.mode, picture.size, side) == ("JPEG", "RGB", (56, 40), 512)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_previews_of_any_frame_are_small_rgb(host, channels):
     memory = sys.modules[stand_in.PACK + ".nodes.memory"]
     picture = memory.to_picture(torch.full((1080, 2048, channels), 0.5))
@@ -928,3 +1083,25 @@ def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
     output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
     (text,) = output.ui["text"]
     assert "own training" in text and "metadata" in text
+
+
+def test_a_node_says_in_a_line_what_it_did(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
+    loaded, made = host.lines
+    assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
+    assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
+
+
+def test_the_line_counts_cuts(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, cut_frames="1")
+    assert ", 1 cut; took " in host.lines[-1][0]
+
+
+def test_comfyuis_models_of_020_which_do_not_say_what_they_need_work_too(host):
+    class Silent(Blend):
+        memory_used_forward = property()  # hasattr says no
+
+    net = Silent()
+    patcher = stand_in.Patcher(net, torch.device("cpu"), torch.device("cpu"))
+    result = host.run("RIFEInterpolate", interp_model=patcher, images=clip(2, 64, 64), multiplier=2)[0]
+    assert len(result) == 3 and host.loads[-1].memory == 300 * 64 * 64 * 4

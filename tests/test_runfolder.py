@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,7 +63,9 @@ def test_a_run_goes_on_and_its_log_has_every_step_once(tmp_path):
     # What came after the state when it was killed: rows that will be written again, and half a one.
     with (tmp_path / "killed" / "log.csv").open("a") as file:
         file.write("4,9.0,rendered,1,1,1,1,1,0\r\n5,9.0,ren")
+    (tmp_path / "killed" / "state.tmp").write_bytes(b"half a state")
     result = run(tmp_path / "killed", settings)
+    assert not list((tmp_path / "killed").glob("*.tmp"))
     assert [s.number for s in result.history] == [4, 5] and same(result.last, expected.last)
     losses = [[row["loss_l1"] for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
     assert losses[0] == losses[1] and len(losses[0]) == 5
@@ -80,3 +84,22 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path):
 def test_only_the_first_process_writes(tmp_path):
     run(tmp_path, SHORT, writes=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_same_numbers_and_is_not_needed(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="Install the package tensorboard"):
+        run(tmp_path, SHORT, tensorboard=True)
+    stub = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stub)
+    run(tmp_path, SHORT, tensorboard=True)
+    assert {("loss/l1", 1), ("learning_rate", 2), ("psnr/held", 3)} <= set(written)

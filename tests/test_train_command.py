@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,3 +78,83 @@ def test_networks_by_name_start_fresh():
     assert train_command._network(args).config == rife.RELEASES["RIFE_m"]
     first, second = (train_command._network(args).block0.conv0[0][0].weight for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A clip, and a checkpoint to start from."""
+    path = tmp_path_factory.mktemp("data")
+    write(path / "clips" / "one", clip(12))
+    rife.save_checkpoint(tiny(), path / "start")
+    return path
+
+
+@pytest.fixture
+def one_thread():
+    """As in the processes started here: sums depend on the number of threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def words(folder: Path, out: Path, options: str) -> list[str]:
+    data = f"{out} --data {folder / 'clips'} --start {folder / 'start.safetensors'} "
+    common = "--crop 32 --device cpu --threads 1 --log-every 1 --held-out-fraction 0.25 "
+    return shlex.split(data + common + options)
+
+
+def start(arguments: list[str], *launcher: str) -> subprocess.Popen:
+    """The command in processes of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", *launcher, "rife", "train", *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def losses(out: Path) -> list[dict[str, float]]:
+    with (out / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: float(v) for k, v in row.items() if k.startswith("loss") or k == "step"} for row in rows]
+
+
+def test_two_processes_train_as_one_does(folder, tmp_path, one_thread):
+    """The same global batch, over gloo, with a teacher and its distillation."""
+    options = "--steps 4 --batch 4 --teacher --learning-rate 1e-3 --warm-up 1"
+    launcher = "torch.distributed.run --standalone --nproc-per-node 2 -m --".split()
+    two = start(words(folder, tmp_path / "two", options), *launcher)
+    assert train_command.main(words(folder, tmp_path / "one", options)) == 0
+    finished(two)
+    first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(first) == len(second) == 4 and first[3]["loss_l1"] != first[0]["loss_l1"]
+    for a, b in zip(first, second, strict=True):
+        # Distillation counts pixels: one that crosses its threshold by rounding is a step of its own.
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    a, b = (weights(rife.load_model(tmp_path / n / "last.safetensors", device="cpu")) for n in ("one", "two"))
+    for key, value in a.items():
+        torch.testing.assert_close(value, b[key], atol=2e-3, rtol=2e-2)
+
+
+def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
+    options = "--steps 12 --batch 2 --save-every 0 --score-every 4"
+    whole, killed = (words(folder, tmp_path / name, options) for name in ("whole", "killed"))
+    process = start(killed)
+    log, until = tmp_path / "killed" / "log.csv", time.monotonic() + 200
+    while not (log.exists() and len(log.read_bytes().splitlines()) > 4):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert len(log.read_bytes().splitlines()) < 13  # it was in the middle
+    finished(start(killed))
+    assert train_command.main(whole) == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    scores = [(tmp_path / n / "scores.csv").read_text() for n in ("whole", "killed")]
+    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 4
+    for name in ("last", "best", "rife_comfy"):
+        paths = (tmp_path / n / f"{name}.safetensors" for n in ("whole", "killed"))
+        a, b = (weights(rife.load_model(path, device="cpu")) for path in paths)
+        assert all(torch.equal(a[k], b[k]) for k in b), name

@@ -9,7 +9,7 @@ import torch
 
 import rife
 from rife.bundled import BUNDLED_CONFIG, Curriculum, match_init
-from rife.data import RenderedMotion
+from rife.data import RenderedMotion, Sample
 from rife.datasets import RealFrames, rendered_triplets, shots
 from rife.ifnet import IFNet
 from rife.training import (
@@ -25,6 +25,7 @@ from rife.training import (
 )
 
 TINY = replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16))
+SCENES = RenderedMotion(32, 32, 1)
 SHORT = Settings(steps=3, batch=2, warm_up=1, learning_rate=1e-3)
 
 
@@ -36,8 +37,7 @@ def tiny() -> rife.Model:
 
 
 def source(crop: int = 32, **options) -> Curriculum:
-    scenes = RenderedMotion(crop, crop, 1)
-    return Curriculum(scenes, crop=crop, small_until=0.0, max_motion=6.0, curriculum=0.0, **options)
+    return Curriculum(SCENES, crop=crop, small_until=0.0, max_motion=6.0, curriculum=0.0, **options)
 
 
 def weights(model: rife.Model) -> dict[str, torch.Tensor]:
@@ -153,8 +153,8 @@ def test_parts_of_a_batch_give_the_training_of_the_whole():
 def test_processes_share_a_batch_without_overlap():
     class Seeds:
         def example(self, seed, step, progress):
-            sample = RenderedMotion(32, 32, 0).sample(1, 0.5)
-            return sample._replace(timestep=torch.tensor([seed], dtype=torch.int64))
+            nothing = torch.zeros(1)
+            return Sample(nothing, nothing, nothing, None, torch.tensor([seed]))
 
     settings = replace(SHORT, batch=8, accumulate=2)
     feeds = [Feed(Seeds(), settings, rank, 2) for rank in range(2)]
@@ -205,6 +205,19 @@ def test_a_run_stops_when_asked_and_has_a_result_whatever_ended_it():
     with pytest.raises(InterruptedError):
         trainer.run(cancel)
     assert len(trainer.result().history) == 1 and "held" in trainer.result().after
+
+
+def test_data_that_the_network_cannot_learn_from_is_refused():
+    half = rife.Model.from_network(IFNet(replace(rife.RELEASES["3.6"], channels=(16, 16, 16))))
+    with pytest.raises(ValueError, match="can only learn 0.5"):
+        Trainer(half, source(), SHORT).run()
+    assert len(Trainer(half, source(timestep=0.5), SHORT).run().history) == 3
+    with pytest.raises(ValueError, match="multiples of 32"):
+        Trainer(tiny(), source(crop=40), SHORT).run()
+    with pytest.raises(ValueError, match="recipe"):
+        Trainer(tiny(), source(), replace(SHORT, recipe="none"))
+    with pytest.raises(ValueError, match="precision"):
+        Trainer(tiny(), source(), replace(SHORT, precision="fp8")).run()
 
 
 def test_a_teacher_is_only_there_while_it_teaches():

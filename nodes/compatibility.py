@@ -1,0 +1,240 @@
+"""Nodes that take the place of Fannovel16's in graphs made for his pack, and how ComfyUI comes to know of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+
+from comfy_api.latest import ComfyAPI, io
+from torch import Tensor
+
+from ..rife.timeline import Clock, Plan, plan
+from ..rife.workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
+from . import load, memory
+from .types import check_images
+
+# What his node offered at any time. Not to be downloaded: the last one, which was never published by its author.
+CHECKPOINTS = [
+    *(f"rife4{i}.pth" for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 26)),
+    "sudo_rife4_269.662_testV1_scale1.pth",
+]
+SCALES = [0.25, 0.5, 1.0, 2.0, 4.0]
+InterpolationStates = io.Custom("INTERPOLATION_STATES")
+_NO_EFFECT = "Kept so that old graphs load; it changes nothing. "
+
+
+class States:
+    """As Fannovel16's: which pairs, counted from 0, get no new frames."""
+
+    def __init__(self, frame_indices: Sequence[int], is_skip_list: bool):
+        self.frame_indices, self.is_skip_list = list(frame_indices), is_skip_list
+
+    def is_frame_skipped(self, frame_index: int) -> bool:
+        """Whether that pair is skipped."""
+        return (frame_index in self.frame_indices) == self.is_skip_list
+
+
+class _VFI(io.ComfyNode):
+    """Loads and runs, with the form of his RIFE VFI."""
+
+    NODE_ID: str
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The same inputs in the same order; those that came later to his form are optional."""
+        default = VFI_WIDGETS
+        return io.Schema(
+            node_id=cls.NODE_ID,
+            display_name="RIFE VFI (compatible)",
+            category="video",
+            description="Takes the place of RIFE VFI of ComfyUI-Frame-Interpolation in graphs made for it. For new "
+            "graphs use Load RIFE Checkpoint and RIFE Interpolate.",
+            search_aliases=["rife vfi"],
+            is_deprecated=True,
+            inputs=[
+                io.Combo.Input("ckpt_name", options=CHECKPOINTS, default=default["ckpt_name"],
+                               tooltip="A file of this name in models/rife or models/frame_interpolation, else the "
+                               "same version of RIFE, downloaded once."),
+                io.Image.Input("frames", tooltip="The frames of the clip in order."),
+                io.Int.Input("clear_cache_after_n_frames", default=10, min=1, max=1000,
+                             tooltip=_NO_EFFECT + "ComfyUI manages the memory."),
+                io.Int.Input("multiplier", default=2, min=1,
+                             tooltip="Frames out per frame in. A list of numbers is taken pair by pair."),
+                io.Boolean.Input("fast_mode", default=True, tooltip=_NO_EFFECT),
+                io.Boolean.Input("ensemble", default=True,
+                                 tooltip=_NO_EFFECT + "Nor did it in his node. RIFE Interpolate has one that works."),
+                io.Combo.Input("scale_factor", options=SCALES, default=1.0,
+                               tooltip="Size at which motion is estimated; the frames keep theirs."),
+                io.Combo.Input("dtype", options=list(PRECISIONS), default=default["dtype"], optional=True,
+                               tooltip="Precision of the network."),
+                io.Boolean.Input("torch_compile", default=False, optional=True, tooltip=_NO_EFFECT),
+                io.Int.Input("batch_size", default=1, min=1, max=64, optional=True,
+                             tooltip="New frames made in one pass; 1, his default, chooses by size and memory."),
+                InterpolationStates.Input("optional_interpolation_states", optional=True,
+                                          tooltip="Pairs of frames between which nothing is made."),
+            ],
+            outputs=[io.Image.Output(display_name="IMAGE", tooltip="The frames with new ones between them.")],
+            hidden=[io.Hidden.prompt],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        ckpt_name: str,
+        frames: Tensor,
+        clear_cache_after_n_frames: int = 10,
+        multiplier: int | Sequence[int] = 2,
+        fast_mode: bool = True,
+        ensemble: bool = True,
+        scale_factor: float = 1.0,
+        dtype: str = "float32",
+        torch_compile: bool = False,
+        batch_size: int = 1,
+        optional_interpolation_states=None,
+    ) -> io.NodeOutput:
+        """(N,H,W,C) -> (M,H,W,3): every frame, and multiplier - 1 new ones after each that is not skipped."""
+        check_images(frames, "frames")
+        if optional_interpolation_states is None:
+            _check_no_states_are_lost(getattr(getattr(cls, "hidden", None), "prompt", None) or {})
+        checkpoint = ckpt_name if ckpt_name in load.checkpoint_files() else offered(ckpt_name)
+        load.fetch(checkpoint)
+        patcher = load.shared_patcher(checkpoint, precision=PRECISIONS[dtype])
+        steps = per_pair(len(frames), multiplier, optional_interpolation_states)
+        batch = 0 if batch_size == 1 else batch_size
+        return io.NodeOutput(
+            memory.interpolate(
+                patcher, frames[..., :3], plan=steps, scale=float(scale_factor), batch_size=batch
+            )
+        )
+
+
+class RIFEVFI(_VFI):
+    """Under a name of our own: what ComfyUI puts in the place of his node where his pack is not installed."""
+
+    NODE_ID = ALL_IN_ONE
+
+
+class FannovelVFI(_VFI):
+    """Under his name."""
+
+    NODE_ID = VFI
+
+
+def per_pair(count: int, multiplier: int | Sequence[int], states=None) -> Plan:
+    """The plan of `count` frames with a multiplier of its own for each pair; 2 where a list ends, 1 if skipped."""
+    given = list(multiplier) if isinstance(multiplier, (list, tuple)) else [multiplier] * (count - 1)
+    times: list[Fraction] = []
+    for i in range(count - 1):
+        m = int(given[i]) if i < len(given) else 2
+        m = 1 if states is not None and states.is_frame_skipped(i) else max(1, m)
+        times += [i + Fraction(j, m) for j in range(m)]
+    return plan(Clock(count, 1), times=[*times, Fraction(count - 1)])
+
+
+def _check_no_states_are_lost(prompt: dict) -> None:
+    """ComfyUI, replacing a node, drops its optional inputs; what fed them is left behind, connected to nothing."""
+    fed = {
+        value[0] for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)
+    }
+    left = [i for i, node in prompt.items() if node["class_type"] in (STATES, VFI_STATES) and i not in fed]
+    if left:
+        raise ValueError(
+            f"Node {left[0]}, interpolation states, is connected to nothing: ComfyUI dropped the link when it replaced "
+            f"{VFI}. Connect it to optional_interpolation_states, convert the workflow (rife convert-workflow), or "
+            "delete the node."
+        )
+
+
+class _States(io.ComfyNode):
+    """Which pairs are skipped, with the form of his Make Interpolation State List."""
+
+    NODE_ID: str
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The form."""
+        return io.Schema(
+            node_id=cls.NODE_ID,
+            display_name="Interpolation States (compatible)",
+            category="video",
+            description="Says between which frames RIFE VFI makes nothing.",
+            search_aliases=["rife vfi"],
+            is_deprecated=True,
+            inputs=[
+                io.String.Input("frame_indices", default="1,2,3", multiline=True,
+                                tooltip="Pairs of frames, counted from 0, apart by commas."),
+                io.Boolean.Input("is_skip_list", default=True,
+                                 tooltip="On: these pairs are skipped. Off: all others are."),
+            ],
+            outputs=[InterpolationStates.Output(display_name="INTERPOLATION_STATES",
+                                                tooltip="For optional_interpolation_states of RIFE VFI.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, frame_indices: str, is_skip_list: bool) -> io.NodeOutput:
+        """Numbers in a text -> INTERPOLATION_STATES."""
+        try:
+            indices = [int(word) for word in frame_indices.split(",") if word.strip()]
+        except ValueError as error:
+            raise ValueError(
+                f"frame_indices is {frame_indices!r}, expected whole numbers apart by commas, such as 1,2,3. Write "
+                "them so."
+            ) from error
+        return io.NodeOutput(States(indices, is_skip_list))
+
+
+class RIFEInterpolationStates(_States):
+    """Under a name of our own."""
+
+    NODE_ID = STATES
+
+
+class FannovelStates(_States):
+    """Under his name."""
+
+    NODE_ID = VFI_STATES
+
+
+def nodes() -> list[type[io.ComfyNode]]:
+    """Ours, and with RIFE_VFI_ALIAS=1 in the environment the same under Fannovel16's names."""
+    ours: list[type[io.ComfyNode]] = [RIFEVFI, RIFEInterpolationStates]
+    if os.environ.get("RIFE_VFI_ALIAS", "").strip().lower() in ("", "0", "no", "false", "off"):
+        return ours
+    return [*ours, FannovelVFI, FannovelStates]
+
+
+async def register_replacements() -> None:
+    """Tells ComfyUI what to take where Fannovel16's nodes are missing."""
+    registry = getattr(ComfyAPI(), "node_replacement", None)
+    if registry is None or not hasattr(io, "NodeReplace"):
+        return  # a convenience that must not keep the pack from loading
+    always = [
+        "ckpt_name",
+        "frames",
+        "clear_cache_after_n_frames",
+        "multiplier",
+        "fast_mode",
+        "ensemble",
+        "scale_factor",
+    ]
+    later = ["dtype", "torch_compile", "batch_size", "optional_interpolation_states"]
+    await registry.register(_replacement(VFI, ALL_IN_ONE, always, later, list(VFI_WIDGETS)))
+    states = ["frame_indices", "is_skip_list"]
+    await registry.register(_replacement(VFI_STATES, STATES, states, [], states))
+
+
+def _replacement(old: str, new: str, always: list[str], later: list[str], widgets: list[str]):
+    """The server fails on inputs that a prompt lacks, so it hears only of those that are `always` there; the browser,
+    which asks for `as_dict`, of all."""
+    one = io.NodeReplace(
+        new_node_id=new, old_node_id=old, old_widget_ids=widgets, input_mapping=_same(always),
+        output_mapping=[{"new_idx": 0, "old_idx": 0}],
+    )  # fmt: skip
+    told = one.as_dict
+    one.as_dict = lambda: {**told(), "input_mapping": _same([*always, *later])}
+    return one
+
+
+def _same(names: list[str]) -> list[dict[str, str]]:
+    return [{"new_id": name, "old_id": name} for name in names]

@@ -1,0 +1,80 @@
+"""What a training learns from, as users have it: images, videos, a folder in ComfyUI's input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import folder_paths
+import torch
+from torch import Tensor
+
+from ..rife.datasets import Shot, load_clip, read_folder, shots, split
+from .types import check_images
+
+NO_FOLDER = "none"
+
+
+def folders() -> list[str]:
+    """The folders directly in ComfyUI's input folder; deeper ones may be a data set's, ten thousands of them."""
+    place = folder_paths.get_input_directory()
+    if not os.path.isdir(place):
+        return []
+    return sorted(entry.name for entry in os.scandir(place) if entry.is_dir())
+
+
+def folder_state(folder: str) -> str:
+    """Changes when files come, go or are replaced."""
+    place = Path(folder_paths.get_input_directory(), folder)
+    if folder == NO_FOLDER or not place.is_dir():
+        return folder
+    return repr(sorted((e.name, e.stat().st_mtime_ns, e.stat().st_size) for e in os.scandir(place)))
+
+
+def gather(
+    images: Sequence[Tensor], videos: Iterable, folder: str, held_out: float, limits: tuple[int, int]
+) -> tuple[list[Shot], list[Shot]]:
+    """Shots to learn from, and to be judged by: the last `held_out` of each one's frames.
+
+    images: IMAGE batches, each a clip; single images of one size that follow each other are one clip. videos: VIDEO
+    values. folder: one of `folders`, or NO_FOLDER. limits: most frames of a clip and largest width, for videos and
+    folders. Raises ValueError where there is nothing.
+    """
+    clips = [*_joined(images), *(_frames_of(video, limits) for video in videos)]
+    learn, judge = split([shot for clip in clips for shot in shots(clip)], held_out)
+    if folder != NO_FOLDER:
+        more = read_folder(Path(folder_paths.get_input_directory(), folder), held_out, *limits)
+        learn, judge = learn + more[0], judge + more[1]
+    elif not clips:
+        raise ValueError(
+            "There is nothing to learn from: images, video and folder are all empty. Connect a clip as images or "
+            "video, or put clips into a folder in ComfyUI's input folder and choose it."
+        )
+    return learn, judge
+
+
+def _joined(images: Sequence[Tensor]) -> list[Tensor]:
+    """Clips (N,H,W,3) uint8 on the CPU."""
+    clips: list[list[Tensor]] = []
+    single = False
+    for batch in images:
+        check_images(batch, "images")
+        frames = (batch[..., :3].expand(-1, -1, -1, 3).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+        goes_on = single and len(frames) == 1 and clips[-1][0].shape == frames.shape
+        single = len(frames) == 1
+        if goes_on:
+            clips[-1].append(frames)
+        else:
+            clips.append([frames])
+    return [torch.cat(parts) for parts in clips]
+
+
+def _frames_of(video, limits: tuple[int, int]) -> Tensor:
+    """A VIDEO's frames; read one by one where it is a whole file."""
+    source = video.get_stream_source()
+    # Before 0.23 nobody tells whether a video is trimmed.
+    trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else None
+    if isinstance(source, (str, os.PathLike)) and trim == (0.0, 0.0):
+        return load_clip(source, *limits)
+    return _joined([video.get_components().images[: limits[0]]])[0]

@@ -1,0 +1,66 @@
+"""The perceptual loss of RIFE's training, for those who have VGG's weights; nobody needs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# Output channels of VGG19's convolutions up to the last that is looked at; "M": maximum over 2x2.
+_LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
+# Layer of torchvision's `features` that is looked at -> weight of its difference.
+_WEIGHTS = {1: 1 / 2.6, 6: 1 / 4.8, 11: 1 / 3.7, 20: 1 / 5.6, 29: 10 / 1.5}
+
+
+class VGGLoss(nn.Module):
+    """L1 distance of VGG19's features of two frames (B,3,H,W) in 0..1 (scalar).
+
+    `VGGPerceptualLoss` of ECCV2022-RIFE model/loss.py, after Ledig et al. (arXiv:1609.04802): five layers, weights as
+    there, times 0.1. path: torchvision's vgg19-dcbb9e9d.pth, or any state dict with its `features.` keys.
+    Raises FileNotFoundError, ValueError.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self.features = _vgg19()
+        self._load(Path(path))
+        self.features.requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1))
+
+    def _load(self, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file at {path}. Give torchvision's vgg19-dcbb9e9d.pth.")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        wanted = self.features.state_dict()
+        found = {k: state.get(f"features.{k}") for k in wanted}
+        wrong = [k for k, v in found.items() if not isinstance(v, Tensor) or v.shape != wanted[k].shape]
+        if wrong:
+            raise ValueError(
+                f"{path} is not VGG19: {len(wrong)} of {len(wanted)} tensors are missing or of another shape, such as "
+                f"features.{wrong[0]}. Give torchvision's vgg19-dcbb9e9d.pth."
+            )
+        self.features.load_state_dict(found)
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        x, y = ((frame.float() - self.mean) / self.std for frame in (image, target.detach()))
+        total = x.new_zeros(())
+        for i, layer in enumerate(self.features):
+            x, y = layer(x), layer(y)
+            if i in _WEIGHTS:
+                total = total + 0.1 * _WEIGHTS[i] * (x - y).abs().mean()
+        return total
+
+
+def _vgg19() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in _LAYERS:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+    return nn.Sequential(*layers)

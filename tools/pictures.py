@@ -1,0 +1,188 @@
+"""Makes the README's animation and the workflows' thumbnails from clips and the bundled checkpoint.
+
+    python tools/pictures.py FOLDER      # with bbb-1080p60-2s.mp4, bbb-480p-30s.mp4, intel-*.mp4 of NOTICE in it
+
+Every picture is a result: what is marked green was made by RIFE.
+"""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
+
+import rife  # noqa: E402
+from rife.timeline import Clock, Curve, Plan, plan  # noqa: E402
+from rife.video import read_frames  # noqa: E402
+
+PICTURES, WORKFLOWS, HELP = (
+    ROOT / "docs" / "pictures",
+    ROOT / "example_workflows",
+    ROOT / "web" / "docs" / "pictures",
+)
+GIVEN, MADE, INK = "white", "#4ade80", (16, 18, 22)
+
+
+def frames_of(path: Path, first: int, count: int, stride: int = 1, size: tuple[int, int] = (480, 270)):
+    """`count` frames (N,H,W,3) in 0..1 of a clip, every `stride`th from `first`, fitted to `size`."""
+    found = []
+    for i, frame in enumerate(read_frames(path, first + (count - 1) * stride + 1)):
+        if i >= first and (i - first) % stride == 0:
+            picture = Image.fromarray(frame)
+            width, height = picture.size
+            inner = min(width, height * size[0] / size[1]), min(height, width * size[1] / size[0])
+            left, top = (width - inner[0]) / 2, (height - inner[1]) / 2
+            box = (left, top, left + inner[0], top + inner[1])
+            found.append(numpy.asarray(picture.resize(size, Image.LANCZOS, box)))
+    return torch.from_numpy(numpy.stack(found)).float() / 255
+
+
+def pictures(frames: torch.Tensor) -> list[Image.Image]:
+    return [Image.fromarray((f * 255).round().clamp(0, 255).byte().numpy()) for f in frames]
+
+
+def label(
+    picture: Image.Image, text: str, colour: str = GIVEN, size: int = 18, at: tuple[int, int] = (8, 8)
+) -> None:
+    """Text on a dark plate."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    left, top, right, bottom = draw.textbbox(at, text, font=font)
+    draw.rectangle((left - 5, top - 4, right + 5, bottom + 4), fill=INK)
+    draw.text(at, text, fill=colour, font=font)
+
+
+def animation(clip: Path, model) -> None:
+    """The same second twice: 12 fps as it was, and 60 fps with four new frames between each two."""
+    source = frames_of(clip, 60, 12, 5, (360, 202))
+    smooth = pictures(rife.interpolate(model, source, 5))
+    steps = pictures(source)
+    shown = []
+    for k, after in enumerate(smooth):
+        both = Image.new("RGB", (724, 202), INK)
+        both.paste(steps[k // 5], (0, 0))
+        both.paste(after, (364, 0))
+        label(both, "12 fps")
+        label(both, "60 fps, RIFE", MADE, at=(372, 8))
+        shown.append(both)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    shown[0].save(
+        PICTURES / "before_after.webp", save_all=True, append_images=shown[1:], duration=17, loop=0, quality=62,
+        method=4,
+    )  # fmt: skip
+
+
+def strip(draw: ImageDraw.ImageDraw, clock: Clock, made: Plan, box: tuple[int, int, int, int]) -> None:
+    """The clip's frames above, the result's below, at their times; a line joins the two that are one frame."""
+    left, top, right, bottom = box
+    last = max(float(made.time(len(made) - 1)), float(clock.at(clock.count - 1)), 1e-9)
+
+    def x_at(time: Fraction) -> float:
+        return left + (right - left) * float(time) / last
+
+    for i in range(clock.count):
+        x = x_at(clock.at(i))
+        draw.ellipse((x - 8, top - 8, x + 8, top + 8), fill=GIVEN)
+    for k, step in enumerate(made):
+        x, new = x_at(made.time(k)), step.kind == "new"
+        if not new:
+            draw.line((x_at(clock.at(step.left)), top, x, bottom), fill="#667", width=2)
+        draw.ellipse((x - 7, bottom - 7, x + 7, bottom + 7), fill=MADE if new else GIVEN)
+
+
+def thumbnail(name: str, text: str, frames: torch.Tensor, fps: int, model, shown: int, **options) -> None:
+    """A frame of the result over the timeline of clip and result."""
+    clock = Clock(len(frames), fps)
+    made = plan(clock, **options)
+    result = rife.interpolate(model, frames, plan=made)
+    card = Image.new("RGB", (640, 640), INK)
+    card.paste(pictures(result[shown : shown + 1])[0].resize((640, 480), Image.LANCZOS))
+    draw = ImageDraw.Draw(card)
+    strip(draw, clock, made, (50, 530, 590, 600))
+    new = made[shown].kind == "new"
+    label(card, text, GIVEN, 34, (22, 18))
+    if new:
+        label(card, "made by RIFE", MADE, 22, (22, 436))
+    card.save(WORKFLOWS / f"{name}.jpg", quality=82, optimize=True)
+
+
+def thumbnails(folder: Path, model) -> None:
+    """One for each workflow: its own arithmetic on a few frames."""
+    size = (640, 480)
+    bunny = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 5, 4, size)
+    story = frames_of(folder / "bbb-480p-30s.mp4", 300, 5, 1, size)
+    street = frames_of(folder / "intel-car-detection.mp4", 60, 5, 1, size)
+    people = frames_of(folder / "intel-one-by-one-person-detection.mp4", 80, 5, 2, size)
+    drawn = story[[0, 0, 2, 2, 4]]
+    ramp = Curve(
+        [(Fraction(0), Fraction(0)), (Fraction(1, 24), Fraction(1, 24)), (Fraction(9, 24), Fraction(3, 24))],
+        24,
+    )
+    thumbnail("Interpolate a video 2x", "2x", bunny, 15, model, 3, multiplier=2)
+    thumbnail("24 to 60 fps", "24 to 60 fps", story, 24, model, 3, rate=60)
+    thumbnail("CogVideoX 49 frames to 16 fps", "8 to 16 fps", bunny, 8, model, 5, multiplier=2)
+    thumbnail("CogVideoX image to video to 16 fps", "image to 16 fps", people, 8, model, 3, multiplier=2)
+    thumbnail("Wan 81 frames to 24 or 30 fps", "16 to 24 fps", street, 16, model, 1, rate=24)
+    thumbnail("Perfect loop", "loop", street, 12, model, 1, multiplier=2, loop=True)
+    thumbnail("Slow motion with a retime curve", "slow motion", people, 24, model, 4, times=ramp, rate=24)
+    thumbnail("Two images into a clip", "2 images", bunny[::2][:2], 1, model, 4, multiplier=8)
+    thumbnail(
+        "Anime on twos", "on twos", drawn, 24, model, 2, multiplier=2, repeats={1, 3}, at_repeats="retime"
+    )
+
+
+def help_pictures(folder: Path, model) -> None:
+    """Those of web/docs."""
+    timeline = Image.new("RGB", (640, 330), INK)
+    draw = ImageDraw.Draw(timeline)
+    clock, rows = (
+        Clock(5, 24),
+        (("2x", {"multiplier": 2}), ("24 to 60 fps", {"rate": 60}), ("loop", {"loop": True})),
+    )
+    for row, (text, options) in enumerate(rows):
+        top = 30 + 105 * row
+        draw.text((20, top + 16), text, fill=GIVEN, font=ImageFont.load_default(20))
+        strip(draw, clock, plan(clock, **options), (180, top, 610, top + 56))
+    timeline.save(HELP / "timeline.png", optimize=True)
+    pair = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 2, 8, (320, 180))
+    three = Image.new("RGB", (976, 180), INK)
+    for i, picture in enumerate(pictures(rife.interpolate(model, pair, 2))):
+        three.paste(picture, (328 * i, 0))
+    label(three, "made by RIFE", MADE, at=(336, 8))
+    three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
+
+
+def emblem(size: tuple[int, int], radius: int, caption: str = "") -> Image.Image:
+    """Three frames given, two made between them, on their way."""
+    picture = Image.new("RGB", size, INK)
+    draw, (width, height) = ImageDraw.Draw(picture), size
+    middle = height * (0.36 if caption else 0.5)
+    for i in range(5):
+        x, y = width / 2 + (i - 2) * radius * 1.9, middle + (i - 2) ** 2 * radius * 0.35 - radius * 0.5
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=MADE if i % 2 else GIVEN)
+    if caption:
+        font = ImageFont.load_default(int(height * 0.16))
+        draw.text((width / 2, height * 0.78), caption, fill=GIVEN, font=font, anchor="mm")
+    return picture
+
+
+def registry_pictures() -> None:
+    """Icon (square) and banner (21:9) of the Comfy registry."""
+    emblem((400, 400), 40).save(PICTURES / "icon.png", optimize=True)
+    emblem((1260, 540), 60, "ComfyUI-RIFE").save(PICTURES / "banner.png", optimize=True)
+
+
+if __name__ == "__main__":
+    CLIPS, MODEL = Path(sys.argv[1]), rife.load_model()
+    animation(CLIPS / "bbb-1080p60-2s.mp4", MODEL)
+    thumbnails(CLIPS, MODEL)
+    help_pictures(CLIPS, MODEL)
+    registry_pictures()
