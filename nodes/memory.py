@@ -414,6 +414,8 @@ def say(text: str) -> None:
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    colours = 3 if frame.shape[2] > 2 else 1
-    small = frame[::step, ::step, :colours].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    small = frame[::step, ::step, : 3 if frame.shape[2] > 2 else 1]
+    if small.is_floating_point():
+        small = small.float().clamp(0, 1).mul(255).round()
+    small = small.to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

@@ -131,7 +131,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
         with _clip(video) as clip:
-            asked = when.request(when.check_timing(cls, timing), multiplier, "", clip.clock)
+            asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(when.parse_cuts(cut_frames, len(clip)))
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
             path = _temporary_file(".mp4")
@@ -150,6 +150,17 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "seconds": time.perf_counter() - start,
         }
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
+
+
+def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
+    """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
+    timing = when.check_timing(node, timing)
+    if timing.get("timing") == when.COGVIDEO:
+        raise ValueError(
+            "timing is cogvideo demo, which compares clips as a whole; this is a stream. Choose another timing, or "
+            "use RIFE Interpolate."
+        )
+    return when.request(timing, multiplier, "", clock)
 
 
 def _temporary_file(ending: str) -> Path:
@@ -271,7 +282,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
         """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
         check_images(images, "images")
         rate = exact_rate(fps)
-        asked = when.request(when.check_timing(cls, timing), multiplier, "", Clock(len(images), rate))
+        asked = _request(cls, timing, multiplier, Clock(len(images), rate))
         given = frozenset(when.parse_cuts(cut_frames, 1 << 62))
         chunks = cls._chunks(
             meta_batch, lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given), rate)
