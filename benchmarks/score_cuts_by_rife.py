@@ -1,6 +1,6 @@
 """Whether RIFE's own evidence tells cuts: what both frames look like once each is moved to the middle.
 
-    python benchmarks/score_cuts_by_rife.py CLIP ... [--model CKPT] [--frames 300] [--seed 7] [--csv FILE]
+    python benchmarks/score_cuts_by_rife.py CLIP ... [--model CKPT] [--frames 300] [--every 3] [--csv FILE]
 
 The edits of score_cuts.py. Per pair, the network's flows and mask at t = 0.5 on pictures of 192 points width give
 `residual`, the mean difference of both warped frames; `share`, the same as a part of their difference unwarped; and
@@ -46,12 +46,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=480, help="of the edits")
     parser.add_argument("--frames", type=int, default=300, help="of each clip, at most")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--every", type=int, default=1, help="of the clips with hard cuts, one in so many")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = rife.load_model(args.model, device="cpu")
     seen, seconds, pairs = [], 0.0, 0
-    for case in cases(args):
-        if case.kind == JUMPS:
+    for i, case in enumerate(cases(args)):
+        if case.kind == JUMPS or (case.kind == "hard cuts" and i % args.every):
             continue
         ours = find_scenes(case.frames).cuts
         start = time.perf_counter()

@@ -24,11 +24,11 @@ from rife.baselines import BASELINES, average, motion_size
 from rife.clips import clip_frames
 from rife.score import Gallery, clip_samples
 from rife.scoring import (
-    HELD_OUT_METRICS,
     METRICS,
     Network,
     Row,
     Sample,
+    held_out_metrics,
     means,
     score,
     shown,
@@ -71,20 +71,18 @@ def fade_lines(rows: list[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def save_pictures(gallery: Gallery, folder: Path, width: int = 960) -> None:
-    """The three best and worst frames, as JPEG of at most `width` pixels."""
+    """The best and the worst frame of all against averaging, as JPEG of at most `width` pixels."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    for which, sign in (("worst", 1), ("best", -1)):
+    for which, choose in (("best", max), ("worst", min)):
         found = [value for (*_, kind), value in gallery.kept.items() if kind == which]
-        for k, (gain, row, picture) in enumerate(sorted(found, key=lambda value: sign * value[0])[:3]):
-            image = Image.fromarray(to_bytes(picture))
-            image.thumbnail((width, width), Image.Resampling.LANCZOS)
-            path = folder / f"{which}_{k + 1}.jpg"
-            image.save(path, quality=85)
-            print(
-                f"{path}: {row.set} {row.task}, frames {row.name} at {row.time}, {gain:+.2f} dB over averaging"
-            )
+        gain, row, picture = choose(found, key=lambda value: value[0])
+        image = Image.fromarray(to_bytes(picture))
+        image.thumbnail((width, width), Image.Resampling.LANCZOS)
+        path = folder / f"{which}.jpg"
+        image.save(path, quality=85)
+        print(f"{path}: {row.set} {row.task}, frames {row.name} at {row.time}, {gain:+.2f} dB over averaging")
 
 
 def main() -> None:
@@ -104,7 +102,7 @@ def main() -> None:
 
     start = time.perf_counter()
     methods = {"average": average, "rife": Network(rife.load_model(args.model)), **BASELINES}
-    metrics = {name: METRICS[name] for name in HELD_OUT_METRICS}
+    metrics = held_out_metrics()
     fade_metrics = {"psnr": METRICS["psnr"], "ie": METRICS["ie"], "largest": largest_error}
     gallery = Gallery("rife")
     rows: list[Row] = []

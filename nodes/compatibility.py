@@ -50,6 +50,7 @@ class _VFI(io.ComfyNode):
             category="video",
             description="Takes the place of RIFE VFI of ComfyUI-Frame-Interpolation in graphs made for it. For new "
             "graphs use Load RIFE Checkpoint and RIFE Interpolate.",
+            search_aliases=["rife vfi"],
             is_deprecated=True,
             inputs=[
                 io.Combo.Input("ckpt_name", options=CHECKPOINTS, default=default["ckpt_name"],
@@ -98,7 +99,7 @@ class _VFI(io.ComfyNode):
             _check_no_states_are_lost(getattr(getattr(cls, "hidden", None), "prompt", None) or {})
         checkpoint = ckpt_name if ckpt_name in load.checkpoint_files() else offered(ckpt_name)
         load.fetch(checkpoint)
-        patcher = load.load_patcher(checkpoint, precision=PRECISIONS[dtype])
+        patcher = load.shared_patcher(checkpoint, precision=PRECISIONS[dtype])
         steps = per_pair(len(frames), multiplier, optional_interpolation_states)
         batch = 0 if batch_size == 1 else batch_size
         return io.NodeOutput(
@@ -158,6 +159,7 @@ class _States(io.ComfyNode):
             display_name="Interpolation States (compatible)",
             category="video",
             description="Says between which frames RIFE VFI makes nothing.",
+            search_aliases=["rife vfi"],
             is_deprecated=True,
             inputs=[
                 io.String.Input("frame_indices", default="1,2,3", multiline=True,

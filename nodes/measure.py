@@ -12,16 +12,15 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..rife import engine
+from ..rife import engine, scoring
 from ..rife.baselines import average
 from ..rife.pictures import flow_picture, heat_map, line_colours, longest_flow, ticks
 from ..rife.scoring import (
     EQUAL_DB,
-    HELD_OUT_METRICS,
-    METRICS,
     Row,
     Sample,
     held_out,
+    held_out_metrics,
     mean,
     means,
     score,
@@ -102,6 +101,13 @@ class RIFEScore(io.ComfyNode):
                 scale_input(),
                 tta_input(),
                 ensemble_input(),
+                io.Boolean.Input(
+                    "lpips",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Also LPIPS, in the report. Needs the Python package lpips, which fetches its weights.",
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -139,6 +145,7 @@ class RIFEScore(io.ComfyNode):
         scale: str = "1.0",
         tta: bool = False,
         ensemble: bool = False,
+        lpips: bool = False,
     ) -> io.NodeOutput:
         """Report, mean PSNR, mean SSIM, (K,H,W,3) heat maps, (1,h,w,3) chart."""
         check_images(images, "images")
@@ -147,6 +154,7 @@ class RIFEScore(io.ComfyNode):
                 f"interp_model and compared are {'both' if compared is not None else 'not'} connected, expected one of "
                 "them: a model makes held-out frames of images, compared holds frames that are already made."
             )
+        metrics = held_out_metrics() | (scoring.lpips() if lpips else {})
         if compared is not None:
             ours, samples, methods = "compared", _pairs(images, compared), {"compared": _given}
         else:
@@ -156,7 +164,7 @@ class RIFEScore(io.ComfyNode):
                 methods["second_model"] = _Node(second_model, options)
             samples = list(_held_out(interp_model, images, factor, stride, true_frames))
         heat = _Heat(ours, sum(len(s.times) for s in samples) * len(methods))
-        rows = list(score(samples, methods, {name: METRICS[name] for name in HELD_OUT_METRICS}, None, heat))
+        rows = list(score(samples, methods, metrics, None, heat))
         mine = means(rows, lambda row: row.set)[samples[0].set, ours]
         return io.NodeOutput(
             _report(rows, ours, samples[0]),
@@ -239,10 +247,10 @@ class _Heat:
 
 
 def _report(rows: list[Row], ours: str, sample: Sample) -> str:
-    digits = {"psnr": 3, "ssim": 5, "ie": 4, "moving_ie": 4}
+    digits = {"psnr": 3, "ssim": 5, "ie": 4, "moving_ie": 4, "lpips": 4}
     found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
     table = {
-        method: {k: round(f[k], d) if f[k] == f[k] else None for k, d in digits.items()}
+        method: {k: round(f[k], d) if f[k] == f[k] else None for k, d in digits.items() if k in f}
         for method, f in found.items()
     }
     if "average" in table:

@@ -292,8 +292,7 @@ def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 
     """
     model = adapt(patcher)
     device = patcher.load_device
-    # Above scale 1 the finest block works on frames enlarged by it.
-    per_frame = int(model.memory_estimate(height, width) * max(1.0, scale) ** 2)
+    per_frame = model.memory_estimate(height, width, scale=scale)
     batch = _plan(device, height, width, per_frame, wanted) if auto else wanted
     # A RIFE is small beside its activations: all of it or nothing.
     comfy.model_management.load_models_gpu([patcher], memory_required=per_frame * batch, force_full_load=True)

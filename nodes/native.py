@@ -40,8 +40,11 @@ class NativeInterpolator:
         self.run_device: torch.device = patcher.load_device
         self.run_dtype: torch.dtype = self.net.get_dtype()
 
-    def memory_estimate(self, height: int, width: int, batch: int = 1) -> int:
-        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other."""
+    def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
+        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other.
+
+        scale: for the common signature; these networks only know 1.
+        """
         height, width = (-(-side // self._multiple(height, width)) * self._multiple(height, width)
                          for side in (height, width))  # fmt: skip
         if hasattr(self.net, "memory_used_forward"):

@@ -29,7 +29,7 @@ from .metrics import psnr
 from .model import BUNDLED_CHECKPOINT, Model, load_model
 from .version import __version__
 from .video import VideoWriter, to_bytes, write_png
-from .workflow import convert
+from .workflow import convert as convert_workflow
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -199,7 +199,7 @@ def _download(args: argparse.Namespace) -> None:
 
 def _convert_workflow(args: argparse.Namespace) -> None:
     try:
-        workflow, changes = convert(json.loads(args.input.read_text(encoding="utf-8")))
+        workflow, changes = convert_workflow(json.loads(args.input.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{args.input}: {error}") from error
     if not changes:

@@ -30,7 +30,14 @@ def clip_frames(
         frames = (read_picture(file) for file in files)
     else:
         frames = (torch.from_numpy(frame) for frame in read_frames(path))
+    size = None
     for frame in islice(frames, max_frames):
+        size = size or frame.shape
+        if frame.shape != size:
+            sizes = " and of ".join(f"{shape[1]}x{shape[0]}" for shape in (size, frame.shape))
+            raise ValueError(
+                f"{path} has frames of {sizes}, expected one size. Take the others out, or resize them."
+            )
         yield frame if max_width is None else reduced(frame, -(-frame.shape[1] // max_width))
 
 

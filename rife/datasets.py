@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .clips import PICTURES, clip_frames
+from .clips import PICTURES, clip_frames, read_picture
 from .data import RenderedMotion, Sample, noise_textures
 from .scenes import find_scenes
-from .video import read_frames
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 _LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
@@ -44,7 +43,7 @@ class Pictures:
         return len(self.files)
 
     def __getitem__(self, indices: list[int]) -> Tensor:
-        return torch.stack([torch.from_numpy(next(read_frames(self.files[i]))) for i in indices])
+        return torch.stack([read_picture(self.files[i]) for i in indices])
 
 
 class Shot(NamedTuple):
@@ -250,8 +249,8 @@ def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 4
     return torch.stack(list(clip_frames(path, max_frames, max_width)))
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+def _has_pictures(path: Path) -> bool:
+    return path.is_dir() and any(file.suffix.lower() in PICTURES for file in path.iterdir())
 
 
 def read_folder(
@@ -270,8 +269,8 @@ def read_folder(
     for name, length in (("tri_trainlist.txt", 3), ("sep_trainlist.txt", 7)):
         if (folder / name).is_file():
             return _read_vimeo(folder, name, length)
-    entries = [folder] if _pictures_in(folder) else sorted(folder.iterdir())
-    clips = [e for e in entries if e.suffix.lower() in VIDEOS or (e.is_dir() and _pictures_in(e))]
+    entries = [folder] if _has_pictures(folder) else sorted(folder.iterdir())
+    clips = [e for e in entries if e.suffix.lower() in VIDEOS or _has_pictures(e)]
     if not clips:
         raise ValueError(
             f"{folder} holds no clips, expected videos ({', '.join(VIDEOS)}), folders of pictures, or Vimeo90K's "

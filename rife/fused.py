@@ -37,9 +37,10 @@ def convolve(
     """Convolution of (B,C,H,W) with zero padding 1, then LeakyReLU of `slope` if there is one; in a new tensor.
 
     oneDNN is called by its name, since F.conv2d goes without it where a single input has 20480 values or less, at a
-    tenth of the speed on several cores.
+    tenth of the speed on several cores. torch.compile fuses the plain ones by itself.
     """
-    if _ONEDNN and inference_on_cpu(x) and x.dtype in (torch.float32, torch.bfloat16):
+    by_name = _ONEDNN and not torch.compiler.is_compiling()
+    if by_name and inference_on_cpu(x) and x.dtype in (torch.float32, torch.bfloat16):
         after = ("none", []) if slope is None else ("leaky_relu", [slope])
         sides = [1, 1], list(stride), [1, 1]
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *sides, groups, *after, "")

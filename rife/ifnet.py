@@ -38,6 +38,9 @@ class Prediction:
 
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
+_STRIP_PIXELS = (
+    1 << 20
+)  # of a strip, in frames of more than twice that; half a 1080p frame keeps any GPU busy
 
 
 class ResConv(nn.Module):
@@ -134,14 +137,14 @@ class IFBlock(nn.Module):
             return x
         return self.convblock(x) + x if self.cfg.trunk_skip else self.convblock(x)
 
-    def _stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The first convolution over all inputs, which are concatenated, or not even that.
+    def begin(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The first convolution over all inputs (see `input_columns`), which are concatenated, or not even that.
 
         On a CPU the concatenation costs more than the convolution: a sum of convolutions over the parts is the
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
         """
         if next(iter(inputs.values())).device.type != "cpu" or self.cfg.stem_padding != "zeros":
-            return self.conv0(self.concatenate(inputs))
+            return self.conv0[0](self.concatenate(inputs))
         first, activation = self.conv0[0]
         total = first.bias.view(1, -1, 1, 1)
         for name, x in inputs.items():
@@ -149,7 +152,7 @@ class IFBlock(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
             part = conv_of_doubled(x, weight) if name == "coarse" else convolve(x, weight, None, first.stride)
             total = part.add_(total)
-        return self.conv0[1](activation(total))
+        return activation(total)
 
     def _columns_of(self, name: str) -> list[tuple[int, int]]:
         return self.columns["rest"] + self.columns["t"] if name == "coarse" else self.columns[name]
@@ -180,9 +183,9 @@ class IFBlock(nn.Module):
         rest = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
         return flow, rest
 
-    def forward(self, inputs: Mapping[str, Tensor], scale: float, last: bool = False) -> Output:
-        """Inputs by name (see `input_columns`) at 1/scale, flow in their pixels -> what it finds."""
-        flow, rest = self._tail(self._trunk(self._stem(inputs)), last)
+    def forward(self, begun: Tensor, scale: float, last: bool = False) -> Output:
+        """What `begin` made of inputs at 1/scale, flow in their pixels -> what it finds."""
+        flow, rest = self._tail(self._trunk(self.conv0[1](begun)), last)
         scale = scale * self.up
         return Output(flow.float() * scale if scale != 1 else flow.float(), rest, scale)
 
@@ -369,24 +372,47 @@ class IFNet(nn.Module):
 
         last: nobody reads its features.
         """
+        if self._wants_strips(run, scale, both):
+            return block(self._begin_in_strips(block, run), scale, last)
         src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
         coarse = None if both else self._coarse(run, scale, t)
         if coarse is not None:
             inputs = self._inputs(src, raw, None, None, run.flow_at(scale)) | {"coarse": coarse}
-            return block(inputs, scale, last)
+            return block(block.begin(inputs), scale, last)
         rest, flow = (run.rest_at(scale), run.flow_at(scale)) if run.outputs else self._initial(t)
-        out = block(self._inputs(src, raw, t, rest, flow), scale, last)
+        out = block(block.begin(self._inputs(src, raw, t, rest, flow)), scale, last)
         if both:
             # Only networks without features have an ensemble: the rest is the mask.
             back = (None, None) if rest is None else (-rest, swap(flow))
-            back = block(self._inputs(src[::-1], raw[::-1], 1 - t, *back), scale, last)
+            back = block(block.begin(self._inputs(src[::-1], raw[::-1], 1 - t, *back)), scale, last)
             out = out._replace(flow=(out.flow + swap(back.flow)) / 2, rest=(out.rest - back.rest) / 2)
         return out
 
+    def _wants_strips(self, run: Pass, scale: float, both: bool) -> bool:
+        """Whether the block at full size, where nearly all the memory goes, is to begin strip by strip."""
+        large = run.size[0] * run.size[1] > 2 * _STRIP_PIXELS
+        plain = not both and not torch.is_grad_enabled() and all(o.scale >= 1 for o in run.outputs)
+        return scale == 1 and large and plain and strips_fit(self.config) and bool(run.outputs)
+
+    def _begin_in_strips(self, block: IFBlock, run: Pass) -> Tensor:
+        """`block.begin` at full size: warped frames and concatenated inputs of one strip of rows at a time.
+
+        Without seams: a row of the first convolution (stride 2) reads three rows of the input, so each strip but the
+        first begins two rows early, and the row that saw padding in their place is dropped.
+        """
+        height, width = run.size
+        step = max(2, _STRIP_PIXELS // width // 2 * 2)
+        parts = []
+        for start in range(0, height, step):
+            early = 2 if start else 0
+            src, rest, flow, t = run.strip(start - early, min(start + step, height))
+            parts.append(block.begin(self._inputs(src, (), t, rest, flow))[:, :, early // 2 :])
+        return torch.cat(parts, 2)
+
     def _coarse(self, run: Pass, scale: float, t: Tensor) -> Tensor | None:
-        """Rest and timestep before their last doubling, for `IFBlock._stem` to fold that into its convolution."""
+        """Rest and timestep before their last doubling, for `IFBlock.begin` to fold that into its convolution."""
         rest = run.coarse_rest(scale)
         # A timestep that differs from pixel to pixel (stride) is not a doubled one.
         if rest is None or rest.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
@@ -420,7 +446,8 @@ class IFNet(nn.Module):
         raw = frames if self.config.raw_inputs else ()
         src = run.sources_at(scale) if scale > 1 else run.warped()
         seen = (run.rest_at(scale), run.flow_at(scale), resize(gt, 1 / scale))
-        out = self.block_tea(self._inputs(src, raw, run.timestep_at(scale), *seen), scale, last=True)
+        inputs = self._inputs(src, raw, run.timestep_at(scale), *seen)
+        out = self.block_tea(self.block_tea.begin(inputs), scale, last=True)
         flow_tea = flow + resize(out.flow, out.scale)
         mask_d = resize(out.rest[:, :1], out.scale)
         mask_tea = run.rest_at(1)[:, :1] + mask_d if self.config.mask_add else mask_d
@@ -552,18 +579,30 @@ def _time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
     return timestep.to(img).expand(img.shape[0], -1, -1, -1)
 
 
-def activation_bytes(cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype) -> int:
-    """Activations alive at the peak of one forward pass of one frame pair, in bytes.
+def strips_fit(cfg: IFNetConfig) -> bool:
+    """Whether the finest block of such a network can begin strip by strip."""
+    return not cfg.raw_inputs and cfg.stem_stride == 2 and cfg.stem_padding == "zeros"
+
+
+def activation_bytes(
+    cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, strips: bool = True
+) -> int:
+    """Activations alive at the peak of one forward pass of one frame pair, sources included, in bytes.
 
     At the last block, at full resolution: the sources and their warped versions, the float32 copies and grid
     of the warp, the block's concatenated input and its output, the flow; then a stem at a quarter of the area.
     Against the growth of the process at 1920x1088 in float32 on a CPU: 4.25 1.32 GB, measured 1.31; 4.26.heavy 2.42,
     2.33; 4.6 1.03, 0.78; RIFE 2.24, 1.48; RIFE_2R 4.08, 4.01.
+    strips: whether the finest block may begin in strips, as it does at flow scales up to 1 in large frames. Then the
+    peak is a warp: sources, half as much again warped, flow, grids. tests/test_ifnet.py counts what is alive.
     """
     size = torch.empty((), dtype=dtype).element_size()
-    sources = 4 * (3 + cfg.head_channels)
-    network = sources + 2 * cfg.later_inputs + cfg.tail_channels + cfg.channels[-1]
+    frame = 3 + cfg.head_channels
+    if strips and strips_fit(cfg) and height * width > 2 * _STRIP_PIXELS:
+        network, float32 = cfg.channels[-1] / 4 + 4, 3.5 * frame + 12
+        return int(1.15 * height * width * (network * size + float32 * 4))
+    network = 4 * frame + 2 * cfg.later_inputs + cfg.tail_channels + cfg.channels[-1]
     if cfg.refine:
         network += 330 if cfg.refine == "unet2r" else 110  # contexts and the Unet's skips
-    float32 = 4 + 2 * 2 + 3 * (3 + cfg.head_channels)
+    float32 = 4 + 2 * 2 + 3 * frame
     return int(height * width * (network * size + float32 * 4))

@@ -31,6 +31,8 @@ Source = str | os.PathLike | io.BytesIO
 BT709, _UNSPECIFIED, _BT601, _RGB = 1, 2, 6, 0
 LIMITED, FULL = 1, 2
 
+# Decoders that mend what is damaged without a word, unless they are told not to. Some others take much for damage.
+_CONCEALING = {"h264", "hevc", "ffv1", "prores"}
 _CUT_OFF = 3  # frames that a file may lack at its end because it was cut off within one
 
 
@@ -315,7 +317,7 @@ class Clip:
                 stream = main_stream(container)
                 stream.thread_type = "AUTO"
                 decoder = _decoder(stream)
-                if not self.conceal:
+                if decoder.name in _CONCEALING and not self.conceal:
                     decoder.options = {"err_detect": "explode"}
                 if pts is not None and not _seek(container, stream, pts):
                     continue
@@ -360,10 +362,10 @@ def _decode(container, stream, decoder, from_key: bool) -> Iterator[av.VideoFram
             from_key = False
             try:
                 yield from decoder.decode(packet if packet.size else None)
-            except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.EOFError):
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
                 continue
-    except av.error.EOFError:
-        return
     except av.error.FFmpegError as error:
         log.debug("the file breaks off (%s)", error)
 
@@ -449,7 +451,11 @@ def _constant_rate(ticks: array, time_base: Fraction, stated: list[Fraction]) ->
     since = np.frombuffer(ticks, np.int64) - ticks[0]
     count = np.arange(len(ticks))
     mean = Fraction(len(ticks) - 1, int(since[-1])) / time_base
-    for rate in [*stated, mean.limit_denominator(1001)]:
+    # Where ticks are milliseconds, averages are next to the rate that is meant.
+    meant = sorted({Fraction(max(1, round(mean))), Fraction(max(1, round(mean * 1001 / 1000)) * 1000, 1001)},
+                   key=lambda rate: abs(rate - mean))  # fmt: skip
+    usual = [rate for rate in stated if rate.denominator in (1, 1001)]
+    for rate in [*usual, *meant, *stated, mean.limit_denominator(1001)]:
         if np.abs(since - count * float(1 / (rate * time_base))).max() <= 1.01:
             return rate
     return None

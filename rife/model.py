@@ -234,7 +234,9 @@ class Model:
         multiple = _pad_multiple(self.net, self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         config = self.config if isinstance(self.config, IFNetConfig) else RELEASES["RIFE"]
-        return batch * activation_bytes(config, height, width, self.run_dtype)
+        # Above scale 1 the finest block works on frames enlarged by it.
+        per_frame = activation_bytes(config, height, width, self.run_dtype, strips=scale <= 1)
+        return batch * int(per_frame * max(1.0, scale) ** 2)
 
     @torch.no_grad()
     def inference(

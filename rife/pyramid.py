@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .warp import SamplingGrid, resize, sampling_grid, warp
+from .warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 
 
 class Output(NamedTuple):
@@ -147,6 +147,14 @@ class Pass:
         if scale == 2:
             return self._warp_both(self.full_flow(), self.geometry.grid, halve=True)
         return tuple(resize(x, 1 / scale) for x in self.warped())
+
+    def strip(self, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
+        """Rows `start` to `stop` of the sources, the rest, the flow and the timestep at full size, and only those."""
+        flow = self.full_flow()[:, :, start:stop]
+        sources = self._warp_both(flow, self.geometry.grid.rows(start, stop))
+        outputs = self.outputs if self.mask_add else self.outputs[-1:]
+        rest = _total(resize_rows(o.rest, int(o.scale), start, stop) for o in outputs)
+        return sources, rest, flow, self.timestep_at(1)[:, :, start:stop]
 
     def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
         """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""

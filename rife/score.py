@@ -16,21 +16,19 @@ from tqdm import tqdm
 
 from .baselines import BASELINES, average, has_opencv, motion_size
 from .clips import clip_frames
-from .metrics import lpips_metric
 from .model import SCALES, load_model
 from .pictures import chart_svg, heat_map
 from .protocols import PROTOCOLS
 from .scenes import SceneFinder
 from .scoring import (
     AVERAGE,
-    HELD_OUT_METRICS,
-    METRICS,
     Method,
-    Metric,
     Network,
     Row,
     Sample,
     held_out,
+    held_out_metrics,
+    lpips,
     score,
     usable_starts,
     write_csv,
@@ -62,6 +60,8 @@ def clip_samples(
         finder.push(frame)
         count, size = count + 1, frame.shape
     finder.finish()
+    if not count:
+        raise ValueError(f"{path} has no frames that can be decoded. It is empty or damaged.")
     if note:
         note(
             f"{path.stem}: {count} frames of {size[1]}x{size[0]}; windows with the cuts "
@@ -173,25 +173,20 @@ def _task(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """`rife score`."""
     args = _parser().parse_args(argv)
-    if args.protocol and len(args.data) > 1:
-        raise ValueError(f"--protocol scores one folder, {len(args.data)} were given. Run it once for each.")
+    _check(args)
     began = time.perf_counter()
     protocol = PROTOCOLS.get(args.protocol)
     methods = _methods(args)
-    metrics = _metrics(args, protocol.metrics if protocol else {k: METRICS[k] for k in HELD_OUT_METRICS})
-    if not has_opencv():
+    metrics = protocol.metrics if protocol else held_out_metrics()
+    if args.lpips:
+        metrics = metrics | lpips()
+    if not (protocol or has_opencv()):
         print("Without OpenCV there is no breakdown by motion (pip install opencv-python-headless).")
     # Averaging is the first method, the first checkpoint the second.
     gallery = Gallery([*methods][1])
-    rows = list(
-        score(
-            tqdm(_samples(args), unit="pair", disable=None, total=protocol.count if protocol else None),
-            methods,
-            metrics,
-            motion_size if has_opencv() else None,
-            gallery if args.out and "psnr" in metrics else None,
-        )
-    )
+    samples = tqdm(_samples(args), unit="pair", disable=None, total=protocol.count if protocol else None)
+    shown_to = gallery if args.out and "psnr" in metrics else None
+    rows = list(score(samples, methods, metrics, motion_size if has_opencv() else None, shown_to))
     if not rows:
         raise ValueError(
             "There was nothing to score: the clips are too short, or all cuts and repeated frames."
@@ -200,15 +195,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(aligned(table))
     if protocol:
         _compare(protocol, rows)
-    elif len(methods) > 1:
-        for other in [AVERAGE, *args.baselines]:
+    else:
+        for other in (AVERAGE, *args.baselines):
             print(f"\n{worst_frames(rows, gallery.method, other)}")
-    print(
-        f"{time.perf_counter() - began:.0f} s, torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)"
-    )
+    threads = torch.get_num_threads()
+    print(f"{time.perf_counter() - began:.0f} s, torch {torch.__version__}, {threads} CPU thread(s)")
     if args.out:
         _write(args.out, rows, table, gallery)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What cannot be scored is refused before any work is done."""
+    if args.protocol and len(args.data) > 1:
+        raise ValueError(f"--protocol scores one folder, {len(args.data)} were given. Run it once for each.")
+    for path in args.data:
+        if not path.exists():
+            raise FileNotFoundError(f"There is nothing at {path}. Give a video file or a folder of pictures.")
+    if args.baselines and not has_opencv():
+        raise ValueError(
+            f"The baselines {' and '.join(args.baselines)} need OpenCV, which is not installed. "
+            "pip install opencv-python-headless, or leave them out."
+        )
 
 
 def _methods(args: argparse.Namespace) -> dict[str, Method]:
@@ -227,17 +235,6 @@ def _methods(args: argparse.Namespace) -> dict[str, Method]:
                         )
                     methods[name + suffix] = Network(model, scale, **options)
     return methods | {name: BASELINES[name] for name in args.baselines}
-
-
-def _metrics(args: argparse.Namespace, metrics: dict[str, Metric]) -> dict[str, Metric]:
-    if not args.lpips:
-        return metrics
-    distance = lpips_metric()
-    if distance is None:
-        raise ValueError(
-            "--lpips needs the package lpips, which is not installed. pip install lpips, or leave it out."
-        )
-    return metrics | {"lpips": lambda made, true, *_: distance(made, true)}
 
 
 def _samples(args: argparse.Namespace) -> Iterator[Sample]:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .metrics import interpolation_error, interpolation_error_rms, moving, psnr, ssim
+from .metrics import interpolation_error, interpolation_error_rms, lpips_metric, moving, psnr, ssim
 from .model import Model
 from .scenes import Scenes
 
@@ -71,6 +71,21 @@ METRICS: dict[str, Metric] = {
     "moving_ie": lambda made, true, img0, img1: interpolation_error(made, true, moving(img0, img1)),
 }
 HELD_OUT_METRICS = ("psnr", "ssim", "ie", "moving_ie")
+
+
+def held_out_metrics() -> dict[str, Metric]:
+    """The figures of held-out frames."""
+    return {name: METRICS[name] for name in HELD_OUT_METRICS}
+
+
+def lpips() -> dict[str, Metric]:
+    """LPIPS as a further figure. Raises ValueError where its package is missing."""
+    distance = lpips_metric()
+    if distance is None:
+        raise ValueError(
+            "LPIPS needs the package lpips, which is not installed. pip install lpips, or leave it out."
+        )
+    return {"lpips": lambda made, true, *_: distance(made, true)}
 
 
 @dataclass(frozen=True)

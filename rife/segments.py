@@ -49,7 +49,7 @@ def cut(clip: Clip, processes: int = 1) -> list[int]:
     bounds = [0]
     while bounds[-1] + length + length // 2 < n:
         wanted = bounds[-1] + length
-        bounds.append(next((key for key in keys if wanted <= key < wanted + length // 2), wanted))
+        bounds.append(next((key for key in keys if wanted <= key < min(n, wanted + length)), wanted))
     return [*bounds, n]
 
 

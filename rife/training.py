@@ -232,9 +232,8 @@ class Trainer:
             self._averaged = Averaged(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
         self._feed_of = lambda: Feed(source, settings, rank, self._world)
-        self._remember = max(
-            1, settings.steps // 20_000
-        )  # every n-th step, or long runs would fill the memory
+        # Long runs would fill the memory with every step.
+        self._remember = max(1, settings.steps // 20_000)
         self._looked = -1
         self.step = 0
         self._perceptual = perceptual

@@ -29,6 +29,10 @@ class SamplingGrid(NamedTuple):
         """The grid of these rows and columns only; flow stays in pixels of the full size."""
         return self._replace(base=self.base[:, :, rows][:, :, :, cols])
 
+    def rows(self, start: int, stop: int) -> SamplingGrid:
+        """The grid of these rows only, likewise."""
+        return self._replace(base=self.base[:, :, start:stop])
+
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
     """Identity grid of `height` x `width` on `device`."""
@@ -50,15 +54,15 @@ def warp(
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
-    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; MPS does not know it and stays with bilinear.
+    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; where there is none (`samples_plainly`) it stays with bilinear.
     halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
     """
     if grid is None:
         grid = sampling_grid(*image.shape[-2:], image.device)
     points = torch.addcmul(grid.base, flow.float(), grid.step).permute(0, 2, 3, 1)
     border = "border"
-    if image.device.type == "mps":
-        # MPS has no border padding. With align_corners=True a clamped grid and zero padding give the same bits.
+    if samples_plainly(image.device):
+        # With align_corners=True a clamped grid and zero padding give the same bits.
         points, border, mode = points.clamp(-1.0, 1.0), "zeros", "bilinear"
     image_dtype, image = image.dtype, image.float()
     strips = _strips(image, points, 2 if halve else 1)
@@ -71,6 +75,11 @@ def warp(
     if strips > 1:
         warped = warped.permute(0, 2, 3, 1).flatten(0, 1)[None].permute(0, 3, 1, 2)
     return warped.to(image_dtype)
+
+
+def samples_plainly(device: torch.device) -> bool:
+    """Whether grid_sample has neither border padding nor bicubic mode there: on MPS; DirectML is taken for the same."""
+    return device.type in ("mps", "privateuseone")
 
 
 def _strips(image: Tensor, points: Tensor, rows: int) -> int:
@@ -102,6 +111,12 @@ def resize(x: Tensor, factor: float) -> Tensor:
         upper, lower = x[..., first, :], x[..., second, :]
         return (upper[..., first] + upper[..., second] + lower[..., first] + lower[..., second]) / 4
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def resize_rows(x: Tensor, factor: int, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of `resize(x, factor)`, the same to the bit, without the others; factor 1, 2, 4, ..."""
+    low, high = max(0, start // factor - 1), min(x.shape[2], -(-stop // factor) + 1)
+    return resize(x[:, :, low:high], factor)[:, :, start - low * factor : stop - low * factor]
 
 
 def conv_of_doubled(x: Tensor, weight: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ LOADER, RUNNER, ALL_IN_ONE, STATES = (
     "RIFECheckpointLoader", "RIFEInterpolate", "RIFEVFI", "RIFEInterpolationStates"
 )  # fmt: skip
 
-# In the order of the forms, with their defaults: so widgets_values are read and written.
+# In the order of the forms, with their defaults: so widgets_values are read and written. Later ones may be missing.
 VFI_WIDGETS = {
     "ckpt_name": "rife49.pth", "clear_cache_after_n_frames": 10, "multiplier": 2, "fast_mode": True, "ensemble": True,
     "scale_factor": 1.0, "dtype": "float32", "torch_compile": False, "batch_size": 1,

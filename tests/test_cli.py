@@ -8,11 +8,12 @@ from fractions import Fraction
 import golden_recipe as golden
 import pytest
 import torch
-from test_video import make
+from test_video import make, picture
 
 from rife import cli
+from rife.media import Clip
 from rife.model import BUNDLED_CHECKPOINT
-from rife.video import probe
+from rife.video import VideoWriter, probe
 
 
 @pytest.fixture
@@ -110,3 +111,76 @@ def test_demo_beats_frame_averaging_by_2_dB(tmp_path, capsys):
     assert ours >= average + 2
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == ["before_after.png", "demo.mp4"]
     assert probe(tmp_path / "demo" / "demo.mp4").width == 1024
+
+
+def interpolate(*args) -> int:
+    return cli.main(["interpolate", *map(str, args), "--device", "cpu"])
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    source = make(tmp_path / "in.mkv", frames=10, rate=Fraction(25), audio="aac")
+    assert interpolate(source, tmp_path / "out.mp4", "--fps", "60", "--slow", "2", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "64x48, 8 bits, 10 frames at 25 fps" in out and "44 frames at 60 fps" in out
+    assert "libx264" in out and "sound left out" in out
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_globs_and_folders_give_one_file_each_and_one_that_fails_does_not_stop_the_rest(
+    tmp_path, checkpoint, capsys
+):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make(clips / "a.mkv", frames=2)
+    make(clips / "b.avi", frames=2, codec="mjpeg", pix_fmt="yuvj420p")
+    (clips / "c.mp4").write_text("no video")
+    assert interpolate(clips / "*", tmp_path / "out", "--model", checkpoint) == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mp4"]
+    error = capsys.readouterr().err
+    assert "c.mp4 cannot be read" in error and error.count("rife:") == 1
+    assert interpolate(clips, tmp_path / "out" / "x.mp4") == 1
+    assert "Give a folder as output" in capsys.readouterr().err
+    assert interpolate(tmp_path / "none*.mp4", tmp_path / "out") == 1
+
+
+def test_slow_motion_by_a_factor_and_codec_options(tmp_path, checkpoint):
+    source = make(tmp_path / "in.mkv", frames=4, rate=Fraction(10))
+    options = ["--slow", "2.5", "--codec", "ffv1", "--encoder-option", "slices=4", "--precision", "fp32"]
+    assert interpolate(source, tmp_path / "out.mkv", *options, "--model", checkpoint) == 0
+    clip = Clip(tmp_path / "out.mkv")
+    assert (clip.rate, len(clip)) == (10, 8)  # 0, 0.04, ... 0.28 s of 0.3
+
+
+def test_resume_takes_what_a_broken_run_left(tmp_path, checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr("rife.segments._PER_PROCESS", 100)
+    source, target = make(tmp_path / "in.mkv", frames=40), tmp_path / "out.mkv"
+    args = [source, target, "--resume", "--codec", "ffv1", "--model", checkpoint]
+    write, left = VideoWriter.write, [40]
+
+    def breaking(self, frame, *time):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        write(self, frame, *time)
+
+    monkeypatch.setattr(VideoWriter, "write", breaking)
+    assert interpolate(*args) == 130
+    finished = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out.mkv.parts").glob("*.mkv")}
+    assert finished and not target.exists() and not list((tmp_path / "out.mkv.parts").glob("*.claim"))
+    monkeypatch.setattr(VideoWriter, "write", write)
+    assert interpolate(*args[:3], "--scale", "0.5", *args[3:]) == 1
+    assert "network differ" in capsys.readouterr().err
+    assert interpolate(*args) == 0
+    assert len(Clip(target)) == 79 and not (tmp_path / "out.mkv.parts").exists()
+
+
+def test_pictures_in_pictures_out(tmp_path, checkpoint):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with VideoWriter(folder / "%03d.png", Fraction(12), 64, 48) as writer:
+        for i in range(3):
+            writer.write(picture(i))
+    (tmp_path / "out").mkdir()
+    assert interpolate(folder, tmp_path / "out" / "%03d.png", "--input-fps", "12", "--model", checkpoint) == 0
+    assert len(Clip(tmp_path / "out")) == 5
+    assert (next(Clip(tmp_path / "out").frames()) == picture(0)).all()

@@ -38,3 +38,10 @@ def test_a_picture_is_read_as_it_was_written(tmp_path):
 def test_an_empty_folder_is_no_clip(tmp_path):
     with pytest.raises(ValueError, match="holds no pictures"):
         next(clip_frames(tmp_path))
+
+
+def test_pictures_of_two_sizes_are_no_clip(tmp_path):
+    write_png(tmp_path / "1.png", picture(0))
+    write_png(tmp_path / "2.png", picture(0, 20, 30))
+    with pytest.raises(ValueError, match="frames of 64x48 and of 30x20, expected one size"):
+        list(clip_frames(tmp_path))

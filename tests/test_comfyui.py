@@ -123,6 +123,28 @@ def test_both_loaders_feed_both_nodes(server, loader, runner):
     assert worst(saved(server, interpolation(loader, runner)), saved(server, interpolation())) <= 1
 
 
+def test_a_model_that_comfyui_unloads_between_two_runs_comes_back(server):
+    before = saved(server, interpolation(fps=11.0))
+    # fps changes, so that the node runs again, on the same model.
+    for i, unload in enumerate(({"unload_models": True}, {"unload_models": True, "free_memory": True})):
+        assert server.post("/free", unload)[0] == 200
+        time.sleep(1.5)  # the worker unloads when it wakes
+        assert torch.equal(saved(server, interpolation(fps=12.0 + i)), before)
+
+
+def test_precision_and_acceleration_in_the_server(server):
+    exact = saved(server, interpolation())
+    assert worst(saved(server, interpolation(precision="bf16")), exact) <= 4
+    assert torch.equal(saved(server, interpolation(acceleration="cuda graphs", fps=13.0)), exact)
+    assert "No cuda graphs on this machine" in server.log
+    prompt = images()
+    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
+    ends = {"image0": ["load0", 0], "image1": ["load1", 0]}
+    prompt["run"] = _node("RIFEInbetween", interp_model=["model", 0], **ends, timestep=0.25, precision="bf16")
+    prompt["save"] = _node("SaveImage", images=["run", 0], filename_prefix="between")
+    assert worst(saved(server, prompt), exact[1:2]) <= 4
+
+
 def test_fps_and_frame_count_come_out(server):
     prompt = interpolation(fps=8.0, timesteps="1/3, 2/3")
     del prompt["save"]

@@ -23,7 +23,7 @@ from rife.config import RELEASES
 from rife.data import RenderedMotion
 from rife.ifnet import IFNet
 from rife.model import pad_to
-from rife.video import VideoWriter
+from rife.writer import VideoWriter
 
 pytest_plugins = ["comfyui_server"]
 

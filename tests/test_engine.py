@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from fractions import Fraction
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import rife
 from rife.engine import pair_times
@@ -269,3 +271,50 @@ def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
     out = torch.stack(list(rife.engine.interpolate_stream(stream, frames, 3, batch_size=batch_size)))
     assert torch.equal(out, expected)
     assert (whole.encoded, stream.encoded) == (6, 6)
+
+
+def rotating(n: int, size: int = 96) -> torch.Tensor:
+    """A disc with a picture on it (n,size,size,3) that turns once in n frames."""
+    small = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(6))
+    picture = F.interpolate(small, size=(size, size), mode="bicubic").clamp(0, 1)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    disc = ((1 - (x * x + y * y).sqrt()) * 6).clamp(0, 1)
+    frames = []
+    for i in range(n):
+        c, s = math.cos(math.tau * i / n), math.sin(math.tau * i / n)
+        theta = torch.tensor([[[c, -s, 0], [s, c, 0]]])
+        grid = F.affine_grid(theta, [1, 3, size, size], align_corners=False)
+        turned = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
+        frames.append((turned[0] * disc).permute(1, 2, 0))
+    return torch.stack(frames).clamp(0, 1)
+
+
+def test_a_loop_of_a_turning_scene_has_no_seam():
+    """With the bundled checkpoint: the steps from the last frame to the first are like all others."""
+    frames = rotating(24)
+    model = rife.load_model(device="cpu")
+    out = rife.interpolate(model, frames, plan=plan(Clock(24, 24), multiplier=2, loop=True))
+    steps = (out.roll(-1, 0) - out).abs().mean((1, 2, 3))
+    seam, others = steps[-2:], steps[:-2]
+    assert len(out) == 48 and seam.max() <= others.max() and seam.max() < 1.03 * steps.mean()
+    # Without the loop, the clip would jump by a whole frame there.
+    assert (frames[0] - frames[-1]).abs().mean() > 1.6 * steps.mean()
+
+
+def test_what_is_held_on_the_device_does_not_grow_with_the_clip():
+    most = {}
+
+    class Holder(Counter):
+        def encode(self, images, **options):
+            encoded = images.clone()
+            alive.add(encoded)
+            return encoded
+
+        def between(self, *args, **options):
+            most[n] = max(most.get(n, 0), len(alive))
+            return super().between(*args, **options)
+
+    for n in (9, 90):
+        alive = weakref.WeakSet()
+        rife.interpolate(Holder(), torch.rand(n, 4, 5, 3), batch_size=4)
+    assert most[9] == most[90]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from alive import Alive
 
+from rife import ifnet
 from rife.config import RELEASES
 from rife.ifnet import IFNet, Prediction, _time_tensor
 from rife.pyramid import Pass, _central, _linear, blend, swap
@@ -28,7 +30,7 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
             inputs = {
                 name: resize(x, 1 / scale) / (scale if name == "flow" else 1) for name, x in inputs.items()
             }
-            out = block(inputs, scale)
+            out = block(block.begin(inputs), scale)
             rest = resize(out.rest, out.scale)
             return resize(out.flow, out.scale), rest[:, :1], rest[:, 1:] if cfg.feat_channels else None
 
@@ -141,3 +143,46 @@ def test_a_network_without_timestep_says_so():
     img = torch.rand(1, 3, 32, 32)
     with pytest.raises(ValueError, match="only knows the middle"):
         net(img, img, timestep=0.25)
+
+
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0"])
+@pytest.mark.parametrize("strip", [64 * 2, 64 * 6, 64 * 22, 64 * 40])
+@torch.no_grad()
+def test_strips_leave_no_seam(version, strip, monkeypatch):
+    """Large frames begin their finest block strip by strip; here small ones do, in strips of 2 to 40 rows."""
+    torch.manual_seed(0)
+    net = IFNet(RELEASES[version]).eval()
+    img0, img1 = torch.rand(2, 3, 128, 64), torch.rand(2, 3, 128, 64)
+    whole = net.predict(img0, img1, 0.3)
+    monkeypatch.setattr(ifnet, "_STRIP_PIXELS", strip)
+    calls = []
+    begin = IFNet._begin_in_strips
+    monkeypatch.setattr(IFNet, "_begin_in_strips", lambda *a: calls.append(1) or begin(*a))
+    strips = net.predict(img0, img1, 0.3)
+    assert calls
+    torch.testing.assert_close(strips.image, whole.image, atol=2e-5, rtol=0)
+    torch.testing.assert_close(strips.flow, whole.flow, atol=2e-4, rtol=0)
+
+
+def peak(version: str, height: int, width: int, dtype: torch.dtype) -> int:
+    """Bytes alive at the peak of one new frame, frames and features included, as an accelerator would have it."""
+    with torch.device("meta"), torch.no_grad():
+        net = IFNet(RELEASES[version]).to(dtype)
+        with Alive() as alive:
+            sources = [net.source(torch.empty(1, 3, height, width)) for _ in range(2)]
+            net.predict_from(*sources, torch.empty(1))
+    return alive.peak
+
+
+@pytest.mark.parametrize("version", ["4.26", "4.26.heavy", "4.25.lite", "4.17", "4.6", "RIFE", "RIFE_2R"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("size", [(1152, 1920), (2176, 3840), (4352, 7680)])
+def test_the_memory_estimate_is_honest(version, dtype, size):
+    estimate, alive = ifnet.activation_bytes(RELEASES[version], *size, dtype), peak(version, *size, dtype)
+    assert alive < estimate < 2.2 * alive
+
+
+@pytest.mark.parametrize("version", ["4.25", "4.26", "4.6", "4.17"])
+def test_8k_fits_into_8_gb_and_4k_into_2(version):
+    assert peak(version, 4352, 7680, torch.float16) < 7e9
+    assert peak(version, 2176, 3840, torch.float16) < 2e9

@@ -11,10 +11,12 @@ from test_training import TINY
 
 import rife
 from rife import learner
-from rife.data import RenderedMotion
+from rife.bundled import match_init
+from rife.data import RenderedMotion, Sample
 from rife.ifnet import IFNet
 from rife.learner import Batch, Learner
 from rife.losses import Objective
+from rife.metrics import psnr
 
 R = rife.RELEASES
 SMALL = {
@@ -152,6 +154,7 @@ def test_clipping_limits_the_norm_of_the_gradient():
     )
     trained.step(1e-3, 0.01)
     assert norms == [pytest.approx(0.01, rel=1e-3)]
+    assert all(p.grad is None for p in trained.net.parameters())  # the next step begins from nothing
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -234,3 +237,34 @@ def test_the_model_of_the_paper_is_wrapped_by_its_local_rank(group):
     _, info = model.update(imgs, gt, 1e-4)
     assert isinstance(model.learner._forward, torch.nn.parallel.DistributedDataParallel)
     assert info["loss_tea"] > 0 and not torch.equal(before, model.net.block0.conv0[0][0].weight)
+
+
+def test_a_network_that_learned_timesteps_beats_one_that_learned_the_middle_at_a_quarter():
+    """RIFE_m on two scenes, of which one network sees the times 0.25 and 0.75, the other the middles.
+
+    On scenes that neither saw: benchmarks/train_timesteps.py.
+    """
+
+    def scenes(t: float) -> Sample:
+        return RenderedMotion(64, 64, 4, max_motion=6.0).sample(2, torch.tensor([t, 1 - t]))
+
+    quarter, scores = scenes(0.25), {}
+    for t in (0.25, 0.5):
+        torch.manual_seed(0)
+        net = IFNet(replace(SMALL["RIFE_m"], refine=""))
+        match_init(net)
+        model, x = rife.Model.from_network(net), scenes(t)
+        for _ in range(50):
+            model.update(
+                torch.cat((x.img0, x.img1), 1),
+                x.gt,
+                2e-3,
+                flow_gt=x.flow,
+                timestep=x.timestep,
+                max_grad_norm=1.0,
+            )
+        made = model.inference(quarter.img0, quarter.img1, timestep=quarter.timestep)
+        scores[t] = psnr(made, quarter.gt)
+    mixed = torch.lerp(quarter.img0, quarter.img1, quarter.timestep.view(-1, 1, 1, 1))
+    assert scores[0.25] > scores[0.5] + 3
+    assert scores[0.25] > psnr(mixed, quarter.gt) + 1

@@ -1,4 +1,6 @@
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,3 +138,21 @@ def test_moving_is_where_the_given_frames_differ_and_a_little_around():
 def test_lpips_is_optional(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert lpips_metric() is None
+
+
+def test_lpips_gets_pictures_from_minus_one_to_one(monkeypatch):
+    seen = []
+
+    class Network(torch.nn.Module):
+        def __init__(self, net, verbose):
+            super().__init__()
+
+        def forward(self, image, target):
+            seen.extend((image, target))
+            return torch.full((1, 1, 1, 1), 0.25)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Network))
+    assert lpips_metric()(torch.zeros(3, 8, 8), torch.full((3, 8, 8), 0.5)) == 0.25
+    assert seen[0].shape == (1, 3, 8, 8) and float(seen[0].max()) == -1
+    assert float(seen[1].max()) == pytest.approx(1 / 255, rel=1e-4)  # 127.5 is rounded to 128

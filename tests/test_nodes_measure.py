@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import host as stand_in
 import pytest
@@ -113,6 +114,16 @@ def test_score_says_when_a_clip_is_too_short_or_both_are_connected(host, model):
         host.run("RIFEScore", images=disc(5), interp_model=model, factor=8)
     with pytest.raises(ValueError, match="both connected"):
         host.run("RIFEScore", images=disc(5), interp_model=model, compared=disc(5))
+
+
+def test_lpips_is_asked_for(host, monkeypatch):
+    scoring = sys.modules[f"{stand_in.PACK}.rife.scoring"]
+    monkeypatch.setattr(scoring, "lpips_metric", lambda: lambda made, true: 0.125)
+    text = host.run("RIFEScore", images=disc(2), compared=disc(2), lpips=True)[0]
+    assert json.loads(text)["methods"]["compared"]["lpips"] == 0.125
+    monkeypatch.setattr(scoring, "lpips_metric", lambda: None)
+    with pytest.raises(ValueError, match="pip install lpips"):
+        host.run("RIFEScore", images=disc(2), compared=disc(2), lpips=True)
 
 
 def test_flow_gives_what_the_frame_is_made_of(host, model, checkpoint):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_video import make
 
-from rife import cli, score
+from rife import cli, scoring
 from rife.baselines import has_opencv
 from rife.video import read_frames, write_png
 
@@ -73,11 +73,12 @@ def test_a_protocol_is_scored_and_an_incomplete_set_is_said_to_be_one(tmp_path, 
 @pytest.mark.parametrize(
     "options, message",
     [(["--lpips"], "pip install lpips"), (["x", "--protocol", "ucf101"], "scores one folder, 2 were given"),
-     (["--tasks", "8"], "nothing to score"), (["--model", "small.pkl", "other/small.pkl"], "called small")],
+     (["--tasks", "8"], "nothing to score"), (["absent.mp4"], "nothing at absent.mp4"),
+     (["--model", "small.pkl", "other/small.pkl"], "called small")],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_line(tmp_path, checkpoint, capsys, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(score, "lpips_metric", lambda: None)
+    monkeypatch.setattr(scoring, "lpips_metric", lambda: None)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "small.pkl").write_bytes(checkpoint.read_bytes())
     clip = make(tmp_path / "clip.mkv", frames=4)

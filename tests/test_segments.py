@@ -1,0 +1,227 @@
+"""Segments: as the whole, resumed, shared by processes of which one is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from test_media import make_at
+from test_video import Fader, make, packets
+
+from rife import segments
+from rife.codecs import Encoding, VideoError
+from rife.media import Clip
+from rife.segments import Claims, Segments, cut
+from rife.video import Job, Timing, render
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def job_of(source, codec="ffv1", **timing) -> Job:
+    return Job(Clip(source), Timing(**timing), Encoding(codec))
+
+
+def frames_of(path):
+    return list(Clip(path).frames())
+
+
+def same(a, b) -> bool:
+    """Whether two files hold the same frames."""
+    return all(np.array_equal(x, y) for x, y in zip(frames_of(a), frames_of(b), strict=True))
+
+
+def shown(path):
+    with av.open(str(path)) as container:
+        return sorted(p.pts * p.time_base for p in container.demux(video=0) if p.size)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Segments of 16 frames."""
+    monkeypatch.setattr(segments, "_PER_PROCESS", 100)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make(
+        tmp_path / "in.mp4",
+        frames=70,
+        rate=Fraction(30000, 1001),
+        audio="aac",
+        codec="libx264",
+        pix_fmt="yuv420p",
+    )
+
+
+@pytest.mark.parametrize("codec, name", [("ffv1", "out.mkv"), ("h264", "out.mp4"), ("h265", "out.mov")])
+def test_joined_segments_are_what_one_run_writes(tmp_path, source, short, codec, name):
+    job = job_of(source, codec)
+    with job.writer(tmp_path / f"one-{name}") as writer:
+        render(Fader(), job, job.part(), writer)
+    work = Segments(job, tmp_path / name, {})
+    assert len(work.parts) > 3 and work.run(Fader())
+    one, many = frames_of(tmp_path / f"one-{name}"), frames_of(tmp_path / name)
+    assert len(one) == len(many) == 139
+    if codec == "ffv1":
+        assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
+    assert shown(tmp_path / f"one-{name}") == shown(tmp_path / name)
+    assert [data for _, data in packets(tmp_path / name)] == [data for _, data in packets(source)]
+    assert not (tmp_path / f"{name}.parts").exists()
+
+
+def test_a_variable_rate_and_a_loop_are_joined_exactly(tmp_path, short):
+    ticks = np.cumsum([0, *np.random.default_rng(0).integers(1000, 9000, 59)]).tolist()
+    source = make_at(tmp_path / "in.mp4", ticks)
+    job = job_of(source, loop=True)
+    with job.writer(tmp_path / "one.mkv") as writer:
+        render(Fader(), job, job.part(), writer)
+    Segments(job, tmp_path / "many.mkv", {}).run(Fader())
+    assert same(tmp_path / "one.mkv", tmp_path / "many.mkv")
+    assert shown(tmp_path / "one.mkv") == shown(tmp_path / "many.mkv")
+
+
+class Breaking(Fader):
+    """Breaks after some frames; counts."""
+
+    def __init__(self, after: int):
+        self.left, self.made = after, 0
+
+    def inference(self, *args, **kwargs):
+        self.left -= 1
+        self.made += 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().inference(*args, **kwargs)
+
+
+def test_what_is_finished_is_not_computed_again(tmp_path, source, short):
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        Segments(job_of(source, cuts="off", repeats="off"), target, {}).run(Breaking(40))
+    assert not target.exists()
+    again, work = Breaking(1000), Segments(job_of(source, cuts="off", repeats="off"), target, {})
+    left = work.open()
+    assert 0 < len(left) < len(work.parts) and work.frames_done > 20
+    work.run(again)
+    assert again.made == sum((work.parts[i].last - work.parts[i].first) // 2 for i in left)
+    assert len(frames_of(target)) == 139
+
+
+def test_segments_of_another_job_are_refused(tmp_path, source, short):
+    with pytest.raises(KeyboardInterrupt):
+        Segments(job_of(source), tmp_path / "out.mkv", {"scale": 1}).run(Breaking(20))
+    with pytest.raises(VideoError, match="scale differ"):
+        Segments(job_of(source), tmp_path / "out.mkv", {"scale": 2})
+    with pytest.raises(VideoError, match="timing differ"):
+        Segments(job_of(source, request={"multiplier": 3}), tmp_path / "out.mkv", {"scale": 1})
+    with pytest.raises(VideoError, match="joined"):
+        Segments(job_of(source), tmp_path / "out.gif", {})
+
+
+def test_segments_begin_where_decoding_can(tmp_path):
+    clip = Clip(
+        make_at(tmp_path / "in.mp4", range(0, 300 * 3000, 3000), options={"g": "16", "sc_threshold": "0"})
+    )
+    bounds = cut(clip, 2)
+    assert bounds[0] == 0 and bounds[-1] == 300 and bounds == sorted(set(bounds))
+    assert all(b - segments.MARGIN in clip.keys for b in bounds[1:-1])
+
+
+def test_a_claim_is_one_process_own_until_it_is_touched_no_more(tmp_path):
+    with Claims(tmp_path, 0.5) as mine, Claims(tmp_path, 0.5) as other:
+        assert mine.take("00001") and not other.take("00001")
+        time.sleep(1.2)
+        assert not other.take("00001")  # it is being touched
+        mine.release("00001")
+        assert other.take("00001")
+    (tmp_path / "00002.claim").write_text("elsewhere 1")
+    with Claims(tmp_path, 0.3) as late:
+        assert not late.take("00002")
+        time.sleep(0.5)
+        assert late.take("00002") and not list(tmp_path.glob("00003*"))
+    (tmp_path / "00003.claim").write_text(f"{late._host} {2**22 + 1}")
+    with Claims(tmp_path, 60) as here:
+        assert here.take("00003")  # of a process of this machine that is gone
+
+
+WORKER = """
+import sys, time
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch
+from rife import segments
+segments._PER_PROCESS = 100
+from test_video import Fader
+from test_segments import job_of
+from pathlib import Path
+
+class Slow(Fader):
+    def inference(self, *args, **kwargs):
+        time.sleep(0.03)
+        return super().inference(*args, **kwargs)
+
+rank, processes = map(int, sys.argv[3:5])
+work = segments.Segments(job_of(sys.argv[1]), Path(sys.argv[2]), {{}}, rank=rank, processes=processes, patience=3.0)
+Path(sys.argv[2] + f".ready{{rank}}").touch()
+print(work.run(Slow()))
+"""
+
+
+def workers(folder, source, target, count):
+    script = folder / "worker.py"
+    script.write_text(WORKER.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    command = [sys.executable, str(script), str(source), str(target)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen([*command, str(rank), str(count)], stdout=subprocess.PIPE, env=environment)
+        for rank in range(count)
+    ]
+
+
+def test_four_processes_share_the_work_and_one_may_be_killed(tmp_path, source, count=4, victim=0):
+    job = job_of(source)
+    with job.writer(tmp_path / "one.mkv") as writer:
+        render(Fader(), job, job.part(), writer)
+    target = tmp_path / "many.mkv"
+    running = workers(tmp_path, source, target, count)
+    folder = tmp_path / "many.mkv.parts"
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not any(
+        str(running[victim].pid) in claim.read_text() for claim in folder.glob("*.claim") if claim.exists()
+    ):
+        time.sleep(0.02)
+    running[victim].send_signal(signal.SIGKILL)  # while it holds a segment
+    joined = [process.communicate(timeout=120)[0].strip() for process in running]
+    assert running[victim].returncode != 0 and joined.count(b"True") == 1
+    assert same(tmp_path / "one.mkv", target)
+    assert not folder.exists()
+
+
+def test_torchrun_restarts_and_goes_on(tmp_path, source):
+    """The launcher ends all processes when one dies; with --max-restarts they begin anew and find what is finished."""
+    script = tmp_path / "worker.py"
+    kill = "import os\nif os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n" \
+           "    import threading; threading.Timer(2.0, lambda: os.kill(os.getpid(), 9)).start()\n"  # fmt: skip
+    body = WORKER.replace("map(int, sys.argv[3:5])", "int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])")
+    script.write_text(kill + body.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    target = tmp_path / "many.mkv"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
+    command = [*launcher, "--master-port", "0", str(script), str(source), str(target)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, timeout=200, capture_output=True, env=environment)
+    assert len(frames_of(target)) == 139
+
+
+def test_the_job_is_written_down_once(tmp_path, source, short):
+    first = Segments(job_of(source), tmp_path / "out.mkv", {}, processes=1)
+    second = Segments(job_of(source), tmp_path / "out.mkv", {}, processes=3)
+    assert first.bounds == second.bounds
+    assert json.loads((first.folder / "job.json").read_text())["bounds"] == first.bounds
