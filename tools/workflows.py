@@ -476,6 +476,8 @@ BUILD = """recipe => {
       if (!widget) throw new Error(`${spec.type} has no widget ${name}`)
       widget.value = value
     }
+    // A run that is repeated shall give the same.
+    for (const widget of node.widgets ?? []) if (widget.name === 'control_after_generate') widget.value = 'fixed'
     for (const [name, value] of Object.entries(spec.inputs)) {
       if (!value?.node) continue
       const from = made[value.node]
