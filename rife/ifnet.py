@@ -19,6 +19,7 @@ from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
+from .still import change_around, settled
 from .warp import conv_of_doubled, memory_format, resize, warp
 
 
@@ -38,9 +39,7 @@ class Prediction:
 
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
-_STRIP_PIXELS = (
-    1 << 20
-)  # of a strip, in frames of more than twice that; half a 1080p frame keeps any GPU busy
+_STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 1080p frame
 
 
 class ResConv(nn.Module):
@@ -358,7 +357,10 @@ class IFNet(nn.Module):
                 merged.append(run.blend())
 
         flow, mask = run.full_flow(), run.rest_at(1)[:, :1]
-        warped = run.warped(3, cfg.sampling)
+        if cfg.still_radius:
+            change = change_around(run.src0[:, :3], run.src1[:, :3], cfg.still_radius)
+            flow, mask = settled(flow, mask, change, run.timestep)
+        warped = run.warped(3, cfg.sampling, flow)
         image = blend(*warped, mask)
         flow_tea = merged_tea = None
         if gt is not None and cfg.teacher:

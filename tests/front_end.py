@@ -52,7 +52,8 @@ class Page:
 
     def __init__(self, browser, server, settings: dict | None = None):
         # Kept by the server, for everybody who opens it: no first-steps dialog in front of the graph.
-        server.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **(settings or {})})
+        usual = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.VueNodes.Enabled": False}
+        server.post("/settings", {**usual, **(settings or {})})
         self.page = browser.new_page(viewport=SIZE)
         self.page.set_default_timeout(PATIENCE_MS)
         self.console: list[str] = []
@@ -93,6 +94,19 @@ class Page:
         """Until the expression holds."""
         script = f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}"
         self.page.wait_for_function(script, arg=kind)
+
+    def add(self, kind: str) -> None:
+        """A new node alone on the graph, selected."""
+        self.js(
+            """kind => {
+              app.graph.clear()
+              const node = LiteGraph.createNode(kind)
+              app.graph.add(node)
+              node.pos = [400, 200]
+              app.canvas.selectNode(node)
+            }""",
+            kind,
+        )
 
     def click_widget(self, kind: str, name: str) -> None:
         """The middle of a widget, on the canvas."""

@@ -6,6 +6,7 @@ What was seen is kept as pictures in tests/screenshots/ (not in git): they are t
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import warnings
@@ -17,6 +18,7 @@ from test_workflows import FILES, FOLDER, write_clip, write_images
 pytest_plugins = ["comfyui_server"]
 
 PICTURES = FOLDER.parent / "tests" / "screenshots"
+DOCS = FOLDER.parent / "web" / "docs"
 DYNAMIC = ["timing.target_fps", "timing.speed"]
 
 
@@ -168,3 +170,43 @@ def test_the_search_finds_our_nodes(shared, words):
     shared.page.get_by_text("RIFE Interpolate").first.wait_for()
     shared.picture(PICTURES / f"search {words}.png")
     shared.page.keyboard.press("Escape")
+
+
+def first_words(node_id: str) -> str:
+    """The beginning of a help page's first paragraph, without its markup."""
+    paragraph = (DOCS / f"{node_id}.md").read_text(encoding="utf-8").split("\n\n")[1]
+    return re.sub(r"[*`]", "", paragraph).replace("\n", " ")[:40]
+
+
+def test_the_help_of_every_node_opens_from_the_node(page, comfyui):
+    ours = sorted(name for name in comfyui.get("/object_info") if name.startswith("RIFE"))
+    assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
+    for node_id in ours:
+        page.add(node_id)
+        page.page.get_by_test_id("info-button").click()
+        page.page.wait_for_function(
+            "words => document.body.innerText.replace(/\\s+/g, ' ').includes(words)", arg=first_words(node_id)
+        )
+        page.picture(PICTURES / f"help {node_id}.png")
+
+
+def test_the_nodes_speak_japanese(chromium, comfyui):
+    with front_end.open_page(chromium, comfyui, {"Comfy.Locale": "ja"}) as page:
+        page.add("RIFEInterpolate")
+        assert page.node("RIFEInterpolate", "node.title") == "RIFE 補間"
+        names = page.node("RIFEInterpolate", "node.inputs.map(i => i.localized_name ?? i.label)")
+        assert {"倍率", "補間モデル", "画像", "目標fps"} - {"目標fps"} <= set(names)
+        page.choose("RIFEInterpolate", "timing", "frame rate")
+        page.picture(PICTURES / "japanese.png")
+
+
+def test_the_new_kind_of_nodes_folds_what_is_advanced(chromium, comfyui):
+    with front_end.open_page(chromium, comfyui, {"Comfy.VueNodes.Enabled": True}) as page:
+        page.load(graph("24 to 60 fps"))
+        node = page.page.locator(".lg-node", has_text="Which frame rate?")
+        node.get_by_text("multiplier", exact=True).wait_for()
+        page.picture(PICTURES / "new nodes.png")
+        assert not node.get_by_text("batch_size", exact=True).is_visible()
+        node.get_by_text("advanced", exact=False).first.click()
+        node.get_by_text("batch_size", exact=True).wait_for()
+        page.picture(PICTURES / "new nodes, all inputs.png")

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
 
 import rife  # noqa: E402
+from rife.pictures import flow_picture  # noqa: E402
 from rife.timeline import Clock, Curve, Plan, plan  # noqa: E402
 from rife.video import read_frames  # noqa: E402
 
@@ -160,6 +161,17 @@ def help_pictures(folder: Path, model) -> None:
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
 
 
+def flow_example(folder: Path, model) -> None:
+    """A pair blended, and its motion in colours."""
+    pair = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 2, 8, (480, 270))
+    motion = model.motion(*(frame.movedim(-1, 0)[None] for frame in pair))
+    seen = pictures(torch.stack((pair.mean(0), flow_picture(motion.flow0.cpu())[0])))
+    both = Image.new("RGB", (968, 270), INK)
+    for i, picture in enumerate(seen):
+        both.paste(picture, (488 * i, 0))
+    both.save(HELP / "flow.jpg", quality=85, optimize=True)
+
+
 def emblem(size: tuple[int, int], radius: int, caption: str = "") -> Image.Image:
     """Three frames given, two made between them, on their way."""
     picture = Image.new("RGB", size, INK)
@@ -185,4 +197,5 @@ if __name__ == "__main__":
     animation(CLIPS / "bbb-1080p60-2s.mp4", MODEL)
     thumbnails(CLIPS, MODEL)
     help_pictures(CLIPS, MODEL)
+    flow_example(CLIPS, MODEL)
     registry_pictures()

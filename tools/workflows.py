@@ -390,7 +390,71 @@ def wan() -> Workflow:
     return w
 
 
-RECIPES = (twice, to_60, cog_from_text, cog_from_image, wan, looped, slowed, between_two, on_twos)
+def tuned() -> Workflow:
+    w = Workflow("Fine-tune on my clip and compare")
+    w.group("1. What to learn from", BLUE)
+    video = w.add("LoadVideo", "Choose a video", file="clip.mp4")
+    video.size = (300, 320)
+    w.note(
+        "Learn my clip",
+        "## A model for your clips\n\n*RIFE Train* learns to make the frames of your clip from their neighbours. The end "
+        "of each shot is held out; what is better there is kept, and if nothing is, the node says so. Some hundred steps "
+        "take minutes on a GPU.\n\n**Cancel** ends the training early and goes on with the best so far.\n\nStart from "
+        "**4.25 (download)** for real use. The saved file appears in *Load RIFE Checkpoint*.",
+    )
+    w.group("2. Training", GREEN)
+    loader = w.add("RIFECheckpointLoader", "Start from", checkpoint="rife_comfy (bundled)")
+    run = w.add("RIFETrain", interp_model=loader["interp_model"], video=video["VIDEO"], steps=300)
+    w.group("3. Keep it", GOLD)
+    w.add("RIFECheckpointSave", interp_model=run["interp_model"])
+    w.add("PreviewAny", "PSNR and SSIM before and after", source=run["report"]).size = (420, 260)
+    w.group("4. Look at it", GREY)
+    w.add("PreviewImage", "Loss and held-out PSNR", images=run["plot"]).size = (420, 260)
+    w.add("ImageCompare", "Before | after", image_a=run["before"], image_b=run["after"]).size = (420, 360)
+    w.add(
+        "ImageCompare", "After | as it really is", image_a=run["after"], image_b=run["ground_truth"]
+    ).size = (420, 360)
+    return w
+
+
+def scored() -> Workflow:
+    w = Workflow("Score two checkpoints")
+    clip = load_video(w)
+    w.note(
+        "Which one is better here?",
+        "## Which checkpoint is better on this clip?\n\nEvery second frame is held out, made from its neighbours by both "
+        "checkpoints and compared with what it was; frame averaging is scored beside them. Higher PSNR (dB) and SSIM are "
+        "better; half a dB is visible side by side.\n\n**stride** 2 makes the motion larger. **4.25 (download)** is "
+        "fetched once; choose any two.",
+    )
+    w.group("2. The score", GREEN)
+    first = w.add("RIFECheckpointLoader", "First", checkpoint="rife_comfy (bundled)")
+    second = w.add("RIFECheckpointLoader", "Second", checkpoint="4.25 (download)")
+    run = w.add(
+        "RIFEScore", images=clip["images"], interp_model=first["interp_model"],
+        second_model=second["interp_model"],
+    )  # fmt: skip
+    w.group("3. The result", GOLD)
+    w.add("PreviewAny", "The figures", source=run["report"]).size = (420, 320)
+    w.column()
+    w.add("PreviewImage", "PSNR of each frame", images=run["chart"]).size = (420, 280)
+    w.add("PreviewImage", "Where the errors are", images=run["heat_map"]).size = (420, 320)
+    return w
+
+
+RECIPES = (
+    twice,
+    to_60,
+    cog_from_text,
+    cog_from_image,
+    wan,
+    looped,
+    slowed,
+    between_two,
+    on_twos,
+    tuned,
+    scored,
+)
 
 
 # ---------------------------------------------------------------------------------------------------- the writing
@@ -412,6 +476,8 @@ BUILD = """recipe => {
       if (!widget) throw new Error(`${spec.type} has no widget ${name}`)
       widget.value = value
     }
+    // A run that is repeated shall give the same.
+    for (const widget of node.widgets ?? []) if (widget.name === 'control_after_generate') widget.value = 'fixed'
     for (const [name, value] of Object.entries(spec.inputs)) {
       if (!value?.node) continue
       const from = made[value.node]
@@ -420,7 +486,8 @@ BUILD = """recipe => {
       if (output < 0 || input < 0) throw new Error(`${spec.type}.${name} <- ${from.type}.${value.name}`)
       from.connect(output, node, input)
     }
-    node.setSize(spec.size ?? node.computeSize())
+    const [width, height] = spec.size ?? node.computeSize()
+    node.setSize([width, height + (spec.type.startsWith('RIFE') ? 65 : 0)])  // for the line that says what it did
   }
   let x = 0, column = recipe.nodes[0].column, y = 0, width = 0, group = 0
   for (const spec of recipe.nodes) {
