@@ -207,7 +207,7 @@ def nodes() -> list[type[io.ComfyNode]]:
 async def register_replacements() -> None:
     """Tells ComfyUI what to take where Fannovel16's nodes are missing."""
     registry = getattr(ComfyAPI(), "node_replacement", None)
-    if registry is None or not hasattr(io, "NodeReplace"):
+    if registry is None or not hasattr(io, "NodeReplace") or not memory.has_server():
         return  # a convenience that must not keep the pack from loading
     always = [
         "ckpt_name",
@@ -225,14 +225,18 @@ async def register_replacements() -> None:
 
 
 def _replacement(old: str, new: str, always: list[str], later: list[str], widgets: list[str]):
-    """The server fails on inputs that a prompt lacks, so it hears only of those that are `always` there; the browser,
-    which asks for `as_dict`, of all."""
+    """The server fails on inputs that a prompt lacks, and on links to those that it dropped: it hears only of inputs
+    that are `always` there, and of no output, since they keep their places. The browser, which asks for `as_dict`,
+    hears of all."""
     one = io.NodeReplace(
-        new_node_id=new, old_node_id=old, old_widget_ids=widgets, input_mapping=_same(always),
-        output_mapping=[{"new_idx": 0, "old_idx": 0}],
+        new_node_id=new, old_node_id=old, old_widget_ids=widgets, input_mapping=_same(always)
     )  # fmt: skip
     told = one.as_dict
-    one.as_dict = lambda: {**told(), "input_mapping": _same([*always, *later])}
+    all_of_it = {
+        "input_mapping": _same([*always, *later]),
+        "output_mapping": [{"new_idx": 0, "old_idx": 0}],
+    }
+    one.as_dict = lambda: {**told(), **all_of_it}
     return one
 
 

@@ -403,12 +403,20 @@ class TransferProgress:
 def say(text: str) -> None:
     """A line of text on the face of the node that runs, in every browser that shows it."""
     context = get_executing_context()
-    if context is None:  # no server runs this
-        return
-    from server import PromptServer  # ComfyUI's, which is long there when its server runs a node
-
-    if server := getattr(PromptServer, "instance", None):
+    if context is not None and (server := _server()):
         server.send_progress_text(text, context.node_id)
+
+
+def has_server() -> bool:
+    """Whether ComfyUI serves anyone, or is only used as a library."""
+    return _server() is not None
+
+
+def _server():
+    # ComfyUI's, which is long there when its server asks for nodes or runs one.
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
 
 
 def to_picture(frame: Tensor) -> Image.Image:

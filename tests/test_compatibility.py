@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 import rife
+from rife.catalog import find
+from rife.checkpoint import load_network, save_checkpoint
 from rife.config import RELEASES
 from rife.ifnet import IFNet
 from rife.timeline import Clock, plan
@@ -106,6 +108,10 @@ def test_the_browser_hears_of_all_inputs_and_the_server_of_those_always_there(ho
 def files(server, checkpoint):
     (server.base / "models" / "rife").mkdir(exist_ok=True)
     shutil.copy(checkpoint, server.base / "models" / "rife" / FILE)
+    # What a converted graph asks for, so that nothing is downloaded.
+    save_checkpoint(
+        load_network(checkpoint), server.base / "models" / "frame_interpolation" / find("4.26").file
+    )
     for i, frame in enumerate(clip(3)):
         Image.fromarray((frame * 255).round().byte().numpy()).save(server.base / "input" / f"old{i}.png")
 
@@ -151,6 +157,7 @@ def test_an_old_graph_runs_converted(server, files, checkpoint):
 STATES = {
     "class_type": "Make Interpolation State List",
     "inputs": {"frame_indices": "0", "is_skip_list": True},
+    "_meta": {"title": "Make Interpolation State List"},
 }
 
 
