@@ -233,3 +233,19 @@ def test_png_round_trip(tmp_path):
     write_png(tmp_path / "x.png", picture(3))
     with av.open(str(tmp_path / "x.png")) as container:
         assert np.array_equal(next(container.decode(video=0)).to_ndarray(format="rgb24"), picture(3))
+
+
+@pytest.mark.parametrize("options", [{}, {"rate": 30, "loop": True}, {"ensemble": True, "cuts": "off"}])
+def test_the_bundled_network_gives_the_bytes_of_the_image_path(tmp_path, monkeypatch, options):
+    """Decoded, through `rife.interpolate` at once, rounded: what the stream encodes."""
+    model = rife.load_model(device="cpu")
+    source = make_of(tmp_path / "in.mkv", rendered(3, 7))
+    written = spied(monkeypatch)
+    interpolate_video(model, source, tmp_path / "out.mp4", **options)
+    frames = torch.from_numpy(np.stack(list(read_frames(source)))).float() / 255
+    timing = video.Timing(
+        {"rate": options["rate"]} if "rate" in options else {"multiplier": 2}, options.get("loop", False)
+    )
+    plan = timing.plan(video.Clip(source).clock)
+    expected = rife.interpolate(model, frames, plan=plan, ensemble=options.get("ensemble", False))
+    assert np.array_equal(np.stack(written), np.stack([video.to_bytes(frame) for frame in expected]))
