@@ -1,6 +1,6 @@
 """A fine-tune in a real ComfyUI server: Load Video, RIFE Train, Save RIFE Checkpoint, and the saved file loaded again.
 
-    nice -n 19 python benchmarks/train_in_comfyui.py CLIP [--steps 600] [--pictures FOLDER]
+    python benchmarks/train_in_comfyui.py CLIP [--steps 600] [--learning-rate 1e-4] [--pictures FOLDER]
 
 Posts the workflow to a server of its own, prints the node's report (held-out PSNR and SSIM before and after, minutes),
 then interpolates the end of the clip with the trained model and with the saved file and compares the pictures.

@@ -147,7 +147,7 @@ def _onsets(path: Path) -> list[float]:
 def speed(args) -> None:
     model = rife.load_model(device="cpu")
     clip = Clip(args.clip)
-    frames = [to_tensor(frame) for frame in clip.frames(30, 30 + args.frames)]
+    frames = [to_tensor(frame).float() / 255 for frame in clip.frames(30, 30 + args.frames)]
     look = clip.look
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.mkv"), Path(folder, "out.mp4")

@@ -89,7 +89,7 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
                     "when memory runs out.",
                 ),
-                *when.timing_inputs(),
+                *when.timing_inputs(cogvideo=True),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -152,7 +152,7 @@ class RIFEInterpolate(io.ComfyNode):
         check_images(images, "images")
         mask = _fitting(mask, images)
         start = time.perf_counter()
-        timing = when.check_timing(cls, timing)
+        timing = when.check_timing(cls, timing, (*when.CHOICES, when.COGVIDEO))
         clock = Clock(when.frames_per_clip(clip_length, len(images)), exact_rate(fps))
         ends = {"loop": loop, "keep_duration": keep_duration}
         asked = when.request(timing, multiplier, timesteps, clock)

@@ -144,12 +144,16 @@ def interpolate(
     )  # fmt: skip
 
 
-def render(patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: bool, batch_size: int) -> int:
+def render(
+    patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: bool, batch_size: int,
+    precision: str = "auto", acceleration: str = "off",
+) -> int:  # fmt: skip
     """Computes a whole job into the file `path`; its number of frames. batch_size 0: as many per pass as fit."""
-    clip = job.clip
+    clip, patcher = job.clip, with_precision(patcher, precision)
     model, batch = load(
         patcher, clip.height, clip.width, scale=scale, wanted=batch_size or _MAX_BATCH, auto=not batch_size
     )
+    accelerate(model, acceleration)
     progress = Progress(len(job.plan))
     with job.writer(path) as writer:
         video.render(
@@ -161,11 +165,13 @@ def render(patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: 
 
 def make_chunk(
     patcher, chunks: Chunks, part: Part, last: bool, shape: Sequence[int], *, scale: float, tta: bool,
-    ensemble: bool, batch_size: int,
+    ensemble: bool, batch_size: int, precision: str = "auto", acceleration: str = "off",
 ) -> Tensor:  # fmt: skip
     """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
     out = empty_images((part.last - part.first, *shape))
+    patcher = with_precision(patcher, precision)
     model, batch = load(patcher, *shape[:2], scale=scale, wanted=batch_size or len(out), auto=not batch_size)
+    accelerate(model, acceleration)
     progress = Progress(len(out))
     frames = chunks.make(
         model, part, last, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off()
@@ -408,6 +414,8 @@ def say(text: str) -> None:
 def to_picture(frame: Tensor) -> Image.Image:
     """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
-    colours = 3 if frame.shape[2] > 2 else 1
-    small = frame[::step, ::step, :colours].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    small = frame[::step, ::step, : 3 if frame.shape[2] > 2 else 1]
+    if small.is_floating_point():
+        small = small.float().clamp(0, 1).mul(255).round()
+    small = small.to("cpu", torch.uint8)
     return Image.fromarray(small.expand(-1, -1, 3).contiguous().numpy())

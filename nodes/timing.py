@@ -12,16 +12,17 @@ from ..rife import timeline
 from ..rife.timeline import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
-COGVIDEO = "cogvideo demo"
+COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
+CHOICES = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
 OFF = "off"
 
 
-def timing_inputs() -> list[io.Input]:
-    """All of them are optional and leave the result as it was without them."""
-    return [_timing_input(), *_end_inputs(), *_scene_inputs()]
+def timing_inputs(cogvideo: bool = False) -> list[io.Input]:
+    """All of them are optional and leave the result as it was without them. cogvideo: with CogVideo's demo."""
+    return [_timing_input(cogvideo), *_end_inputs(), *_scene_inputs()]
 
 
-def _timing_input() -> io.Input:
+def _timing_input(cogvideo: bool) -> io.Input:
     return io.DynamicCombo.Input(
         "timing",
         options=[
@@ -29,12 +30,13 @@ def _timing_input() -> io.Input:
             io.DynamicCombo.Option(FRAME_RATE, [_rate_input(), _speed_input()]),
             io.DynamicCombo.Option(TIMESTEPS, [_times_input()]),
             io.DynamicCombo.Option(CURVE, [_curve_input(), _curve_rate_input()]),
-            io.DynamicCombo.Option(COGVIDEO, [_exp_input()]),
+            *([io.DynamicCombo.Option(COGVIDEO, [_exp_input()])] if cogvideo else []),
         ],
         optional=True,
         tooltip="What says which frames are made. multiplier: the inputs multiplier and timesteps. frame rate: any, "
-        "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse. cogvideo demo: as the demo of "
-        "CogVideo decides, to compare with it.",
+        "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse."
+        + " cogvideo demo: as the demo of CogVideo decides, to compare with it."
+        * cogvideo,
     )
 
 
@@ -174,7 +176,7 @@ def _scene_inputs() -> list[io.Input]:
     ]
 
 
-def check_timing(node, timing: dict | None) -> dict:
+def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) -> dict:
     """`timing` as a dict, {} where it was not sent. Raises ValueError where it was and is none of ours.
 
     ComfyUI leaves out a choice that it does not know without a word; the prompt still has it.
@@ -184,7 +186,6 @@ def check_timing(node, timing: dict | None) -> dict:
         prompt, node_id = getattr(hidden, "prompt", None) or {}, getattr(hidden, "unique_id", None)
         sent = prompt.get(str(node_id), {}).get("inputs", {}).get("timing")
         timing = {"timing": sent} if sent is not None else {}
-    choices = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE, COGVIDEO)
     if timing and timing.get("timing") not in choices:
         raise ValueError(
             f"timing is {timing.get('timing')!r}, expected one of {', '.join(choices)}. Choose one of them; a "

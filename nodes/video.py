@@ -23,7 +23,7 @@ from ..rife.video import Job, to_pixels
 from ..rife.writer import VideoWriter
 from . import memory
 from . import timing as when
-from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, tta_input
+from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, speed_inputs, tta_input
 
 BatchManager = io.Custom("VHS_BatchManager")
 
@@ -90,6 +90,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
                 ),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Video.Output(
@@ -123,18 +124,21 @@ class RIFEInterpolateVideo(io.ComfyNode):
         repeated_frames: str = "hold",
         codec: str = "auto",
         crf: int = -1,
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
         with _clip(video) as clip:
-            asked = when.request(when.check_timing(cls, timing), multiplier, "", clip.clock)
+            asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(when.parse_cuts(cut_frames, len(clip)))
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
             path = _temporary_file(".mp4")
             count = memory.render(
-                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size
-            )
+                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
+                precision=precision, acceleration=acceleration,
+            )  # fmt: skip
         made = {
             "frames_in": len(clip),
             "frames_out": count,
@@ -142,10 +146,21 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "variable": clip.rate is None,
             "fps": str(job.rate),
             "sound": job.sound,
-            **memory.describe(interp_model),
+            **memory.describe(interp_model, precision),
             "seconds": time.perf_counter() - start,
         }
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
+
+
+def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
+    """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
+    timing = when.check_timing(node, timing)
+    if timing.get("timing") == when.COGVIDEO:
+        raise ValueError(
+            "timing is cogvideo demo, which compares clips as a whole; this is a stream. Choose another timing, or "
+            "use RIFE Interpolate."
+        )
+    return when.request(timing, multiplier, "", clock)
 
 
 def _temporary_file(ending: str) -> Path:
@@ -231,6 +246,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
                     tooltip="Frames per second of the given frames, from Video Info (loaded).",
                 ),
                 *_network_inputs(),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -260,11 +276,13 @@ class RIFEInterpolateChunks(io.ComfyNode):
         cuts: str = "hold",
         cut_frames: str = "",
         repeated_frames: str = "hold",
+        precision: str = "auto",
+        acceleration: str = "off",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
         check_images(images, "images")
         rate = exact_rate(fps)
-        asked = when.request(when.check_timing(cls, timing), multiplier, "", Clock(len(images), rate))
+        asked = _request(cls, timing, multiplier, Clock(len(images), rate))
         given = frozenset(when.parse_cuts(cut_frames, 1 << 62))
         chunks = cls._chunks(
             meta_batch, lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given), rate)
@@ -279,6 +297,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
         result = memory.make_chunk(
             interp_model, chunks, part, last, images.shape[1:],
             scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
+            precision=precision, acceleration=acceleration,
         )  # fmt: skip
         return io.NodeOutput(result, float(chunks.plan(last).rate))
 

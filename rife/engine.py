@@ -152,9 +152,10 @@ def interpolate_stream(
     is_oom: Callable[[BaseException], bool] | None = None,
     on_oom: Callable[[], None] | None = None,
 ) -> Iterator[Tensor]:
-    """As `interpolate`, one frame (H,W,C) float at a time, in constant memory.
+    """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
 
-    Holds the source frames of one batch. Originals are yielded as they came.
+    Holds the source frames of one batch. They may be uint8, a quarter of the memory; new ones are float then. Originals
+    are yielded as they came.
     plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
@@ -225,14 +226,20 @@ def _run_steps(
             yield _given(step, window.frame)
             continue
         like = window.frame(step.left)
-        yield rearrange(made[k], "c h w -> h w c").to(like.device, like.dtype)
+        image = rearrange(made[k], "c h w -> h w c").to(like.device)
+        yield image.to(like.dtype) if like.is_floating_point() else image.float()
 
 
 def _given(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
     """The picture (H,W,C) of a step that needs no model."""
     if not step.time:
         return frame_at(step.left)
-    return torch.lerp(frame_at(step.left), frame_at(step.right), float(step.time))
+    return torch.lerp(_floats(frame_at(step.left)), _floats(frame_at(step.right)), float(step.time))
+
+
+def _floats(frames: Tensor) -> Tensor:
+    """Bytes as numbers in 0..1."""
+    return frames if frames.is_floating_point() else frames.float() / 255
 
 
 class _Work:
@@ -384,7 +391,7 @@ def _forward(model, frame_at, part, shape, encoded: dict[int, Tensor], options, 
         # Before they are sent, where they are: asking the device would be waiting for it.
         for i, frame in zip(new, sent, strict=True):
             check_finite(frame, f"frame {i} of the clip")
-        frames = rearrange(transport.upload(sent), "n h w c -> n c h w")
+        frames = rearrange(_floats(transport.upload(sent)), "n h w c -> n c h w")
         encoded.update(zip(new, _encode(model, frames, options).split(1), strict=True))
     lefts, rights, times = zip(*part, strict=True)
     sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))

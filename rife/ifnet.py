@@ -19,6 +19,7 @@ from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
+from .still import change_around, settled
 from .warp import conv_of_doubled, memory_format, resize, warp
 
 
@@ -33,14 +34,13 @@ class Prediction:
     merged: list[Tensor] = field(
         default_factory=list
     )  # the frame after every block, before refinement, likewise
+    warped: tuple[Tensor, Tensor] | None = None  # both frames where the flow puts them, likewise
     flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
     merged_tea: Tensor | None = None
 
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
-_STRIP_PIXELS = (
-    1 << 20
-)  # of a strip, in frames of more than twice that; half a 1080p frame keeps any GPU busy
+_STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 1080p frame
 
 
 class ResConv(nn.Module):
@@ -358,14 +358,18 @@ class IFNet(nn.Module):
                 merged.append(run.blend())
 
         flow, mask = run.full_flow(), run.rest_at(1)[:, :1]
-        warped = run.warped(3, cfg.sampling)
+        if cfg.still_radius:
+            change = change_around(run.src0[:, :3], run.src1[:, :3], cfg.still_radius)
+            flow, mask = settled(flow, mask, change, run.timestep)
+        warped = run.warped(3, cfg.sampling, flow)
         image = blend(*warped, mask)
         flow_tea = merged_tea = None
         if gt is not None and cfg.teacher:
             flow_tea, merged_tea = self._teach(run, flow, gt)
         if cfg.refine and (cfg.refine_default if refine is None else refine):
             image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
-        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea)
+        shown = warped if keep_stages else None
+        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, shown, flow_tea, merged_tea)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.

@@ -104,7 +104,7 @@ def chart_svg(
             f'<path d="M{left} {y_at(y):.1f}H{right}" stroke="#ddd"/>'
             f'<text x="{left - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
         )
-    for i in ticks(0, longest - 1):
+    for i in (i for i in ticks(0, longest - 1) if i == int(i)):
         parts.append(f'<text x="{x_at(i):.1f}" y="{bottom + 18}" text-anchor="middle">{i:g}</text>')
     colours = line_colours(series)
     for k, (name, line) in enumerate(series.items()):

@@ -156,9 +156,11 @@ class Pass:
         rest = _total(resize_rows(o.rest, int(o.scale), start, stop) for o in outputs)
         return sources, rest, flow, self.timestep_at(1)[:, :, start:stop]
 
-    def warped(self, channels: int | None = None, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
-        """Both frames and their features (or the first `channels`), warped by the flow so far, at full size."""
-        return self._warp_both(self.full_flow(), self.geometry.grid, channels, mode)
+    def warped(
+        self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both frames and their features (or the first `channels`), warped by `flow`, that so far, at full size."""
+        return self._warp_both(self.full_flow() if flow is None else flow, self.geometry.grid, channels, mode)
 
     def _warp_both(
         self, flow: Tensor, grid: SamplingGrid, channels: int | None = None, mode="bilinear", halve=False

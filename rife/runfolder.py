@@ -59,6 +59,8 @@ class RunFolder:
             return
         if step.number % self.log_every == 0 or step.number in (1, step.steps):
             self._log(step)
+        if step.number == 1 and self.trainer.before:
+            self._log_scores(0, self.trainer.before)
         if step.scores:
             self._log_scores(step.number, step.scores)
         now = time.monotonic()
@@ -125,25 +127,27 @@ class RunFolder:
         Raises ValueError where the run there had other settings.
         """
         path = self.folder / "state.pt"
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._check(state["settings"])
+            self.trainer.load_state_dict(state)
+            log.info("going on from step %d of %s", self.trainer.step, path)
+        self._first = self.trainer.step
         if self.writes:
             for left in self.folder.glob("*.tmp"):  # by a kill in the middle of writing
                 left.unlink()
-        if not path.exists():
-            return 0
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            for name in ("log.csv", "scores.csv"):
+                _cut(self.folder / name, self._first if path.exists() else -1)
+        return self._first
+
+    def _check(self, settings: dict) -> None:
         mine = asdict(self.trainer.settings)
-        other = {k: v for k, v in state["settings"].items() if mine.get(k) != v}
+        other = {k: v for k, v in settings.items() if mine.get(k) != v}
         if other:
             wanted = ", ".join(f"{k} {v} (now {mine.get(k)})" for k, v in other.items())
             raise ValueError(
                 f"{self.folder} holds a run with other settings: {wanted}. Go on with those, or take another folder."
             )
-        self.trainer.load_state_dict(state)
-        self._first = self.trainer.step
-        for name in ("log.csv", "scores.csv") if self.writes else ():
-            _cut(self.folder / name, self.trainer.step)
-        log.info("going on from step %d of %s", self.trainer.step, path)
-        return self.trainer.step
 
     def close(self) -> None:
         """Ends TensorBoard's file."""

@@ -136,7 +136,9 @@ def _real(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
     for folder in args.data:
         mine, judged = read_folder(folder, args.held_out_fraction, args.max_frames, args.max_width)
         learn += mine
-        held_out[folder.name] = triplets(judged, args.held_out_count)
+        name = folder.name if folder.name not in held_out else str(folder)
+        for stride in range(1, max(2, args.reach // 2 + 1)):
+            held_out[f"{name} stride {stride}"] = triplets(judged, args.held_out_count, stride)
     for path in args.held_out:
         held_out[path.stem] = triplets(shots(load_clip(path)), args.held_out_count)
     if not any(held_out.values()):
@@ -209,7 +211,7 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
         (
             ("crop", 128, "side of what is learned from, pixels"),
             ("held_out_fraction", 0.1, "share of each shot of --data that is held out"),
-            ("held_out_count", 24, "triplets to score on per folder of --data"),
+            ("held_out_count", 24, "triplets to score on per folder of --data and distance"),
             ("max_frames", 400, "of each clip"),
             ("max_width", 960, "clips of --data are reduced by whole factors to this"),
             ("clip_width", 480, "--clips are reduced by whole factors to this"),
@@ -246,6 +248,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("warm_up", 100, "steps to the full learning rate"),
             ("seed", 0, "decides fresh weights and data"),
             ("ema", 0.998, "of the moving average of the weights that is kept"),
+            ("mask_weight", 0.0, "weight of the mask's choice of the nearer frame"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
             ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),

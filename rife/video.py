@@ -32,7 +32,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_AHEAD, _BEHIND = 3, 6  # frames that wait decoded, as floats, and to be encoded, as bytes
+_AHEAD, _BEHIND = 4, 6  # frames that wait decoded, and to be encoded
 
 
 @dataclass(frozen=True)
@@ -196,9 +196,9 @@ def refuse_same(source: Path, target: Path) -> None:
 
 
 def to_tensor(frame: np.ndarray) -> Tensor:
-    """(H,W,C) uint8 or uint16 -> float in 0..1."""
+    """(H,W,C) uint8 as it is, which the engine takes; uint16 -> float in 0..1."""
     if frame.dtype == np.uint8:
-        return torch.from_numpy(frame).float() / 255
+        return torch.from_numpy(frame)
     return torch.from_numpy(frame.astype(np.float32)) / 65535
 
 
@@ -210,5 +210,7 @@ def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
 
 
 def to_bytes(frame: Tensor) -> np.ndarray:
-    """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back."""
+    """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as it is."""
+    if not frame.is_floating_point():
+        return frame.cpu().numpy()
     return (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -93,6 +93,10 @@ def worst(a: torch.Tensor, b: torch.Tensor) -> int:
     return int((a.int() - b.int()).abs().max())
 
 
+def mean_off(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.float() - b.float()).abs().mean())
+
+
 def test_the_pack_loads_without_a_complaint(server):
     assert "ComfyUI-RIFE" in server.log
     for complaint in ("IMPORT FAILED", "Error while calling comfy_entrypoint", "Cannot import"):
@@ -134,7 +138,7 @@ def test_a_model_that_comfyui_unloads_between_two_runs_comes_back(server):
 
 def test_precision_and_acceleration_in_the_server(server):
     exact = saved(server, interpolation())
-    assert worst(saved(server, interpolation(precision="bf16")), exact) <= 4
+    assert 0 < mean_off(saved(server, interpolation(precision="bf16")), exact) < 1
     assert torch.equal(saved(server, interpolation(acceleration="cuda graphs", fps=13.0)), exact)
     assert "No cuda graphs on this machine" in server.log
     prompt = images()
@@ -142,7 +146,7 @@ def test_precision_and_acceleration_in_the_server(server):
     ends = {"image0": ["load0", 0], "image1": ["load1", 0]}
     prompt["run"] = _node("RIFEInbetween", interp_model=["model", 0], **ends, timestep=0.25, precision="bf16")
     prompt["save"] = _node("SaveImage", images=["run", 0], filename_prefix="between")
-    assert worst(saved(server, prompt), exact[1:2]) <= 4
+    assert mean_off(saved(server, prompt), exact[1:2]) < 1
 
 
 def test_fps_and_frame_count_come_out(server):

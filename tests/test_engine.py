@@ -273,6 +273,17 @@ def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
     assert (whole.encoded, stream.encoded) == (6, 6)
 
 
+def test_a_stream_of_bytes_gives_the_frames_of_the_same_numbers():
+    frames = (torch.rand(6, 24, 32, 3) * 255).byte()
+    made = list(rife.engine.interpolate_stream(Fader(), iter(frames), 3))
+    expected = list(rife.engine.interpolate_stream(Fader(), iter(frames.float() / 255), 3))
+    assert all(
+        torch.equal(a if a.is_floating_point() else a.float() / 255, b)
+        for a, b in zip(made, expected, strict=True)
+    )
+    assert made[3].dtype == torch.uint8 and torch.equal(made[3], frames[1])
+
+
 def rotating(n: int, size: int = 96) -> torch.Tensor:
     """A disc with a picture on it (n,size,size,3) that turns once in n frames."""
     small = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(6))

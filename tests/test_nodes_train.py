@@ -248,3 +248,34 @@ def test_what_cannot_be_trained_on_is_refused(host, model, clips, inputs, messag
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train(host, model, [moving_clip(n) for n in clips], **inputs)
     assert not host.freed or "64 pixels" in message
+
+
+# pictures
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores"),
+    [
+        ([], []),
+        ([(1, 0.5)], [(0, 30.0)]),
+        ([(1, float("nan")), (2, 0.5)], []),
+        ([(i, 0.5) for i in range(1, 100_000)], [(0, 30.0), (99_999, 30.0)]),
+    ],
+)
+def test_curves_of_any_length_are_drawn(host, losses, scores):
+    picture = host.module("nodes.plot").curves(losses, scores, (300, 200))
+    assert picture.size == (300, 200) and len(picture.getcolors(1 << 16)) > 2
+
+
+def test_curves_rise_where_values_do(host):
+    plot = host.module("nodes.plot")
+    image = plot.as_image(plot.curves([], [(0, 30.0), (10, 31.0)], (300, 200)))[0]
+    orange = (image - torch.tensor((200, 80, 20)) / 255).abs().sum(2) < 0.01
+    rows, columns = orange[100:].nonzero().unbind(1)
+    assert rows[columns < 100].float().mean() > rows[columns > 200].float().mean()
+
+
+@pytest.mark.parametrize("losses", [[], [0.5], [0.5, 0.5], [float("nan"), 0.5]])
+def test_a_loss_map_always_spans_something(host, losses):
+    values = host.module("nodes.trained").loss_map(losses)["loss"]
+    assert len(values) >= 2 and max(values) - min(values) > 0

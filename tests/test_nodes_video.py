@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -82,6 +83,16 @@ def test_timing_cuts_and_rates_are_those_of_rife_interpolate(host, model, tmp_pa
             multiplier=2,
             cut_frames="9",
         )
+
+
+@pytest.mark.parametrize("node_id", ["RIFEInterpolateVideo", "RIFEInterpolateChunks"])
+def test_what_needs_the_whole_clip_is_not_offered(host, node_id):
+    """CogVideo's demo decides by all frames; here it would be no more than its multiplier."""
+    (timing,) = (one for one in host.nodes[node_id].define_schema().inputs if one.id == "timing")
+    assert "cogvideo demo" not in [option.key for option in timing.options["options"]]
+    with pytest.raises(ValueError, match="'cogvideo demo', expected one of multiplier"):
+        when = sys.modules[host.nodes[node_id].__module__.rpartition(".")[0] + ".timing"]
+        when.check_timing(host.nodes[node_id], {"timing": "cogvideo demo"})
 
 
 def test_cancel_leaves_no_file_behind(host, model, tmp_path):
@@ -164,3 +175,14 @@ def test_chunks_that_cannot_be_are_refused(host, model):
     node.hidden = SimpleNamespace(unique_id="4", prompt={"7": {"inputs": {"requeue": 2}}})
     with pytest.raises(ValueError, match="anew"):
         host.run("RIFEInterpolateChunks", **args)
+
+
+def test_precision_and_acceleration_reach_a_video(host, tmp_path, caplog):
+    (model,) = host.run("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
+    source = make(tmp_path / "in.mp4", frames=3, codec="libx264", pix_fmt="yuv420p")
+    asked = {"interp_model": model, "video": of_file(host, str(source)), "multiplier": 2}
+    *_, report = host.run("RIFEInterpolateVideo", **asked, precision="bf16", acceleration="cuda graphs")
+    facts = json.loads(report)
+    assert (facts["frames_out"], facts["precision"]) == (5, "bfloat16")
+    assert model.model_dtype() == torch.float32
+    assert "No cuda graphs on this machine" in caplog.text

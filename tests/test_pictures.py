@@ -54,6 +54,9 @@ def test_a_chart_is_svg_that_leaves_gaps():
     assert [path.count("M") for path in paths] == [2, 0]
     assert "a &lt; b" in text and "one" in text
     chart_svg("nothing", {}, "dB")
+    few = xml.etree.ElementTree.fromstring(chart_svg("two", {"one": [1, 2]}, "dB"))
+    under = [t.text for t in few.iter("{http://www.w3.org/2000/svg}text") if t.get("text-anchor") == "middle"]
+    assert under == ["0", "1"], "there is no frame 0.2"
 
 
 def test_averaging_is_grey_whatever_stands_beside_it():

@@ -51,7 +51,7 @@ def test_a_run_leaves_checkpoints_scores_and_log(tmp_path):
     assert [row["step"] for row in log] == ["1", "2", "3"] and log[0]["data"] == "rendered"
     assert float(log[2]["loss_l1"]) == pytest.approx(result.history[2].losses["loss_l1"], rel=1e-4)
     scores = rows(tmp_path / "scores.csv")
-    assert [(row["step"], row["set"]) for row in scores] == [("2", "held"), ("3", "held")]
+    assert [(row["step"], row["set"]) for row in scores] == [(n, "held") for n in "023"]
     assert float(scores[0]["psnr"]) > 10 and float(scores[0]["average_psnr"]) > 10
 
 
@@ -72,6 +72,15 @@ def test_a_run_goes_on_and_its_log_has_every_step_once(tmp_path):
     # A finished run has nothing left to do, and gives back what it had.
     again = run(tmp_path / "killed", settings)
     assert again.history == [] and same(again.last, expected.last) and again.before == expected.before
+
+
+def test_what_was_logged_before_the_first_state_is_logged_again_not_twice(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, SHORT, stop_after=2)
+    assert len(rows(tmp_path / "log.csv")) == 2 and not (tmp_path / "state.pt").exists()
+    run(tmp_path, SHORT)
+    assert [row["step"] for row in rows(tmp_path / "log.csv")] == ["1", "2", "3"]
+    assert [row["step"] for row in rows(tmp_path / "scores.csv")] == ["0", "3"]
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path):

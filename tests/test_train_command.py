@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
     assert train_command.main(whole) == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     scores = [(tmp_path / n / "scores.csv").read_text() for n in ("whole", "killed")]
-    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 4
+    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 5
     for name in ("last", "best", "rife_comfy"):
         paths = (tmp_path / n / f"{name}.safetensors" for n in ("whole", "killed"))
         a, b = (weights(rife.load_model(path, device="cpu")) for path in paths)

@@ -1,0 +1,55 @@
+"""Where two frames are equal, nothing moves; where they are not, the network decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import rife
+from rife.bundled import BUNDLED_CONFIG
+from rife.ifnet import IFNet
+from rife.still import change_around
+
+
+def network(still_radius: int) -> IFNet:
+    """Random weights whose flow is of some pixels everywhere."""
+    torch.manual_seed(3)
+    config = replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16), still_radius=still_radius)
+    return IFNet(config).eval()
+
+
+def frames(height: int = 64, width: int = 256) -> torch.Tensor:
+    return torch.rand(1, 3, height, width)
+
+
+@pytest.mark.parametrize("timestep", [0.25, 0.5])
+def test_a_still_gives_that_still(timestep):
+    frame = frames()
+    model = rife.Model.from_network(network(still_radius=64))
+    assert (model.inference(frame, frame, timestep=timestep) - frame).abs().max() < 1e-4
+    loose = rife.Model.from_network(network(still_radius=0))
+    assert (loose.inference(frame, frame, timestep=timestep) - frame).abs().max() > 0.01
+
+
+def test_noise_of_half_a_level_is_averaged():
+    frame = frames() * 0.9
+    noisy = frame + 0.4 / 255
+    out = rife.Model.from_network(network(64)).inference(frame, noisy, timestep=0.25)
+    torch.testing.assert_close(out, torch.lerp(frame, noisy, 0.25), atol=1e-4, rtol=0)
+
+
+def test_what_changes_is_left_to_the_network_with_all_around_it():
+    img0 = frames()
+    img1 = img0.clone()
+    img1[..., :8, :8] = 1 - img1[..., :8, :8]
+    change = change_around(img0, img1, radius=64)
+    assert change[..., :64].min() == 1 and change[..., 96:].max() == 0
+    free, held = (rife.Model.from_network(network(radius)).inference(img0, img1) for radius in (0, 64))
+    torch.testing.assert_close(held[..., :64], free[..., :64])
+    torch.testing.assert_close(held[..., 96:], img0[..., 96:], atol=1e-4, rtol=0)
+
+
+def test_released_networks_are_not_touched():
+    assert all(config.still_radius == 0 for config in rife.RELEASES.values())
