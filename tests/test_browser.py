@@ -13,7 +13,7 @@ import warnings
 
 import front_end
 import pytest
-from test_workflows import FILES, FOLDER, write_clip, write_images
+from test_workflows import FILES, FOLDER, VIEWERS, write_clip, write_images
 
 pytest_plugins = ["comfyui_server"]
 
@@ -103,7 +103,8 @@ def test_a_workflow_loads_as_it_was_saved(shared, path):
     for node in saved["nodes"]:
         same = found[node["id"]]
         assert same["type"] == node["type"]
-        assert (same.get("widgets_values") or []) == (node.get("widgets_values") or []), node["type"]
+        if node["type"] not in VIEWERS:
+            assert (same.get("widgets_values") or []) == (node.get("widgets_values") or []), node["type"]
         assert [i["name"] for i in same["inputs"]][: len(node["inputs"])] == [
             i["name"] for i in node["inputs"]
         ]
@@ -195,8 +196,8 @@ def test_the_nodes_speak_japanese(chromium, comfyui):
         page.add("RIFEInterpolate")
         assert page.node("RIFEInterpolate", "node.title") == "RIFE 補間"
         names = page.node("RIFEInterpolate", "node.inputs.map(i => i.localized_name ?? i.label)")
-        assert {"倍率", "補間モデル", "画像", "目標fps"} - {"目標fps"} <= set(names)
-        page.choose("RIFEInterpolate", "timing", "frame rate")
+        assert {"倍率", "補間モデル", "画像", "タイミング"} <= set(names)
+        page.fit()
         page.picture(PICTURES / "japanese.png")
 
 
