@@ -260,6 +260,7 @@ SOCKETS = (
     "MASK",
     "VIDEO",
     "INTERP_MODEL",
+    "INTERPOLATION_STATES",
     "VHS_BATCHMANAGER",
     "VHS_BatchManager",
     "COMFY_DYNAMICCOMBO_V3",
