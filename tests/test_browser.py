@@ -104,7 +104,8 @@ def test_a_workflow_loads_as_it_was_saved(shared, path):
         same = found[node["id"]]
         assert same["type"] == node["type"]
         if node["type"] not in VIEWERS:
-            assert (same.get("widgets_values") or []) == (node.get("widgets_values") or []), node["type"]
+            values = node.get("widgets_values") or []  # what came later is optional and last
+            assert (same.get("widgets_values") or [])[: len(values)] == values, node["type"]
         assert [i["name"] for i in same["inputs"]][: len(node["inputs"])] == [
             i["name"] for i in node["inputs"]
         ]
@@ -183,8 +184,13 @@ def test_the_help_of_every_node_opens_from_the_node(page, comfyui):
     ours = sorted(name for name in comfyui.get("/object_info") if name.startswith("RIFE"))
     assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
     for node_id in ours:
-        page.add(node_id)
-        page.page.get_by_test_id("info-button").click()
+        info = page.page.get_by_test_id("info-button")
+        for _ in range(6):  # the toolbox above a node misses a selection that comes while it is drawn
+            page.add(node_id)
+            page.page.wait_for_timeout(1000)
+            if info.is_visible():
+                break
+        info.click()
         page.page.wait_for_function(
             "words => document.body.innerText.replace(/\\s+/g, ' ').includes(words)", arg=first_words(node_id)
         )

@@ -410,10 +410,9 @@ def tuned() -> Workflow:
     w.add("PreviewAny", "PSNR and SSIM before and after", source=run["report"]).size = (420, 260)
     w.group("4. Look at it", GREY)
     w.add("PreviewImage", "Loss and held-out PSNR", images=run["plot"]).size = (420, 260)
-    w.add("ImageCompare", "Before | after", image_a=run["before"], image_b=run["after"]).size = (420, 360)
-    w.add(
-        "ImageCompare", "After | as it really is", image_a=run["after"], image_b=run["ground_truth"]
-    ).size = (420, 360)
+    w.column()
+    for title, output in (("Before", "before"), ("After", "after"), ("As it really is", "ground_truth")):
+        w.add("PreviewImage", title, images=run[output]).size = (420, 300)
     return w
 
 
