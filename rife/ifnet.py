@@ -34,7 +34,6 @@ class Prediction:
     merged: list[Tensor] = field(
         default_factory=list
     )  # the frame after every block, before refinement, likewise
-    warped: tuple[Tensor, Tensor] | None = None  # both frames where the flow puts them, likewise
     flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
     merged_tea: Tensor | None = None
 
@@ -368,8 +367,7 @@ class IFNet(nn.Module):
             flow_tea, merged_tea = self._teach(run, flow, gt)
         if cfg.refine and (cfg.refine_default if refine is None else refine):
             image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
-        shown = warped if keep_stages else None
-        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, shown, flow_tea, merged_tea)
+        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.

@@ -146,20 +146,6 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
 RECIPES = ("paper", "4.25")
 
 
-def mask_loss(prediction: Prediction, gt: Tensor) -> Tensor:
-    """How far the mask is from choosing, pixel by pixel, the warped frame that is nearer to the truth (scalar).
-
-    Cross-entropy, weighted by how much nearer it is. The loss of the blended picture says the same so faintly that in a
-    short training the mask stays a half everywhere, also where one frame does not show what the other does.
-    """
-    errors = [(frame.detach() - gt).abs().mean(1, True) for frame in prediction.warped]
-    nearer = (errors[0] < errors[1]).to(gt.dtype)
-    chosen = F.binary_cross_entropy(
-        prediction.mask.to(gt.dtype).clamp(1e-4, 1 - 1e-4), nearer, reduction="none"
-    )
-    return ((errors[0] - errors[1]).abs() * chosen).mean()
-
-
 @dataclass(frozen=True)
 class Objective:
     """What one step minimises.
@@ -167,8 +153,7 @@ class Objective:
     recipe "paper": Laplacian loss of student and teacher, `distill` times the distillation (0.01; 0.005 or 0.002 for
     RIFE_m). Recipe "4.25": what is known of how 4.25 was trained and needs nobody else's weights: L1 of every stage,
     weighted 0.8^(n-1-i), and of the teacher, SSIM, a little for short flow; distillation has no margin there and
-    half the weight. `flow`: weight of the end-point error of every block, where the data knows the flow. `mask`: weight
-    of `mask_loss`.
+    half the weight. `flow`: weight of the end-point error of every block, where the data knows the flow.
     perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
     """
 
@@ -177,7 +162,6 @@ class Objective:
     flow: float = 0.01
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
     perceptual_weight: float = 1.0
-    mask: float = 0.0
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -190,8 +174,6 @@ class Objective:
         parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
         known = flow_gt is not None
         parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
-        if self.mask:
-            parts["loss_mask"] = (self.mask, mask_loss(prediction, gt))
         if self.perceptual is not None:
             parts["loss_perceptual"] = (self.perceptual_weight, self.perceptual(prediction.image, gt))
         total = sum(weight * loss for weight, loss in parts.values())

@@ -248,7 +248,6 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("warm_up", 100, "steps to the full learning rate"),
             ("seed", 0, "decides fresh weights and data"),
             ("ema", 0.998, "of the moving average of the weights that is kept"),
-            ("mask_weight", 0.0, "weight of the mask's choice of the nearer frame"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
             ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),

@@ -48,7 +48,6 @@ class Settings:
     teacher: bool = False  # give a network that has none a privileged teacher to learn from
     recipe: str = "paper"  # what is minimised, see `losses.Objective`
     distill_weight: float = 0.01
-    mask_weight: float = 0.0  # of `losses.mask_loss`: which of the two frames to take
     flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
     perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
     random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
@@ -327,9 +326,7 @@ class Trainer:
         settings = self.settings
         flow = settings.flow_weight * decay(self.step, settings) ** 3
         perceptual = self._perceptual, settings.perceptual_weight
-        return Objective(
-            settings.recipe, settings.distill_weight, flow, *perceptual, mask=settings.mask_weight
-        )
+        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual)
 
     def _batch(self, sample: Sample) -> Batch:
         device = self.model.run_device
