@@ -2,8 +2,8 @@
 
 Flow does not emerge from pictures alone in a short training: the first layers start as matching costs
 (`match_init`), known flow teaches on rendered motion whose largest displacement grows, then real frames join, whose
-flow nobody knows (`Curriculum`). A short second run from the result, with many scenes at rest and a small learning
-rate, takes the last hundredths of a pixel of flow from what does not move.
+flow nobody knows (`Curriculum`). Further runs from the result teach what rests, what moves far, and which of the two
+frames to take. tools/train_bundled.sh runs them all, docs/model_card.md says what each is for.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BUNDLED_CONFIG = IFNetConfig(
     head_mid=16,
     head_channels=4,
     sampling="bicubic",
+    still_radius=64,
     pad=32,
 )
 
