@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..rife.timeline import Clock, Plan, plan
 from ..rife.workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
 from . import load, memory
+from .timing import result_line
 from .types import check_images
 
 # What his node offered at any time. Not to be downloaded: the last one, which was never published by its author.
@@ -97,16 +99,17 @@ class _VFI(io.ComfyNode):
         check_images(frames, "frames")
         if optional_interpolation_states is None:
             _check_no_states_are_lost(getattr(getattr(cls, "hidden", None), "prompt", None) or {})
+        start = time.perf_counter()
         checkpoint = ckpt_name if ckpt_name in load.checkpoint_files() else offered(ckpt_name)
         load.fetch(checkpoint)
         patcher = load.shared_patcher(checkpoint, precision=PRECISIONS[dtype])
         steps = per_pair(len(frames), multiplier, optional_interpolation_states)
         batch = 0 if batch_size == 1 else batch_size
-        return io.NodeOutput(
-            memory.interpolate(
-                patcher, frames[..., :3], plan=steps, scale=float(scale_factor), batch_size=batch
-            )
+        result = memory.interpolate(
+            patcher, frames[..., :3], plan=steps, scale=float(scale_factor), batch_size=batch
         )
+        memory.say(result_line(len(frames), len(result), time.perf_counter() - start))
+        return io.NodeOutput(result)
 
 
 class RIFEVFI(_VFI):

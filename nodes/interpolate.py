@@ -170,7 +170,7 @@ class RIFEInterpolate(io.ComfyNode):
         options |= {"precision": precision, "acceleration": acceleration}
         result, masks = _rendered(interp_model, images, mask, plan, options)
         seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
-        memory.say(_line(len(images), len(result), rate, len(scenes.cuts), seconds))
+        memory.say(when.result_line(len(images), len(result), seconds, rate, len(scenes.cuts)))
         return io.NodeOutput(
             result,
             rate,
@@ -244,12 +244,6 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     if scale == AUTO:
         return memory.choose_scale(interp_model, scenes, *images.shape[1:3])
     return float(scale), "as it was set"
-
-
-def _line(given: int, made: int, fps: float, cuts: int, seconds: float) -> str:
-    """The result in one line, for the node's face."""
-    found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
-    return f"{given} → {made} frames, {fps:g} fps, {made / fps:.2f} s{found}; took {seconds:.1f} s"
 
 
 def _report(plan: Clips, scenes: Scenes, **more) -> str:

@@ -165,9 +165,11 @@ class RIFEScore(io.ComfyNode):
             samples = list(_held_out(interp_model, images, factor, stride, true_frames))
         heat = _Heat(ours, sum(len(s.times) for s in samples) * len(methods))
         rows = list(score(samples, methods, metrics, None, heat))
-        mine = means(rows, lambda row: row.set)[samples[0].set, ours]
+        found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
+        mine = found[ours]
+        memory.say(_in_words(found, len(rows) // len(methods), samples[0]))
         return io.NodeOutput(
-            _report(rows, ours, samples[0]),
+            _report(rows, found, ours, samples[0]),
             mine["psnr"],
             mine["ssim"],
             memory.as_images(torch.stack(heat.maps)),
@@ -246,9 +248,14 @@ class _Heat:
         self.progress(self.done, self.total, newest)
 
 
-def _report(rows: list[Row], ours: str, sample: Sample) -> str:
+def _in_words(found: dict[str, dict], frames: int, sample: Sample) -> str:
+    """For the node's face."""
+    scores = ", ".join(f"{method} {figures['psnr']:.2f} dB" for method, figures in found.items())
+    return f"{frames} frame{'s' * (frames != 1)} {sample.task or 'compared'}: {scores}"
+
+
+def _report(rows: list[Row], found: dict[str, dict], ours: str, sample: Sample) -> str:
     digits = {"psnr": 3, "ssim": 5, "ie": 4, "moving_ie": 4, "lpips": 4}
-    found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
     table = {
         method: {k: round(f[k], d) if f[k] == f[k] else None for k, d in digits.items() if k in f}
         for method, f in found.items()
@@ -399,6 +406,8 @@ class RIFEFlow(io.ComfyNode):
         warped = [x.permute(0, 2, 3, 1) for x in (found.warped0, found.warped1)]
         masks = [memory.as_images(x[:, 0]) for x in (found.mask, found.occlusion())]
         flow0, flow1, *moved = (memory.as_images(x) for x in (*pictures, *warped))
+        pairs = flows.shape[1]
+        memory.say(f"{pairs} pair{'s' * (pairs != 1)}, longest motion {longest_flow(flows):.1f} px")
         return io.NodeOutput(flow0, flow1, *masks, *moved, _flow_report(flows, longest, timestep))
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..rife import engine, scenes, video
 from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
+from ..rife.pictures import flow_picture
 from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
@@ -147,20 +148,23 @@ def interpolate(
 def render(
     patcher, job: Job, path: Path, *, scale: float, tta: bool, ensemble: bool, batch_size: int,
     precision: str = "auto", acceleration: str = "off",
-) -> int:  # fmt: skip
-    """Computes a whole job into the file `path`; its number of frames. batch_size 0: as many per pass as fit."""
+) -> tuple[int, list[int]]:  # fmt: skip
+    """Computes a whole job into the file `path`: its number of frames, and those of the clip that begin a scene.
+
+    batch_size 0: as many per pass as fit.
+    """
     clip, patcher = job.clip, with_precision(patcher, precision)
     model, batch = load(
         patcher, clip.height, clip.width, scale=scale, wanted=batch_size or _MAX_BATCH, auto=not batch_size
     )
     accelerate(model, acceleration)
-    progress = Progress(len(job.plan))
+    progress, finder = Progress(len(job.plan)), job.timing.finder(model.run_device)
     with job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
-            scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off(),
+            finder=finder, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off(),
         )  # fmt: skip
-    return writer.count
+    return writer.count, job.timing.cuts_among(finder)
 
 
 def make_chunk(
@@ -271,10 +275,10 @@ def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: floa
     progress = Progress(len(image0))
     found = []
     for i, pair in enumerate(zip(image0, image1, strict=True)):
-        progress(i, len(image0), None)
+        check_cancel()
         img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
         found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
-    progress(len(image0), len(image0), None)
+        progress.show(i + 1, lambda: to_picture(flow_picture(found[-1][0][0])))
     return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..rife.checkpoint import load_network, save_checkpoint
 from ..rife.model import named_dtype
+from . import memory
 from .load import FOLDERS
 from .native import adapt
 from .trained import build, training_of
@@ -77,6 +78,7 @@ class RIFECheckpointSave(io.ComfyNode):
         where = f"output/{inside}, {path.stat().st_size / 1e6:.1f} MB" + (
             "" if listed != inside else f"; only files in output/{FOLDERS[0]} are in the loader's list"
         )
+        memory.say(where)
         return io.NodeOutput(listed, ui=ui.PreviewText(where))
 
 

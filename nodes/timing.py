@@ -265,3 +265,10 @@ def parse_cuts(text: str, count: int) -> set[int]:
             "to have cuts found."
         )
     return set(map(int, words))
+
+
+def result_line(given: int, made: int, seconds: float, fps: float | None = None, cuts: int = 0) -> str:
+    """Frames, rate, length and cuts of a result in one line, for the node's face; `seconds` is what it took."""
+    rate = f", {fps:g} fps, {made / fps:.2f} s" if fps else ""
+    found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
+    return f"{given} → {made} frames{rate}{found}; took {seconds:.1f} s"

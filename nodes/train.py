@@ -89,13 +89,15 @@ class RIFETrain(io.ComfyNode):
             "learned_from": _count(learn), "held_out": {"shots": len(judge), "triplets": len(held_out)},
             "device": str(patcher.load_device), "training_dtype": form.training_dtype,
         }  # fmt: skip
+        line = _in_words(report)
+        memory.say(line)
         return io.NodeOutput(
             trained_patcher(result.model.config, training, patcher.model_dtype()),
             loss_map([loss for _, loss in observer.losses]),
             training.steps,
             *(memory.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
             json.dumps(report),
-            ui=ui.PreviewText(_in_words(report)),
+            ui=ui.PreviewText(line),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import NamedTuple
 
 import torch
@@ -142,6 +143,7 @@ class RIFETrainStep(io.ComfyNode):
         check_trainable(interp_model)
         _check_batch({"img0": img0, "img1": img1, "ground_truth": ground_truth})
         _check_timestep(interp_model.model.config, timestep)
+        start = time.perf_counter()
         options = {
             "timestep": timestep,
             "distill_weight": distill_weight,
@@ -162,6 +164,7 @@ class RIFETrainStep(io.ComfyNode):
             "padded_to": list(batch.gt.shape[:1:-1]),  # width, height
             "device": str(interp_model.load_device),
         }
+        memory.say(_in_words(steps, seen, time.perf_counter() - start))
         return io.NodeOutput(
             trained,
             memory.as_images(seen.merged),
@@ -274,3 +277,11 @@ def _remember(before: Training, model: Model, seen: _Seen) -> Training:
     losses = (*before.losses, *seen.losses)
     steps = before.steps + len(seen.losses)
     return Training(plain_weights(model.net), learner_state(model), losses, steps)
+
+
+def _in_words(steps: int, seen: _Seen, seconds: float) -> str:
+    """For the node's face."""
+    before, after = (
+        "equal" if found["psnr"] is None else f"{found['psnr']:.2f} dB" for found in (seen.before, seen.after)
+    )
+    return f"{steps} step{'s' * (steps != 1)}: {before} before, {after} after; took {seconds:.1f} s"

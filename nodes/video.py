@@ -100,7 +100,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 io.Int.Output(display_name="frame_count", tooltip="Number of frames in it."),
                 io.String.Output(
                     display_name="report",
-                    tooltip="What was done, as JSON: frames, exact rates, sound, device, seconds.",
+                    tooltip="What was done, as JSON: frames, exact rates, sound, cuts, device, seconds.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -135,10 +135,12 @@ class RIFEInterpolateVideo(io.ComfyNode):
             given = frozenset(when.parse_cuts(cut_frames, len(clip)))
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
             path = _temporary_file(".mp4")
-            count = memory.render(
+            count, cuts = memory.render(
                 interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
                 precision=precision, acceleration=acceleration,
             )  # fmt: skip
+        seconds = time.perf_counter() - start
+        memory.say(when.result_line(len(clip), count, seconds, float(job.rate), len(cuts)))
         made = {
             "frames_in": len(clip),
             "frames_out": count,
@@ -146,8 +148,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "variable": clip.rate is None,
             "fps": str(job.rate),
             "sound": job.sound,
+            "cuts": cuts,
             **memory.describe(interp_model, precision),
-            "seconds": time.perf_counter() - start,
+            "seconds": seconds,
         }
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
 
@@ -281,7 +284,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
         check_images(images, "images")
-        rate = exact_rate(fps)
+        start, rate = time.perf_counter(), exact_rate(fps)
         asked = _request(cls, timing, multiplier, Clock(len(images), rate))
         given = frozenset(when.parse_cuts(cut_frames, 1 << 62))
         chunks = cls._chunks(
@@ -299,7 +302,9 @@ class RIFEInterpolateChunks(io.ComfyNode):
             scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
             precision=precision, acceleration=acceleration,
         )  # fmt: skip
-        return io.NodeOutput(result, float(chunks.plan(last).rate))
+        made_fps = float(chunks.plan(last).rate)
+        memory.say(when.result_line(len(images), len(result), time.perf_counter() - start, made_fps))
+        return io.NodeOutput(result, made_fps)
 
     @classmethod
     def _chunks(cls, meta_batch, new) -> Chunks:

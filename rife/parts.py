@@ -44,6 +44,16 @@ class Timing:
         """Whether scenes are to be found."""
         return self.repeats != OFF or (self.cuts != OFF and not self.given)
 
+    def finder(self, device=None) -> SceneFinder | None:
+        """What finds them, computing on `device`."""
+        return SceneFinder(device, keep_evidence=False) if self.watches else None
+
+    def cuts_among(self, finder: SceneFinder | None) -> list[int]:
+        """The frames that begin a scene and are heeded, once `finder` has seen all."""
+        if self.cuts == OFF:
+            return []
+        return sorted(self.given or (finder.cuts if finder else ()))
+
     @property
     def ahead(self) -> int:
         """Frames after one that must be known before it is known what is shown next to it."""
@@ -140,14 +150,16 @@ def part_frames(
     clock_of: Callable[[int], Clock],
     total: int,
     part: Part,
+    finder: SceneFinder | None = None,
     **options,
 ) -> Iterator[Tensor]:
     """The frames (H,W,C) of a part, in order.
 
     images: the source frames that it needs, (H,W,C) in 0..1. clock_of: the clock of so many frames; total: how many the
-    clip has; where it turns out to have fewer, the last part ends earlier. options: of `interpolate_stream`.
+    clip has; where it turns out to have fewer, the last part ends earlier. finder: `timing.finder`'s, for those who
+    want to know afterwards what was found. options: of `interpolate_stream`.
     """
-    finder = SceneFinder(model.run_device, keep_evidence=False) if timing.watches else None
+    finder = finder or timing.finder(model.run_device)
     found = [_Shifted(frames, part) for frames in (finder.cuts, finder.repeats)] if finder else []
 
     def plan_for(count: int | None) -> _PartPlan:

@@ -108,8 +108,8 @@ def render(
 ) -> int:
     """Computes a part of a job into an open writer; the number of source frames that were there.
 
-    on_progress gets the number of frames done and the newest (H,W,C). options: scale, TTA, ensemble, batch_size ... of
-    `rife.engine.interpolate_stream`.
+    on_progress gets the number of frames done and the newest (H,W,C). options: finder of `rife.parts.part_frames`,
+    scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
     """
     bits, zero = writer.look.bits, job.time(part.first)
     read = 0

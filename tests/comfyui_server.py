@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -15,7 +16,7 @@ import urllib.parse
 import urllib.request
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import host as stand_in
@@ -27,9 +28,14 @@ SECONDS_TO_START = 300  # where two cores are shared by many
 
 
 class Server:
-    """Starts on entering, stops on leaving; `log` is all that it wrote. `hub`: for huggingface.co."""
+    """Starts on entering, stops on leaving; `log` is all that it wrote.
 
-    def __init__(self, comfyui: Path, python: str, base: Path, hub: Web | None = None):
+    hub: for huggingface.co. packs: folders of other packs, which are copied: some write into themselves.
+    """
+
+    def __init__(
+        self, comfyui: Path, python: str, base: Path, hub: Web | None = None, packs: Sequence[Path] = ()
+    ):
         self.base, self.hub = base, hub
         for folder in ("custom_nodes", "input", "output", "models/frame_interpolation"):
             (base / folder).mkdir(parents=True, exist_ok=True)
@@ -39,6 +45,9 @@ class Server:
         self.testing_pack = comfyui / "tests" / "execution" / "testing_nodes" / "testing-pack"
         if self.testing_pack.is_dir():
             os.symlink(self.testing_pack, base / "custom_nodes" / "testing-pack", target_is_directory=True)
+        for pack in packs:
+            ignored = shutil.ignore_patterns(".git", "__pycache__")
+            shutil.copytree(pack, base / "custom_nodes" / pack.name, ignore=ignored)
         self._furnish()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -62,8 +71,9 @@ class Server:
         )
         (self.base / "extra_model_paths.yaml").write_text("\n".join(lines), encoding="utf-8")
         self.other_pack = self.base / "custom_nodes" / "ComfyUI-Frame-Interpolation"
-        self.other_pack.mkdir()
-        (self.other_pack / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n", encoding="utf-8")
+        if not self.other_pack.is_dir():
+            self.other_pack.mkdir()
+            (self.other_pack / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n", encoding="utf-8")
 
     @property
     def log(self) -> str:

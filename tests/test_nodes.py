@@ -1098,6 +1098,11 @@ def test_the_line_counts_cuts(host, model):
     assert ", 1 cut; took " in host.lines[-1][0]
 
 
+def test_where_no_rate_is_known_the_line_is_silent_about_it(host):
+    line = host.module("nodes.timing").result_line
+    assert line(9, 17, 1.24) == "9 → 17 frames; took 1.2 s"
+
+
 def test_comfyuis_models_of_020_which_do_not_say_what_they_need_work_too(host):
     class Silent(Blend):
         memory_used_forward = property()  # hasattr says no

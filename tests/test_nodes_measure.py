@@ -213,3 +213,22 @@ def test_model_motion_is_what_inference_blends():
     assert torch.allclose(
         blended, model.inference(img0, img1, timestep=torch.tensor([0.25, 0.75])), atol=1e-5
     )
+
+
+def test_score_and_flow_say_in_a_line_what_they_found(host, model):
+    host.run("RIFEScore", images=disc(5), interp_model=model)
+    host.run("RIFEScore", images=disc(2)[:1], compared=disc(2)[1:])
+    host.run("RIFEFlow", interp_model=model, image0=disc(2), timestep=0.5)
+    scored, compared, flow = (text for text, _ in host.lines[-3:])
+    assert (
+        scored.startswith("3 frames 2x: average ") and ", interp_model " in scored and scored.endswith(" dB")
+    )
+    assert compared.startswith("1 frame compared: compared ")
+    assert flow.startswith("1 pair, longest motion ") and flow.endswith(" px")
+
+
+def test_flow_shows_the_motion_while_it_works(host, model, monkeypatch):
+    monkeypatch.setattr(host.module("nodes.memory"), "_SECONDS_PER_PREVIEW", 0.0)
+    monkeypatch.setattr(host.module("nodes.memory").Progress.show, "__defaults__", (0.0,))
+    host.run("RIFEFlow", interp_model=model, image0=disc(3), timestep=0.5)
+    assert [preview[1].size for *_, preview in host.progress] == [(96, 64)] * 2

@@ -48,6 +48,7 @@ def test_a_training_gives_all_that_is_promised_and_changes_nothing_given(host, m
     assert report["learned_from"] == {"shots": 1, "frames": 7} and report["held_out"]["triplets"] == 3
     assert report["psnr_before"] == pytest.approx(mean_psnr(out["before"], out["ground_truth"]), abs=1e-6)
     assert report["psnr_after"] == pytest.approx(mean_psnr(out["after"], out["ground_truth"]), abs=1e-6)
+    assert host.lines[-1][0].startswith(f"held out: {report['psnr_before']:.2f} dB before, ")
 
 
 def mean_psnr(images, truth):

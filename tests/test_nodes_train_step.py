@@ -39,6 +39,7 @@ def test_steps_learn_the_images(host, model, triplet):
     assert report["after"]["loss_l1"] < 0.9 * report["before"]["loss_l1"]
     assert report["after"]["psnr"] > report["before"]["psnr"]
     assert len(out[3]["loss"]) == 13 and out[4] == 12
+    assert host.lines[-1][0].startswith(f"12 steps: {report['before']['psnr']:.2f} dB before, ")
 
 
 def test_a_step_is_the_core_s_step(host, model, triplet):

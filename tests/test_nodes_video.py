@@ -11,10 +11,13 @@ from types import SimpleNamespace
 import host as stand_in
 import pytest
 import torch
-from test_nodes import Blend, native
+from test_nodes import Blend, moving, native
 from test_video import make, packets
 
+from rife.codecs import Encoding
+from rife.media import Look
 from rife.video import probe, read_frames
+from rife.writer import VideoWriter
 
 
 @pytest.fixture
@@ -134,8 +137,6 @@ def looped(host, model, frames, size, **inputs):
      {"multiplier": 2, "cuts": "blend", "repeated_frames": "retime"}],
 )  # fmt: skip
 def test_chunks_are_the_whole_clip_bit_for_bit(host, model, size, inputs):
-    from test_nodes import moving
-
     frames = moving(30, cuts=(11, 22))
     frames[15] = frames[14]
     if inputs.get("repeated_frames") == "retime" and size < 10:
@@ -186,3 +187,19 @@ def test_precision_and_acceleration_reach_a_video(host, tmp_path, caplog):
     assert (facts["frames_out"], facts["precision"]) == (5, "bfloat16")
     assert model.model_dtype() == torch.float32
     assert "No cuda graphs on this machine" in caplog.text
+
+
+def test_a_video_says_in_a_line_what_was_made_and_the_report_has_its_cuts(host, model, tmp_path):
+    source = tmp_path / "in.mkv"
+    pictures = (moving(24, cuts=(12,), h=48, w=64) * 255).round().byte().numpy()
+    with VideoWriter(source, Fraction(16), 64, 48, encoding=Encoding("ffv1"), look=Look(rgb=True)) as writer:
+        for picture in pictures:
+            writer.write(picture)
+    asked = {"interp_model": model, "video": of_file(host, str(source)), "multiplier": 2}
+    for cuts, found in (("hold", [12]), ("off", [])):
+        *_, report = host.run("RIFEInterpolateVideo", **asked, cuts=cuts)
+        line = host.lines[-1][0]
+        assert json.loads(report)["cuts"] == found
+        assert line.startswith("24 → 47 frames, 32 fps, 1.47 s") and (", 1 cut;" in line) == bool(found)
+    host.run("RIFEInterpolateVideo", **asked, cut_frames="3, 5")
+    assert ", 2 cuts;" in host.lines[-1][0]

@@ -18,6 +18,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 NOTES = {"Note", "MarkdownNote"}  # live in the browser only
 VIEWERS = {"PreviewAny", "ImageCompare"}  # save what they show, or nothing
+NEWER = {"VOIDSampler": "0.21"}  # ComfyUI's own CogVideoX began there, and the templates for it say so
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -28,6 +29,17 @@ def workflow(request):
 @pytest.fixture(scope="module")
 def kinds(server):
     return server.get("/object_info")
+
+
+def newer(workflow: dict, kinds: dict) -> dict[str, str]:
+    """Nodes that this ComfyUI has not got yet, with the version that has; the workflow's notes name it."""
+    found = {
+        kind: NEWER[kind]
+        for kind in {node["type"] for node in workflow["nodes"]} & NEWER.keys() - kinds.keys()
+    }
+    notes = str([node.get("widgets_values") for node in workflow["nodes"] if node["type"] in NOTES])
+    assert all(f"{version} and later" in notes for version in found.values())
+    return found
 
 
 def inputs_of(kind: dict) -> dict[str, tuple]:
@@ -151,6 +163,8 @@ def test_our_nodes_are_used_as_they_are_defined(workflow, schemas):
 
 
 def test_every_node_is_one_of_comfyuis_or_ours_and_fits(workflow, kinds):
+    if missing := newer(workflow, kinds):
+        pytest.skip(f"needs a newer ComfyUI: {missing}")
     for node in workflow["nodes"]:
         if node["type"] in NOTES:
             continue

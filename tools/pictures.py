@@ -1,15 +1,19 @@
-"""Makes the README's animation and the workflows' thumbnails from clips and the bundled checkpoint.
+"""Makes all pictures of README, docs, help pages and templates from clips, committed figures and the bundled checkpoint.
 
-    python tools/pictures.py FOLDER      # with bbb-1080p60-2s.mp4, bbb-480p-30s.mp4, intel-*.mp4 of NOTICE in it
+    python tools/pictures.py FOLDER      # with bbb-1080p60-2s.mp4, bbb-480p-30s.mp4, intel-*.mp4 and .mkv of NOTICE in it
 
-Every picture is a result: what is marked green was made by RIFE.
+Every picture is a result: what is marked green was made by RIFE. Takes some minutes, most of it the training that the
+help of RIFE Train shows. Only docs/pictures/best.jpg and worst.jpg are not made here but found by
+benchmarks/score_held_out.py, whose command stands in docs/measuring.md.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy
 import torch
@@ -19,10 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
+import plots
 
 import rife  # noqa: E402
-from rife.pictures import flow_picture  # noqa: E402
+from rife.datasets import RealFrames, shots, split, triplets
+from rife.metrics import psnr
+from rife.pictures import flow_picture, heat_map  # noqa: E402
 from rife.timeline import Clock, Curve, Plan, plan  # noqa: E402
+from rife.training import Settings, Trainer
 from rife.video import read_frames  # noqa: E402
 
 PICTURES, WORKFLOWS, HELP = (
@@ -122,7 +130,9 @@ def thumbnails(folder: Path, model) -> None:
     story = frames_of(folder / "bbb-480p-30s.mp4", 300, 5, 1, size)
     street = frames_of(folder / "intel-car-detection.mp4", 60, 5, 1, size)
     people = frames_of(folder / "intel-one-by-one-person-detection.mp4", 80, 5, 2, size)
-    drawn = story[[0, 0, 2, 2, 4]]
+    apple = frames_of(folder / "bbb-480p-30s.mp4", 480, 5, 1, size)
+    hands = frames_of(folder / "intel-asl-yes.mkv", 30, 5, 1, size)
+    drawn = apple[[0, 0, 2, 2, 4]]
     ramp = Curve(
         [(Fraction(0), Fraction(0)), (Fraction(1, 24), Fraction(1, 24)), (Fraction(9, 24), Fraction(3, 24))],
         24,
@@ -132,12 +142,70 @@ def thumbnails(folder: Path, model) -> None:
     thumbnail("CogVideoX 49 frames to 16 fps", "8 to 16 fps", bunny, 8, model, 5, multiplier=2)
     thumbnail("CogVideoX image to video to 16 fps", "image to 16 fps", people, 8, model, 3, multiplier=2)
     thumbnail("Wan 81 frames to 24 or 30 fps", "16 to 24 fps", street, 16, model, 1, rate=24)
-    thumbnail("Perfect loop", "loop", street, 12, model, 1, multiplier=2, loop=True)
+    thumbnail("Perfect loop", "loop", hands, 12, model, 1, multiplier=2, loop=True)
     thumbnail("Slow motion with a retime curve", "slow motion", people, 24, model, 4, times=ramp, rate=24)
     thumbnail("Two images into a clip", "2 images", bunny[::2][:2], 1, model, 4, multiplier=8)
     thumbnail(
         "Anime on twos", "on twos", drawn, 24, model, 2, multiplier=2, repeats={1, 3}, at_repeats="retime"
     )
+
+
+def scoring(folder: Path, model) -> None:
+    """A held-out frame and what averaging and RIFE make of it: help of RIFE Score, and a thumbnail."""
+    given = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 3, 4, (480, 270))
+    blend = given[::2].mean(0)
+    made = rife.interpolate(model, given[::2], 2)[1]
+    errors = heat_map(torch.stack([(one - given[1]).abs().mean(-1) for one in (blend, made)]), 32 / 255)
+    decibels = [psnr(one.movedim(-1, 0), given[1].movedim(-1, 0)) for one in (blend, made)]
+    names = "true frame", "made by RIFE", f"averaging: {decibels[0]:.1f} dB", f"RIFE: {decibels[1]:.1f} dB"
+    four, tiles = Image.new("RGB", (968, 548), INK), pictures(torch.stack((given[1], made, *errors)))
+    for i, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        at = (488 * (i % 2), 278 * (i // 2))
+        four.paste(tile, at)
+        label(four, name, MADE if i % 2 else GIVEN, 18, (at[0] + 8, at[1] + 8))
+    four.save(HELP / "score.jpg", quality=85, optimize=True)
+    card = Image.new("RGB", (640, 640), INK)
+    for i in (2, 3):
+        card.paste(tiles[i].resize((640, 360), Image.LANCZOS).crop((0, 20, 640, 336)), (0, 324 * (i - 2)))
+        label(card, names[i], MADE if i == 3 else GIVEN, 34, (22, 324 * (i - 2) + (78 if i == 2 else 18)))
+    label(card, "score", GIVEN, 34, (22, 18))
+    card.save(WORKFLOWS / "Score two checkpoints.jpg", quality=82, optimize=True)
+
+
+def training(folder: Path, model) -> None:
+    """What RIFE Train shows while it adapts the bundled checkpoint to a clip that it never saw."""
+    clip = frames_of(folder / "intel-asl-walk.mkv", 0, 60, 1, (320, 180))
+    learn, judge = split(shots(clip), 0.25)
+    held_out = triplets(judge, 8)
+    settings = Settings(steps=150, batch=4, learning_rate=1e-4, score_every=15)
+    trainer = Trainer(model, RealFrames(learn, crop=96, any_time=True), settings, {"held out": held_out})
+    losses, scores = [], []
+
+    def watch(step) -> None:
+        losses.append((step.number, step.losses["loss_l1"]))
+        if step.scores:
+            scores.append((step.number, step.scores["held out"].psnr))
+
+    result = trainer.run(watch)
+    img0, truth, img1 = (x[None].float() / 255 for x in held_out[0])
+    before, now = (m.inference(img0, img1)[0].movedim(0, 2) for m in (model, result.model))
+    scores.insert(0, (0, trainer.before["held out"].psnr))
+    plot = node_module("plot")
+    frames = {"before": before, "now": now, "truth": truth[0].movedim(0, 2)}
+    seen = plot.beneath(plot.curves(losses, scores, (640, 400)), frames)
+    seen.save(HELP / "train.jpg", quality=85, optimize=True)
+    card = Image.new("RGB", (640, 640), "white")
+    card.paste(seen.crop((0, 0, 640, 520)), (0, 80))
+    label(card, "fine-tune", GIVEN, 34, (22, 18))
+    card.save(WORKFLOWS / "Fine-tune on my clip and compare.jpg", quality=82, optimize=True)
+
+
+def node_module(name: str) -> ModuleType:
+    """A module of nodes/ that needs no ComfyUI, without the others."""
+    for package, path in (("pack", ROOT), ("pack.nodes", ROOT / "nodes")):
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(path)]
+    return importlib.import_module(f"pack.nodes.{name}")
 
 
 def help_pictures(folder: Path, model) -> None:
@@ -198,4 +266,7 @@ if __name__ == "__main__":
     thumbnails(CLIPS, MODEL)
     help_pictures(CLIPS, MODEL)
     flow_example(CLIPS, MODEL)
+    scoring(CLIPS, MODEL)
+    training(CLIPS, MODEL)
     registry_pictures()
+    plots.main()
