@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..rife.datasets import Shot, load_clip, read_folder, shots, split
-from .types import check_images
+from .types import check_images, trim_window
 
 NO_FOLDER = "none"
 
@@ -73,8 +73,6 @@ def _joined(images: Sequence[Tensor]) -> list[Tensor]:
 def _frames_of(video, limits: tuple[int, int]) -> Tensor:
     """A VIDEO's frames; read one by one where it is a whole file."""
     source = video.get_stream_source()
-    # Before 0.23 nobody tells whether a video is trimmed.
-    trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else None
-    if isinstance(source, (str, os.PathLike)) and trim == (0.0, 0.0):
+    if isinstance(source, (str, os.PathLike)) and trim_window(video) == (0, 0):
         return load_clip(source, *limits)
     return _joined([video.get_components().images[: limits[0]]])[0]

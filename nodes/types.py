@@ -124,3 +124,11 @@ def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
         )
     n = max(len(image0), len(image1))
     return image0.expand(n, -1, -1, -1), image1.expand(n, -1, -1, -1)
+
+
+def trim_window(video) -> tuple[float, float]:
+    """What Trim Video left of a VIDEO: begin and length in seconds; length 0 is to the end, a begin < 0 from there."""
+    if hasattr(video, "get_active_trim_window"):
+        return video.get_active_trim_window()
+    # ComfyUI before 0.23 keeps it to itself.
+    return getattr(video, "_VideoFromFile__start_time", 0), getattr(video, "_VideoFromFile__duration", 0)

@@ -23,7 +23,16 @@ from ..rife.video import Job, to_pixels
 from ..rife.writer import VideoWriter
 from . import memory
 from . import timing as when
-from .types import ALIASES, check_images, ensemble_input, model_input, scale_input, speed_inputs, tta_input
+from .types import (
+    ALIASES,
+    check_images,
+    ensemble_input,
+    model_input,
+    scale_input,
+    speed_inputs,
+    trim_window,
+    tta_input,
+)
 
 BatchManager = io.Custom("VHS_BatchManager")
 
@@ -190,12 +199,7 @@ def _clip(video) -> Iterator[Clip]:
 
 
 def _window(video) -> dict[str, Fraction]:
-    if hasattr(video, "get_active_trim_window"):
-        start, duration = video.get_active_trim_window()
-    else:  # ComfyUI before 0.23
-        start, duration = (
-            getattr(video, f"_VideoFromFile__{name}", 0) for name in ("start_time", "duration")
-        )
+    start, duration = trim_window(video)
     if start < 0:
         start = max(0.0, float(Clip(video.get_stream_source()).clock.duration) + start)
     return {"start": Fraction(start), "duration": Fraction(duration)}

@@ -16,7 +16,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 ).split()
-SIZE = {"width": 1600, "height": 900}
+SIZE = {"width": 2200, "height": 1300}  # smaller, and the front end leaves out the text of whole graphs
 # A loaded machine with two cores draws one frame in a second or two.
 PATIENCE_MS = 60_000
 

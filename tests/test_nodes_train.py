@@ -147,6 +147,13 @@ class VideoFile(VideoOfFrames):
         raise AssertionError("the whole file would be in memory")
 
 
+class OldVideoFile(VideoFile):
+    """A VIDEO of ComfyUI before 0.23, which does not tell whether it is trimmed; this one is not."""
+
+    get_active_trim_window = property()  # hasattr says no
+    _VideoFromFile__start_time = _VideoFromFile__duration = 0
+
+
 def write_video(path, clip):
     with VideoWriter(path, Fraction(24), clip.shape[2], clip.shape[1]) as writer:
         for frame in clip:
@@ -161,6 +168,8 @@ def test_videos_and_folders_are_learnt_from(host, model):
     folder.mkdir(parents=True)
     write_video(folder / "a.mp4", clip)
     a_file = train(host, model, video=[VideoFile(folder / "a.mp4")])
+    old = train(host, model, video=[OldVideoFile(folder / "a.mp4")])
+    assert digest(old["interp_model"]) == digest(a_file["interp_model"])
     combo = next(i for i in host.nodes["RIFETrain"].define_schema().inputs if i.id == "folder")
     assert combo.options["options"] == ["none", "mine"]
     in_folder = train(host, model, folder="mine")

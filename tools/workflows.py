@@ -81,7 +81,8 @@ class Workflow:
 
     def note(self, title: str, text: str) -> None:
         """A note beside what it explains, as high as its text."""
-        height = 70 + sum(13 * (1 + len(paragraph) // 85) + 2 for paragraph in text.split("\n"))
+        # Of the new kind of nodes, whose letters are larger.
+        height = 110 + sum(16 * (1 + len(paragraph) // 72) + 2 for paragraph in text.split("\n"))
         note = self.add("MarkdownNote", title)
         note.inputs, note.size, note.colors = {"": text}, (420, height), ("#432", "#653")
 
@@ -142,7 +143,7 @@ def twice() -> Workflow:
         "Twice the frame rate",
         "## Twice the frame rate\n\n1. Choose a video.\n2. **multiplier** says how many times the frame rate: 2, 3, 4 "
         f"...\n3. Run.\n\nThe sound goes along; N frames become (N-1) x multiplier + 1. {CHECKPOINTS}\n\n"
-        "Help of a node: select it, then the *?* above it.",
+        "Help of a node: select it, then *Node Info*, the *i* above it.",
     )
     run = interpolate(w, clip["images"], "How many times the frame rate?", fps=clip["fps"], multiplier=2)
     save(w, run, "RIFE_2x", clip["audio"])
@@ -208,13 +209,13 @@ def between_two() -> Workflow:
     first = w.add("LoadImage", "First image", image="first.png")
     last = w.add("LoadImage", "Last image", image="last.png")
     first.size = last.size = (300, 320)
-    pair = w.add("ImageBatch", image1=first["IMAGE"], image2=last["IMAGE"])
+    pair = w.add("BatchImagesNode", images__image0=first["IMAGE"], images__image1=last["IMAGE"])
     w.column()
     w.note(
         "From one image to the other",
         "## From one image to the other\n\n**multiplier** is the number of steps: 24 makes 25 frames, one second at "
         "24 fps. The images should show the same scene moments apart: RIFE moves what it finds in both, it does not "
-        "invent. *ImageBatch* brings the last image to the size of the first.\n\n**cuts** is off, or images "
+        "invent. *Batch Images* brings the last image to the size of the first.\n\n**cuts** is off, or images "
         "that differ too much would be held instead. For a single frame between two images take *RIFE Inbetween*."
         f"\n\n{CHECKPOINTS}",
     )
@@ -292,10 +293,6 @@ def cog_interpolated(w: Workflow, frames: Node, prefix: str) -> None:
     """8 to 16 fps, and a file of it."""
     w.group("3. RIFE", GREEN)
     loader = w.add("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
-    run = w.add(
-        "RIFEInterpolate", "49 frames at 8 fps -> 97 at 16 fps", interp_model=loader["interp_model"],
-        images=frames["IMAGE"], multiplier=2, fps=8.0,
-    )  # fmt: skip
     w.note(
         "What RIFE does here",
         "## From 8 to 16 or 24 frames per second\n\nCogVideoX-5b makes 49 frames for 8 fps, which stutters. *RIFE "
@@ -303,6 +300,10 @@ def cog_interpolated(w: Workflow, frames: Node, prefix: str) -> None:
         "3 for 145 frames at 24 fps.\n\n**fps** is the rate of the frames that come in: 8 for CogVideoX-5b, 16 for "
         f"CogVideoX1.5-5B. The rate that goes out is connected to *Create Video*.\n\n{CHECKPOINTS}",
     )
+    run = w.add(
+        "RIFEInterpolate", "49 frames at 8 fps -> 97 at 16 fps", interp_model=loader["interp_model"],
+        images=frames["IMAGE"], multiplier=2, fps=8.0,
+    )  # fmt: skip
     w.group("4. The result", GOLD)
     video = w.add("CreateVideo", images=run["images"], fps=run["fps"])
     w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"video/{prefix}").size = (420, 420)
@@ -374,16 +375,16 @@ def wan() -> Workflow:
     frames = w.add("VAEDecode", samples=sampled["LATENT"], vae=vae["VAE"])
     w.group("3. RIFE", GREEN)
     loader = w.add("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
-    run = w.add(
-        "RIFEInterpolate", "81 frames at 16 fps -> 24 fps", interp_model=loader["interp_model"],
-        images=frames["IMAGE"], fps=16.0, timing="frame rate", timing__target_fps=24.0,
-    )  # fmt: skip
     w.note(
         "What RIFE does here",
         "## From 16 to 24 or 30 frames per second\n\nWan 2.1 makes 81 frames for 16 fps. **timing** *frame rate* makes "
         "any rate of them: 121 frames at **target_fps** 24, 151 at 30, the same 5 seconds. Frames of Wan that fall on "
         f"such a time are in the result bit for bit.\n\n{CHECKPOINTS}",
     )
+    run = w.add(
+        "RIFEInterpolate", "81 frames at 16 fps -> 24 fps", interp_model=loader["interp_model"],
+        images=frames["IMAGE"], fps=16.0, timing="frame rate", timing__target_fps=24.0,
+    )  # fmt: skip
     w.group("4. The result", GOLD)
     video = w.add("CreateVideo", images=run["images"], fps=run["fps"])
     w.add("SaveVideo", video=video["VIDEO"], filename_prefix="video/Wan_24fps").size = (420, 420)
@@ -497,10 +498,12 @@ BUILD = """recipe => {
     }
     node.setSize([Math.max(node.size[0], 300), node.size[1]])
     node.pos = [x, y]
-    y += node.size[1] + 60
+    y += node.size[1] + 84  // the new kind of nodes is taller
     width = Math.max(width, node.size[0])
   }
   const title = 30, margin = 20
+  // A node that runs grows by the picture that it shows.
+  const grown = node => ['RIFEInterpolate', 'RIFETrain', 'RIFEScore'].includes(node.type) ? 170 : 0
   recipe.groups.forEach((spec, i) => {
     const group = new LiteGraph.LGraphGroup(spec.title)
     group.color = spec.color
@@ -509,7 +512,7 @@ BUILD = """recipe => {
     group.pos = [edge(Math.min, n => n.pos[0]) - margin, -title - margin - 40]
     group.size = [
       edge(Math.max, n => n.pos[0] + n.size[0]) + margin - group.pos[0],
-      edge(Math.max, n => n.pos[1] + n.size[1]) + margin - group.pos[1],
+      edge(Math.max, n => n.pos[1] + n.size[1] + grown(n)) + margin - group.pos[1],
     ]
     app.graph.add(group)
   })
