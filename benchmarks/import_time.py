@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import logging
 import statistics
@@ -33,10 +34,16 @@ async def comfy_entrypoint():
 """
 
 
-def inside(comfyui: Path) -> dict[str, float]:
-    """Seconds of one start, in this process: wall and CPU time of this pack, and of the empty one."""
+def inside(comfyui: Path, base: str) -> dict[str, float]:
+    """Seconds of one start, in this process: wall and CPU time of this pack, and of the empty one in `base`."""
     sys.path.insert(0, str(comfyui))
-    sys.argv = [sys.argv[0], "--cpu"]
+    sys.argv = [sys.argv[0], "--cpu", "--base-directory", base]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    importlib.import_module(
+        "utils.extra_config"
+    )  # as main.py: some of what follows brings a `utils` of its own
     import server
 
     import nodes
@@ -47,16 +54,12 @@ def inside(comfyui: Path) -> dict[str, float]:
     loop.run_until_complete(nodes.init_builtin_extra_nodes())
     logging.disable()
     found = {}
-    with tempfile.TemporaryDirectory() as empty:
-        (Path(empty) / "__init__.py").write_text(EMPTY, encoding="utf-8")
-        for name, pack in (("empty", empty), ("ours", str(ROOT))):
-            wall, cpu = time.perf_counter(), time.process_time()
-            if not loop.run_until_complete(nodes.load_custom_node(pack)):
-                raise RuntimeError(f"ComfyUI could not load {pack}")
-            found[f"{name}_wall"], found[f"{name}_cpu"] = (
-                time.perf_counter() - wall,
-                time.process_time() - cpu,
-            )
+    (Path(base) / "__init__.py").write_text(EMPTY, encoding="utf-8")
+    for name, pack in (("empty", base), ("ours", str(ROOT))):
+        wall, cpu = time.perf_counter(), time.process_time()
+        if not loop.run_until_complete(nodes.load_custom_node(pack)):
+            raise RuntimeError(f"ComfyUI could not load {pack}")
+        found[f"{name}_wall"], found[f"{name}_cpu"] = time.perf_counter() - wall, time.process_time() - cpu
     return found
 
 
@@ -68,7 +71,8 @@ def main() -> None:
     parser.add_argument("--inside", type=Path, metavar="COMFYUI", help="one start, in this process")
     args = parser.parse_args()
     if args.inside:
-        print(json.dumps(inside(args.inside.expanduser().resolve())))
+        with tempfile.TemporaryDirectory() as base:
+            print(json.dumps(inside(args.inside.expanduser().resolve(), base)))
         return
     sys.path.insert(0, str(ROOT / "tests"))
     from host import comfyui_or_reason
