@@ -503,7 +503,7 @@ BUILD = """recipe => {
   }
   const title = 30, margin = 20
   // A node that runs grows by the picture that it shows.
-  const grown = node => ['RIFEInterpolate', 'RIFETrain', 'RIFEScore'].includes(node.type) ? 170 : 0
+  const grown = node => ['RIFEInterpolate', 'RIFETrain', 'RIFEScore'].includes(node.type) ? 190 : 0
   recipe.groups.forEach((spec, i) => {
     const group = new LiteGraph.LGraphGroup(spec.title)
     group.color = spec.color
@@ -546,7 +546,8 @@ def tidied(graph: dict, name: str) -> dict:
     for node in graph["nodes"]:
         for slot in (*node["inputs"], *node["outputs"]):
             slot.pop("localized_name", None)
-            slot.pop("label", None)
+            if "widget" in slot or "." not in slot["name"]:
+                slot.pop("label", None)  # what grows by itself has no other
         node["pos"] = [round(v) for v in node["pos"]]
         node["size"] = [round(v) for v in node["size"]]
     for group in graph["groups"]:
