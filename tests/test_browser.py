@@ -222,6 +222,33 @@ def test_scores_are_seen_on_the_nodes(page):
     page.picture(PICTURES / "finished score.png")
 
 
+def test_a_video_from_file_to_file_shows_its_progress_and_says_what_was_made(page):
+    prompt = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "clip.mp4"}},
+        "2": {"class_type": "RIFECheckpointLoader", "inputs": {"checkpoint": "rife_comfy (bundled)"}},
+        "3": {
+            "class_type": "RIFEInterpolateVideo",
+            "inputs": {"interp_model": ["2", 0], "video": ["1", 0], "multiplier": 20},
+        },
+        "4": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["3", 0], "filename_prefix": "streamed", "format": "auto", "codec": "auto"},
+        },
+    }
+    page.js("prompt => app.loadApiJson(prompt, 'video')", prompt)
+    page.command("Comfy.Canvas.FitView")
+    page.run()
+    page.wait_for_node("RIFEInterpolateVideo", "node.progress > 0")
+    page.wait_for_node("RIFEInterpolateVideo", "node.imgs?.[0]?.naturalWidth > 0")
+    line = line_of(page, "RIFEInterpolateVideo", "frames, ")
+    assert line.startswith("9 → 161 frames, 240 fps, 0.67 s; took ")
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('video')].some(v => v.src.includes('streamed'))"
+    )
+    page.fit()
+    page.picture(PICTURES / "finished video.png")
+
+
 def test_a_wrong_input_is_said_in_the_browser(page):
     page.load(graph("Slow motion with a retime curve"))
     page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.curve').value = 'slower, please'")
