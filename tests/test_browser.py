@@ -287,6 +287,9 @@ def test_the_help_of_every_node_opens_from_the_node(page, comfyui):
         page.page.wait_for_function(
             "words => document.body.innerText.replace(/\\s+/g, ' ').includes(words)", arg=first_words(node_id)
         )
+        page.page.wait_for_function(
+            "() => [...document.images].some(i => i.src.includes('/docs/pictures/') && i.naturalWidth > 0)"
+        )
         page.picture(PICTURES / f"help {node_id}.png")
 
 

@@ -3,8 +3,8 @@
     python tools/pictures.py FOLDER      # with bbb-1080p60-2s.mp4, bbb-480p-30s.mp4, intel-*.mp4 and .mkv of NOTICE in it
 
 Every picture is a result: what is marked green was made by RIFE. Takes some minutes, most of it the training that the
-help of RIFE Train shows. Only docs/pictures/best.jpg and worst.jpg are not made here but found by
-benchmarks/score_held_out.py, whose command stands in docs/measuring.md.
+help of RIFE Train shows. Not made here: docs/pictures/best.jpg and worst.jpg, which benchmarks/score_held_out.py finds
+(its command stands in docs/measuring.md), and the graph in the help of the loader, a photograph by tools/workflows.py.
 """
 
 from __future__ import annotations
@@ -227,6 +227,37 @@ def help_pictures(folder: Path, model) -> None:
         three.paste(picture, (328 * i, 0))
     label(three, "made by RIFE", MADE, at=(336, 8))
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
+    triplet(folder)
+    parts_of_a_clip()
+
+
+def triplet(folder: Path) -> None:
+    """What RIFE Train Step learns from."""
+    three = Image.new("RGB", (976, 180), INK)
+    for i, picture in enumerate(pictures(frames_of(folder / "bbb-1080p60-2s.mp4", 60, 3, 4, (320, 180)))):
+        three.paste(picture, (328 * i, 0))
+        label(three, ("img0", "ground_truth", "img1")[i], at=(328 * i + 8, 8))
+    three.save(HELP / "triplet.jpg", quality=82, optimize=True)
+
+
+def parts_of_a_clip() -> None:
+    """Chunks of a batch loop, and pairs that are skipped."""
+    font, clock = ImageFont.load_default(18), Clock(9, 24)
+    chunks = Image.new("RGB", (640, 150), INK)
+    draw = ImageDraw.Draw(chunks)
+    for i in range(3):
+        left = 40 + 210 * i  # three frames each, 70 apart
+        draw.rounded_rectangle((left - 18, 36, left + 158, 64), 8, outline="#667", width=2)
+        draw.text((left - 14, 10), f"chunk {i + 1}", fill=GIVEN, font=font)
+    strip(draw, clock, plan(clock, multiplier=2), (40, 50, 600, 120))
+    chunks.save(HELP / "chunks.png", optimize=True)
+    skipped = Image.new("RGB", (640, 120), INK)
+    times = [Fraction(n, 2) for n in range(9) if n not in (3, 5)]
+    clock = Clock(5, 1)
+    draw = ImageDraw.Draw(skipped)
+    draw.text((180, 8), "pairs 1 and 2 are skipped", fill=GIVEN, font=font)
+    strip(draw, clock, plan(clock, times=times), (40, 50, 600, 96))
+    skipped.save(HELP / "skipped.png", optimize=True)
 
 
 def flow_example(folder: Path, model) -> None:

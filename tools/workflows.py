@@ -1,5 +1,7 @@
 """Writes example_workflows/*.json from the recipes below, with ComfyUI's own front end doing the serialising.
 
+Also web/docs/pictures/graph.jpg, the middle of one of them, for the help of what loads and saves checkpoints.
+
     python tools/workflows.py            # needs ComfyUI and Chromium, as the browser tests do
 
 A recipe names nodes, widgets and links; sizes, slots and the layout (groups from left to right, nodes from top to
@@ -22,7 +24,7 @@ import front_end  # noqa: E402
 import host  # noqa: E402
 from comfyui_server import Server  # noqa: E402
 
-FOLDER = ROOT / "example_workflows"
+FOLDER, HELP = ROOT / "example_workflows", ROOT / "web" / "docs" / "pictures"
 OUR_VERSION, CORE_VERSION = "0.1.0", "0.25.0"
 HUB = "https://huggingface.co/"
 BLUE, GREEN, GOLD, GREY = "#3f789e", "#8AA88A", "#b58b2a", "#8888AA"
@@ -555,6 +557,23 @@ def tidied(graph: dict, name: str) -> dict:
     return graph
 
 
+def photograph(page, groups: list[str], path: Path) -> None:
+    """What the window shows of these groups of its graph, as far down as the shortest goes."""
+    page.fit()
+    corners = page.js(
+        """titles => {
+          const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+          return app.graph.groups.filter(g => titles.includes(g.title)).map(({pos: [x, y], size: [w, h]}) =>
+            [x, y, x + w, y + h].map((v, i) => (i % 2 ? box.y : box.x) + (v + offset[i % 2]) * scale))
+        }""",
+        groups,
+    )
+    left, top = (min(c[i] for c in corners) for i in (0, 1))
+    right, bottom = max(c[2] for c in corners), min(c[3] for c in corners)
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    page.page.screenshot(path=str(path), type="jpeg", quality=85, clip=clip)
+
+
 def main() -> None:
     comfyui, chromium = host.comfyui_or_reason(), front_end.chromium_or_reason()
     for found in (comfyui, chromium):
@@ -570,6 +589,8 @@ def main() -> None:
             # A window each: a new node takes over what the front end remembers of its id in the graph before.
             with front_end.open_page(browser, server) as page:
                 graph = tidied(page.js(BUILD, as_recipe(w)), w.name)
+                if recipe is tuned:
+                    photograph(page, ["2. Training", "3. Keep it"], HELP / "graph.jpg")
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
             (FOLDER / f"{w.name}.json").write_text(text, encoding="utf-8")
             print(w.name)
