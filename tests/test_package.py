@@ -116,3 +116,19 @@ def test_the_registry_can_read_the_project():
     assert re.search(r'"comfyui-frontend-package>=\d+\.\d+\.\d+"', text)
     for picture in re.findall(r"main/(docs/pictures/\S+)\"", text):
         assert (ROOT / picture).is_file(), picture
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_link_of_the_documentation_leads_somewhere(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for target, _, heading in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]*))?\)", text):
+        page = (ROOT / path).parent / target if target else ROOT / path
+        assert page.exists(), (path, target)
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+            assert heading in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, (
+                path,
+                heading,
+            )

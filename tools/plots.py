@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES, PICTURES = ROOT / "benchmarks", ROOT / "docs" / "pictures"
 GREEN, GREY = "#15803d", "#9ca3af"
-ROW, BAR, LEFT, WIDTH = 40, 14, 250, 860
+ROW, BAR, LEFT, WIDTH = 40, 14, 270, 860
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -37,7 +37,8 @@ def bars(
     ]
     for i, (name, group) in enumerate(groups):
         y = top + ROW * i
-        parts.append(f'<text x="{LEFT - 12}" y="{y + BAR + 4}" text-anchor="end">{escape(name)}</text>')
+        middle = y + (BAR + 2) * len(group) / 2 + 4
+        parts.append(f'<text x="{LEFT - 12}" y="{middle:g}" text-anchor="end">{escape(name)}</text>')
         for k, (value, text, colour) in enumerate(group):
             length = max(1.0, (right - LEFT) * (value - low) / (high - low))
             at = y + (BAR + 2) * k
