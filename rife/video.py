@@ -22,6 +22,7 @@ from .engine import Interpolator
 from .media import Clip, DamagedError, VideoInfo, probe, read_frames
 from .overlap import Behind, ahead
 from .parts import Part, Timing, check_forward, part_frames, part_of
+from .stills import is_pattern, numbered
 from .timeline import Rate, pair_times
 from .writer import VideoWriter, tick_of, write_png
 
@@ -165,9 +166,9 @@ def interpolate_video(
     `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
-    refuse_same(source, target)
     timing = Timing(request_of(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
     job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
+    refuse_same(job.clip, target)
     if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
     with job.writer(target) as writer:
@@ -189,9 +190,12 @@ def request_of(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> 
     return ({} if rate is None else request) | {"speed": 1 / stretch}
 
 
-def refuse_same(source: Path, target: Path) -> None:
+def refuse_same(clip: Clip, target: Path) -> None:
     """Raises VideoError where the output would overwrite the input."""
-    if target.exists() and source.exists() and target.samefile(source):
+    targets = numbered(target).values() if is_pattern(target) else [target]
+    there, here = ({(s.st_dev, s.st_ino) for s in map(os.stat, files)} for files in
+                   (clip.files, filter(Path.exists, targets)))  # fmt: skip
+    if there & here:
         raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from .codecs import PICTURES, Encoding, VideoError, choose
 from .media import BT709, FULL, Clip, DamagedError, Look, main_stream, open_source
+from .stills import is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Output:
         self.count = 0  # pictures written
         self._clip, self._copy = clip, copy
         self._start = start
-        self._pattern = "%" in self.path.name
+        self._pattern = is_pattern(self.path)
         self._container = self._copies = None
 
     def __enter__(self):
@@ -95,7 +96,7 @@ class _Output:
         self._container.metadata.update(metadata)
         self._add_pictures()
         only_pictures = self._pattern or self._container.format.name in ("gif", "webp", "apng")
-        if self._clip is not None and self._copy and not only_pictures:
+        if self._clip is not None and self._copy and not (only_pictures or self._clip.reel):
             self._copies = _Copies(self._clip, self._container, self.path)
 
     @property
