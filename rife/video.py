@@ -203,18 +203,18 @@ def to_tensor(frame: np.ndarray) -> Tensor:
     """(H,W,C) uint8 as it is, which the engine takes; uint16 -> float in 0..1."""
     if frame.dtype == np.uint8:
         return torch.from_numpy(frame)
-    return torch.from_numpy(frame.astype(np.float32)) / 65535
+    return torch.from_numpy(frame.astype(np.float32)).div_(65535)
 
 
 def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
     """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded."""
     if bits == 8:
         return to_bytes(frame)
-    return (frame.float().clamp(0, 1) * 65535).round().cpu().numpy().astype(np.uint16)
+    return frame.float().clamp(0, 1).mul_(65535).round_().cpu().numpy().astype(np.uint16)
 
 
 def to_bytes(frame: Tensor) -> np.ndarray:
     """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as it is."""
     if not frame.is_floating_point():
         return frame.cpu().numpy()
-    return (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return frame.clamp(0, 1).mul_(255).round_().byte().cpu().numpy()
