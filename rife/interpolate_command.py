@@ -236,7 +236,9 @@ def _described(job: Job, target: Path) -> str:
     encoder, pix_fmt = choose(target, job.encoding, look.bits, look.alpha)
     kind = f"{clip.width}x{clip.height}, {look.bits} bits{', alpha' if look.alpha else ''}"
     rate = f"{_rate(clip.rate)} fps" if clip.rate else "a variable rate"
-    settings = "".join(f", {name} {value}" for name, value in job.encoding.settings(encoder).items())
+    settings = "".join(
+        f", {name} {value}" for name, value in job.encoding.settings(encoder, look.hdr).items()
+    )
     new = sum(step.kind == "new" for step in job.plan)
     lines = [
         f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ import av
 import av.error
 import numpy as np
 
-from .codecs import VideoError
+from .codecs import Hdr, VideoError
 from .stills import Reel, find_reel, yuv_to_rgba
 from .timeline import Clock
 
@@ -65,6 +66,7 @@ class Look:
     bits: int = 8
     alpha: bool = False
     rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
+    hdr: Hdr | None = None
 
     def yuv(self, height: int) -> tuple[int, int]:
         """Matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines on."""
@@ -472,7 +474,7 @@ def _constant_rate(ticks: array, time_base: Fraction, stated: list[Fraction]) ->
 def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
-    if alpha and container == "gif":  # decoded with alpha, always
+    if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
         alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
     range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
     return Look(
@@ -484,7 +486,23 @@ def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
         bits=max(c.bits for c in kind.components),
         alpha=alpha,
         rgb=kind.is_rgb or kind.name == "pal8" or (len(kind.components) < 3 and range_ == FULL),
+        hdr=_hdr(frame),
     )
+
+
+def _hdr(frame) -> Hdr | None:
+    """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
+    said = {data.type.name: bytes(data) for data in frame.side_data}
+    display, content = said.get("MASTERING_DISPLAY_METADATA"), said.get("CONTENT_LIGHT_LEVEL")
+    if display:
+        *numbers, has_colours, has_light = struct.unpack_from("=22i", display)
+        display = (
+            has_colours
+            and has_light
+            and tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
+        )
+    content = struct.unpack_from("=2I", content) if content else None
+    return Hdr(display or None, content) if display or content else None
 
 
 def turns_of(frame) -> int:

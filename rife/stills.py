@@ -116,10 +116,10 @@ def numbered(pattern: Path) -> dict[int, Path]:
 class PictureFiles:
     """Pictures in files, at a constant rate."""
 
-    kind = "image2"
     last = 1
 
     def __init__(self, files: Sequence[Path], rate: Fraction):
+        self.kind = files[0].suffix.lower().lstrip(".")
         self.files, self.rate = files, rate
         self.time_base = 1 / rate
         self.ticks = array("q", range(len(files)))
@@ -164,7 +164,7 @@ class AnimatedWebP:
     The format: https://developers.google.com/speed/webp/docs/riff_container
     """
 
-    kind = "webp"
+    kind = "animated webp"
     rate = None
     time_base = Fraction(1, 1000)
 

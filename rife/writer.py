@@ -226,12 +226,14 @@ class VideoWriter(_Output):
         encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha)
         try:
             self._stream = self._container.add_stream(
-                encoder.name, rate=self.rate, options=self.encoding.settings(encoder)
+                encoder.name, rate=self.rate, options=self.encoding.settings(encoder, look.hdr)
             )
         except (ValueError, av.error.FFmpegError) as error:
             raise VideoError(
                 f"{self.path.suffix} cannot hold {encoder.codec} ({error}). Write to .mkv, or choose another codec."
             ) from error
+        if look.hdr and not look.hdr.settings(encoder.name):
+            log.warning("%s is not told of HDR10's mastering display. h265 and av1 are.", encoder.name)
         self._shape(av.VideoFormat(pix_fmt, 16, 16))
         context = self._stream.codec_context
         if pix_fmt == "pal8":
