@@ -492,7 +492,11 @@ def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
 
 def _hdr(frame) -> Hdr | None:
     """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
-    said = {data.type.name: bytes(data) for data in frame.side_data}
+    try:
+        said = {data.type.name: bytes(data) for data in frame.side_data}
+    except ValueError as error:  # PyAV 18 knows no Exif, and then lists nothing
+        log.debug("side data that PyAV does not know: %s", error)
+        return None
     display, content = said.get("MASTERING_DISPLAY_METADATA"), said.get("CONTENT_LIGHT_LEVEL")
     if display:
         *numbers, has_colours, has_light = struct.unpack_from("=22i", display)
