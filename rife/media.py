@@ -181,15 +181,16 @@ class Clip:
         last = 0
         try:
             for packet in container.demux(stream):
-                if not packet.size or packet.is_discard or not (keys or packet.is_keyframe):
+                if not packet.size or not (keys or packet.is_keyframe):
                     continue
                 pts = packet.pts
                 if pts is None:  # AVI and raw streams have none: frames in the order in which they are shown
                     pts = packet.dts if packet.dts is not None else len(ticks) * (packet.duration or 1)
                 if packet.is_keyframe:
                     keys.append(pts)
-                ticks.append(pts)
-                last = packet.duration or last
+                if not packet.is_discard:  # by an edit list, which still needs it for decoding
+                    ticks.append(pts)
+                    last = packet.duration or last
         except av.error.FFmpegError as error:
             log.warning("%s breaks off after %d frames (%s).", self.name, len(ticks), error.strerror)
         first = keys[0] if keys else 0

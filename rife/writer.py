@@ -362,9 +362,10 @@ class _Copies:
         except (ValueError, av.error.FFmpegError) as error:
             name = stream.codec_context.name if stream.codec_context else stream.type
             if stream.type == "audio":
+                other = "" if path.suffix.lower() == ".mkv" else "Write to .mkv, which holds nearly all; or l"
                 raise VideoError(
-                    f"{path.suffix} cannot hold the source's {name} sound ({error}). Write to .mkv, which holds all, "
-                    "or leave the sound out."
+                    f"{path.suffix} cannot hold the source's {name} sound ({error}). {other or 'L'}eave the sound "
+                    "out."
                 ) from error
             kind, end = stream.type, path.suffix
             log.warning(
