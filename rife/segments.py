@@ -264,7 +264,7 @@ class Segments:
                 on_progress(count)
             if time.monotonic() - looked > _POLL:
                 looked = time.monotonic()
-                if self.path(i).exists():
+                if self.path(i).exists() or not self.folder.is_dir():
                     raise _Done
 
         try:
@@ -272,6 +272,10 @@ class Segments:
                 render(model, self.job, self.parts[i], writer, check, **options)
         except _Done:
             return
+        except VideoError:
+            if self.folder.is_dir():
+                raise
+            return  # another process has done it, and joined
         self._slowest = max(self._slowest, time.monotonic() - start)
         begun.unlink(missing_ok=True)
 
