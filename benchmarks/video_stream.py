@@ -6,7 +6,8 @@ memory: resident memory of a stream of 10 seconds and of 10 minutes, 1920x1080, 
 the network that returns its first frame, and with the bundled one. `--fps`: frames per second of the four clips; 60
 frames are enough to fill all queues, the encoder's too.
 sync: an hour of flashes and beeps; how far apart they are in the output file, at its begin and its end.
-speed: end to end against the network alone, in turns, on a 1080p clip; and what decoding and encoding take alone.
+speed: end to end against the network alone, in turns, on a 1080p clip; and what decoding and encoding take alone. In
+seconds, which other work on the machine lengthens, and in seconds of processors, which it hardly does.
 ranks: the frames of one process and of `--processes`, one of which is killed.
 """
 
@@ -165,17 +166,17 @@ def speed(args) -> None:
         times = {name: [] for name in runs}
         for _ in range(args.runs):
             for name, run in runs.items():
-                begun = time.perf_counter()
+                begun = time.perf_counter(), time.process_time()
                 run()
-                times[name].append(time.perf_counter() - begun)
-            print("  ".join(f"{name} {took[-1]:.1f} s" for name, took in times.items()), flush=True)
-    middle = {name: float(np.median(took)) for name, took in times.items()}
-    share = {name: 100 * took / middle["network"] for name, took in middle.items()}
-    print(
-        f"{args.frames} frames of {clip.width}x{clip.height} to {2 * args.frames - 1}, medians of {args.runs}"
-    )
-    print(f"end to end at {1e4 / share['end to end']:.0f}% of the network's speed alone")
-    print(f"decoding takes {share['decode']:.0f}%, encoding {share['encode']:.0f}% of the network's time")
+                times[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+            print("  ".join(f"{name} {took[-1][0]:.1f} s" for name, took in times.items()), flush=True)
+    print(f"{args.frames} frames of {clip.width}x{clip.height} to {2 * args.frames - 1}, medians of {args.runs}, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    for kind, unit in enumerate(("seconds", "seconds of processors")):
+        middle = {name: float(np.median([row[kind] for row in took])) for name, took in times.items()}
+        share = 100 * middle["network"] / middle["end to end"]
+        parts = ", ".join(f"{name} {took:.2f}" for name, took in middle.items())
+        print(f"{unit}: {parts}; end to end at {share:.0f}% of the network alone")
 
 
 def _encode(target: Path, clip: Clip, frames) -> None:
