@@ -238,6 +238,11 @@ class VideoWriter(_Output):
         context = self._stream.codec_context
         if pix_fmt == "pal8":
             self._tick = Fraction(1, 100)  # GIF counts in these
+            if self.rate > 50:
+                log.warning(
+                    "Browsers show a GIF at 50 fps at most, this one has %g. WebP has no such limit.",
+                    self.rate,
+                )
             self._palette = _Palette(*self.size, look.alpha, self._tick)
         context.time_base = self._tick
         if look.pixel_aspect != 1:

@@ -238,6 +238,12 @@ def test_hdr10_says_what_it_said(tmp_path, codec, hdr):
     assert Clip(tmp_path / "out.mkv").look.hdr.content == hdr.content
 
 
+def test_a_gif_that_is_too_fast_is_told(tmp_path, caplog):
+    with VideoWriter(tmp_path / "x.gif", Fraction(60), 64, 48) as writer:
+        writer.write(picture(0))
+    assert "50 fps at most" in caplog.text
+
+
 def test_hdr10_that_is_lost_is_told(tmp_path, caplog):
     write(tmp_path / "x.mov", flat(np.uint16), Look(bits=10, hdr=Hdr(DISPLAY)), encoding=Encoding("prores"))
     assert "mastering display" in caplog.text
