@@ -2,10 +2,12 @@
 
 python benchmarks/video_stream.py memory|sync|speed|ranks [--clip CLIP] ...
 
-memory: resident memory of a stream of 10 minutes and of 10 seconds, 1920x1080 at `--fps` frames per second. The network
-is a stand-in that returns its first frame: the law is about frames held, which a network's working set only adds to.
+memory: resident memory of a stream of 10 seconds and of 10 minutes, 1920x1080, encoded as usual: with a stand-in for
+the network that returns its first frame, and with the bundled one. `--fps`: frames per second of the four clips; 60
+frames are enough to fill all queues, the encoder's too.
 sync: an hour of flashes and beeps; how far apart they are in the output file, at its begin and its end.
-speed: end to end against the network alone, in turns, on a 1080p clip; and what decoding and encoding take alone.
+speed: end to end against the network alone, in turns, on a 1080p clip; and what decoding and encoding take alone. In
+seconds, which other work on the machine lengthens, and in seconds of processors, which it hardly does.
 ranks: the frames of one process and of `--processes`, one of which is killed.
 """
 
@@ -49,21 +51,15 @@ class FirstFrame:
 
 
 def memory(args) -> None:
+    streams = [(network, seconds) for network in ("none", "bundled") for seconds in (10, args.seconds)]
     with tempfile.TemporaryDirectory() as folder:
-        for seconds in (10, args.seconds):
-            source = Path(folder, f"{seconds}.mp4")
-            _moving(source, seconds, args.fps)
-            command = [
-                sys.executable,
-                __file__,
-                "peak",
-                str(source),
-                str(Path(folder, "out.mp4")),
-                args.network,
-            ]
+        source, target = Path(folder, "in.mp4"), Path(folder, "out.mp4")
+        for (network, seconds), fps in zip(streams, args.fps, strict=True):
+            _moving(source, seconds, fps)
+            command = [sys.executable, __file__, "peak", str(source), str(target), network]
             begun = time.perf_counter()
             peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            print(f"{seconds} s, {seconds * args.fps} frames of 1080p, {args.network}: {peak}, "
+            print(f"{network}, {seconds} s, {seconds * fps} frames: {peak}, "
                   f"{time.perf_counter() - begun:.0f} s", flush=True)  # fmt: skip
 
 
@@ -78,11 +74,17 @@ def _moving(path: Path, seconds: int, fps: int) -> None:
 
 
 def peak(source: str, target: str, network: str) -> None:
-    """Of this process, while it interpolates."""
+    """Of this process, while it interpolates: as a whole, and the most in each tenth of the frames."""
     model = FirstFrame() if network == "none" else rife.load_model(device="cpu")
-    before = _resident("VmRSS")
-    interpolate_video(model, source, target, 2, encoding=Encoding("h264", 23, "ultrafast"))
-    print(f"peak {_resident('VmHWM')} MB (before the first frame {before} MB)")
+    before, count = _resident("VmRSS"), 2 * len(Clip(source)) - 1
+    tenths = [0] * 10
+
+    def look(done: int) -> None:
+        tenth = (done - 1) * 10 // count
+        tenths[tenth] = max(tenths[tenth], _resident("VmRSS"))
+
+    interpolate_video(model, source, target, 2, on_progress=look)
+    print(f"peak {_resident('VmHWM')} MB ({before} before the first frame; by tenths {tenths})")
 
 
 def _resident(field: str) -> int:
@@ -164,17 +166,17 @@ def speed(args) -> None:
         times = {name: [] for name in runs}
         for _ in range(args.runs):
             for name, run in runs.items():
-                begun = time.perf_counter()
+                begun = time.perf_counter(), time.process_time()
                 run()
-                times[name].append(time.perf_counter() - begun)
-            print("  ".join(f"{name} {took[-1]:.1f} s" for name, took in times.items()), flush=True)
-    middle = {name: float(np.median(took)) for name, took in times.items()}
-    share = {name: 100 * took / middle["network"] for name, took in middle.items()}
-    print(
-        f"{args.frames} frames of {clip.width}x{clip.height} to {2 * args.frames - 1}, medians of {args.runs}"
-    )
-    print(f"end to end at {1e4 / share['end to end']:.0f}% of the network's speed alone")
-    print(f"decoding takes {share['decode']:.0f}%, encoding {share['encode']:.0f}% of the network's time")
+                times[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+            print("  ".join(f"{name} {took[-1][0]:.1f} s" for name, took in times.items()), flush=True)
+    print(f"{args.frames} frames of {clip.width}x{clip.height} to {2 * args.frames - 1}, medians of {args.runs}, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    for kind, unit in enumerate(("seconds", "seconds of processors")):
+        middle = {name: float(np.median([row[kind] for row in took])) for name, took in times.items()}
+        share = 100 * middle["network"] / middle["end to end"]
+        parts = ", ".join(f"{name} {took:.2f}" for name, took in middle.items())
+        print(f"{unit}: {parts}; end to end at {share:.0f}% of the network alone")
 
 
 def _encode(target: Path, clip: Clip, frames) -> None:
@@ -240,8 +242,7 @@ def main() -> None:
     parser.add_argument("what", choices=("memory", "sync", "speed", "ranks"))
     parser.add_argument("--clip", type=Path, help="for speed and ranks")
     parser.add_argument("--seconds", type=int, help="of the long clip (default: 600, for sync 3600)")
-    parser.add_argument("--fps", type=int, default=5)
-    parser.add_argument("--network", choices=("none", "bundled"), default="none", help="for memory")
+    parser.add_argument("--fps", type=int, nargs=4, default=(10, 10, 6, 1), help="for memory")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--processes", type=int, default=4)

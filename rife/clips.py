@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,8 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .media import read_frames
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+from .stills import pictures_in
 
 
 def clip_frames(
@@ -41,16 +39,6 @@ def clip_frames(
         yield frame if max_width is None else reduced(frame, -(-frame.shape[1] // max_width))
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder, frame2 before frame10. Raises ValueError where there are none."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES]
-    if not files:
-        raise ValueError(
-            f"{folder} holds no pictures ({', '.join(PICTURES)}). Give a folder of frames, or a video file."
-        )
-    return sorted(files, key=_natural)
-
-
 def read_picture(path: str | os.PathLike) -> Tensor:
     """A picture file as (H,W,3) uint8. Raises FileNotFoundError, VideoError."""
     return torch.from_numpy(next(read_frames(path, 1)))
@@ -62,7 +50,3 @@ def reduced(frame: Tensor, factor: int) -> Tensor:
         return frame
     pooled = torch.nn.functional.avg_pool2d(rearrange(frame, "h w c -> c h w").float(), factor)
     return rearrange(pooled.round().byte(), "c h w -> h w c")
-
-
-def _natural(path: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

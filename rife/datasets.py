@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .clips import PICTURES, clip_frames, read_picture
+from .clips import clip_frames, read_picture
+from .codecs import PICTURES
 from .data import RenderedMotion, Sample, noise_textures
 from .scenes import find_scenes
 

@@ -239,7 +239,7 @@ def _given(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
 
 def _floats(frames: Tensor) -> Tensor:
     """Bytes as numbers in 0..1."""
-    return frames if frames.is_floating_point() else frames.float() / 255
+    return frames if frames.is_floating_point() else frames.float().div_(255)
 
 
 class _Work:

@@ -22,6 +22,7 @@ from .media import Clip
 from .model import SCALES, Model
 from .parts import OFF, Timing
 from .segments import Segments
+from .stills import is_animated, is_pattern
 from .timeline import AT_CUTS, AT_REPEATS, exact_rate
 from .video import Job, refuse_same, render, request_of
 
@@ -42,8 +43,18 @@ _VIDEOS = (
     ".wmv",
     ".flv",
     ".gif",
+    ".apng",
 )
-_KEPT = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")  # endings that an output takes from its input
+_KEPT = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".gif",
+    ".apng",
+    ".webp",
+)  # endings that an output takes from its input
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -167,20 +178,30 @@ def _pairs(args: argparse.Namespace) -> list[tuple[Path, Path]]:
     if len(inputs) == 1 and not output.is_dir() and not args.output.endswith(("/", os.sep)):
         return [(inputs[0], output)]
     if output.suffix and not output.is_dir():
-        raise VideoError(f"there are {len(inputs)} inputs for the file {output}. Give a folder as output.")
+        hint = "Give a folder as output"
+        if all(path.suffix.lower() in PICTURES for path in inputs):
+            hint = "Give the pictures' folder as input, or 'frames/*.png' in quotes"
+        raise VideoError(f"there are {len(inputs)} inputs for the file {output}. {hint}.")
     if not args.dry_run:
         output.mkdir(parents=True, exist_ok=True)
-    names = [path.with_suffix(path.suffix if path.suffix in _KEPT else ".mp4").name for path in inputs]
+    names = [_name_of(path) for path in inputs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise VideoError(f"more than one input would become {', '.join(twice)}. Do them one by one.")
     return [(path, output / name) for path, name in zip(inputs, names, strict=True)]
 
 
+def _name_of(source: Path) -> str:
+    """What an output in a folder is called."""
+    if source.is_dir() or (not source.exists() and (is_pattern(source) or glob.has_magic(source.name))):
+        return (source if source.is_dir() else source.parent).resolve().name + ".mp4"  # of pictures
+    return source.with_suffix(source.suffix if source.suffix in _KEPT else ".mp4").name
+
+
 def _inputs(text: str) -> list[Path]:
     path = Path(text)
     if path.is_dir():
-        videos = sorted(p for p in path.iterdir() if p.suffix.lower() in _VIDEOS)
+        videos = sorted(p for p in path.iterdir() if _moves(p))
         pictures = any(p.suffix.lower() in PICTURES for p in path.iterdir())
         if not videos and not pictures:
             raise VideoError(f"the folder {path} has no videos and no pictures. Give another one.")
@@ -189,18 +210,23 @@ def _inputs(text: str) -> list[Path]:
         found = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
         if not found:
             raise FileNotFoundError(f"There is no file like {text}. Give another pattern.")
-        return found
+        return [path] if all(p.suffix.lower() in PICTURES and not _moves(p) for p in found) else found
     return [path]
 
 
+def _moves(path: Path) -> bool:
+    ending = path.suffix.lower()
+    return path.is_file() and (ending in _VIDEOS or (ending == ".webp" and is_animated(path)))
+
+
 def _job(args: argparse.Namespace, source: Path, target: Path, timing: Timing) -> Job:
-    refuse_same(source, target)
     options = tuple(tuple(text.partition("=")[::2]) for text in args.encoder_option)
     encoding = Encoding(
         args.codec, args.crf, args.preset, args.pix_fmt, args.hardware, options, not args.no_audio
     )
     rate = exact_rate(args.input_fps) if args.input_fps else None
     clip = Clip(source, rate=rate, conceal=args.damaged == "conceal")
+    refuse_same(clip, target)
     return Job(clip, timing, encoding, args.keep_fps)
 
 
@@ -210,7 +236,9 @@ def _described(job: Job, target: Path) -> str:
     encoder, pix_fmt = choose(target, job.encoding, look.bits, look.alpha)
     kind = f"{clip.width}x{clip.height}, {look.bits} bits{', alpha' if look.alpha else ''}"
     rate = f"{_rate(clip.rate)} fps" if clip.rate else "a variable rate"
-    settings = "".join(f", {name} {value}" for name, value in job.encoding.settings(encoder).items())
+    settings = "".join(
+        f", {name} {value}" for name, value in job.encoding.settings(encoder, look.hdr).items()
+    )
     new = sum(step.kind == "new" for step in job.plan)
     lines = [
         f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",

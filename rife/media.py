@@ -9,18 +9,21 @@ from __future__ import annotations
 import io
 import logging
 import os
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
 import av.error
 import numpy as np
 
-from .codecs import PICTURES, VideoError
+from .codecs import Hdr, VideoError
+from .stills import Reel, find_reel, yuv_to_rgba
 from .timeline import Clock
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ class Look:
     bits: int = 8
     alpha: bool = False
     rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
+    hdr: Hdr | None = None
 
     def yuv(self, height: int) -> tuple[int, int]:
         """Matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines on."""
@@ -106,21 +110,24 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 def read_frames(path: str | os.PathLike, max_frames: int | None = None) -> Iterator[np.ndarray]:
     """Yields frames as (H,W,3) uint8 RGB, turned as the file asks to show them. Raises as `probe`."""
+    reel = find_reel(path)
+    look = None
+    for frame in islice(reel.frames() if reel else _all_frames(path), max_frames):
+        look = look or _look(frame, "")
+        yield to_rgb(frame, look, "rgb24")
+
+
+def _all_frames(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
     with open_source(path) as container:
         stream = main_stream(container)
         stream.thread_type = "AUTO"
-        look = None
-        for i, frame in enumerate(container.decode(stream)):
-            if max_frames is not None and i >= max_frames:
-                return
-            look = look or _look(frame, container.format.name)
-            yield to_rgb(frame, look, "rgb24")
+        yield from container.decode(stream)
 
 
 class Clip:
     """The frames of a file's first video stream, by index, and the times at which they are shown.
 
-    source: a path, a printf pattern or folder of pictures, or a file in memory. rate: frames per second of pictures.
+    source: a path, a file in memory, or what `rife.stills.find_reel` takes. rate: frames per second of pictures.
     start, duration: a part of it, seconds, 0: all. conceal: frames that are damaged are shown as the decoder mends
     them, or held, instead of ending the reading with `DamagedError`.
     Raises FileNotFoundError, VideoError.
@@ -135,9 +142,29 @@ class Clip:
         duration: Fraction | float = 0,
         conceal: bool = False,
     ):
-        self.source, self.conceal, self._picture_rate = source, conceal, rate
+        self.source, self.conceal = source, conceal
         self.name = "the video" if isinstance(source, io.BytesIO) else str(source)
-        with self._open() as container:
+        self.reel = find_reel(source, rate)
+        if self.reel:
+            self._take(self.reel)
+        else:
+            self._look_through()
+        self._cut(Fraction(start), Fraction(duration))
+        self._see_first()
+
+    @property
+    def _nothing(self) -> str:
+        return f"{self.name} has no frames that can be decoded. It is empty or damaged; give one that a player shows."
+
+    def _take(self, reel: Reel) -> None:
+        """All that there is to know of pictures without a container."""
+        self.time_base, self.origin, self.container = reel.time_base, Fraction(0), reel.kind
+        self._ticks, self._keys, self._last = reel.ticks, reel.ticks, reel.last
+        self.rate = _constant_rate(self._ticks, self.time_base, [reel.rate] if reel.rate else [])
+        self.audio, self.metadata, self._pixel_aspect = False, {}, Fraction(1)
+
+    def _look_through(self) -> None:
+        with open_source(self.source) as container:
             stream = main_stream(container)
             self.time_base = Fraction(stream.time_base)
             self.origin = _origin(container)
@@ -147,15 +174,6 @@ class Clip:
             self.metadata = dict(container.metadata)
             self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.container = container.format.name
-        self._cut(Fraction(start), Fraction(duration))
-        self._see_first()
-
-    @property
-    def _nothing(self) -> str:
-        return f"{self.name} has no frames that can be decoded. It is empty or damaged; give one that a player shows."
-
-    def _open(self):
-        return open_source(self.source, self._picture_rate)
 
     def _index(self, container, stream) -> None:
         """Times and decoding starts, from the packets alone."""
@@ -163,15 +181,16 @@ class Clip:
         last = 0
         try:
             for packet in container.demux(stream):
-                if not packet.size or packet.is_discard or not (keys or packet.is_keyframe):
+                if not packet.size or not (keys or packet.is_keyframe):
                     continue
                 pts = packet.pts
                 if pts is None:  # AVI and raw streams have none: frames in the order in which they are shown
                     pts = packet.dts if packet.dts is not None else len(ticks) * (packet.duration or 1)
                 if packet.is_keyframe:
                     keys.append(pts)
-                ticks.append(pts)
-                last = packet.duration or last
+                if not packet.is_discard:  # by an edit list, which still needs it for decoding
+                    ticks.append(pts)
+                    last = packet.duration or last
         except av.error.FFmpegError as error:
             log.warning("%s breaks off after %d frames (%s).", self.name, len(ticks), error.strerror)
         first = keys[0] if keys else 0
@@ -222,6 +241,13 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self._ticks)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """What it is read from, if that is on a disk."""
+        if self.reel:
+            return self.reel.files
+        return [] if isinstance(self.source, io.BytesIO) else [Path(self.source)]
 
     @property
     def times(self) -> Sequence[Fraction]:
@@ -310,10 +336,13 @@ class Clip:
 
     def _decoded(self, start: int) -> Iterator[av.VideoFrame]:
         """Decoded frames from `start` or some before it, through seeking where it leads there."""
+        if self.reel:
+            yield from self.reel.frames(start)
+            return
         target = self._ticks[start]
         keys = [pts for pts in self._keys[: bisect_right(self._keys, target)] if pts > self._keys[0]]
         for pts in [*keys[-1:], *keys[-3:-2], None]:  # None: from the beginning, without seeking
-            with self._open() as container:
+            with open_source(self.source) as container:
                 stream = main_stream(container)
                 stream.thread_type = "AUTO"
                 decoder = _decoder(stream)
@@ -370,21 +399,20 @@ def _decode(container, stream, decoder, from_key: bool) -> Iterator[av.VideoFram
         log.debug("the file breaks off (%s)", error)
 
 
-def open_source(source: Source, rate: Fraction | None = None):
+def open_source(source: Source):
     """An open container with a video stream. Raises FileNotFoundError, VideoError."""
-    name, file, options = "the video", None, {}
+    name, file = "the video", None
     if isinstance(source, io.BytesIO):
         file = io.BytesIO(source.getvalue())  # a position of its own; the bytes are shared
     else:
         path = Path(source)
-        name = str(path)
-        file, options = _pictures(path, rate) if "%" in path.name or path.is_dir() else (str(path), {})
-        if not options and not path.is_file():
+        name = file = str(path)
+        if not path.is_file():
             raise FileNotFoundError(f"There is no video file at {path}. Give the path of an existing file.")
-        if not options and not path.stat().st_size:
+        if not path.stat().st_size:
             raise VideoError(f"{path} is empty, it has 0 bytes. Give a file that a player shows.")
     try:
-        container = av.open(file, format="image2" if options else None, options=options)
+        container = av.open(file)
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(
             f"{name} cannot be read as a video ({getattr(error, 'strerror', error)}). It is damaged or of another "
@@ -395,23 +423,6 @@ def open_source(source: Source, rate: Fraction | None = None):
         container.close()
         raise VideoError(f"{name} has no video stream, only {kinds}. Give a file with pictures.")
     return container
-
-
-def _pictures(path: Path, rate: Fraction | None) -> tuple[str, dict[str, str]]:
-    """FFmpeg's pattern and options for a printf pattern or a folder of pictures. Raises VideoError."""
-    options = {"framerate": str(rate or 24)}
-    if not path.is_dir():
-        return str(path), options | {"pattern_type": "sequence"}
-    endings = {p.suffix for p in path.iterdir() if p.suffix.lower() in PICTURES}
-    if len(endings) != 1:
-        found = ", ".join(sorted(endings)) or "none"
-        raise VideoError(
-            f"{path} has pictures of kind {found}, expected one kind ({', '.join(PICTURES)}). Give a pattern such as "
-            "frames/%05d.png."
-        )
-    # Brackets and the like in a folder's own name would be taken for a part of the pattern.
-    folder = "".join("\\" + c if c in "*?[]{}\\" else c for c in str(path))
-    return f"{folder}/*{endings.pop()}", options | {"pattern_type": "glob"}
 
 
 def main_stream(container):
@@ -464,7 +475,7 @@ def _constant_rate(ticks: array, time_base: Fraction, stated: list[Fraction]) ->
 def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
-    if alpha and container == "gif":  # decoded with alpha, always
+    if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
         alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
     range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
     return Look(
@@ -476,7 +487,27 @@ def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
         bits=max(c.bits for c in kind.components),
         alpha=alpha,
         rgb=kind.is_rgb or kind.name == "pal8" or (len(kind.components) < 3 and range_ == FULL),
+        hdr=_hdr(frame),
     )
+
+
+def _hdr(frame) -> Hdr | None:
+    """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
+    try:
+        said = {data.type.name: bytes(data) for data in frame.side_data}
+    except ValueError as error:  # PyAV 18 knows no Exif, and then lists nothing
+        log.debug("side data that PyAV does not know: %s", error)
+        return None
+    display, content = said.get("MASTERING_DISPLAY_METADATA"), said.get("CONTENT_LIGHT_LEVEL")
+    if display:
+        *numbers, has_colours, has_light = struct.unpack_from("=22i", display)
+        display = (
+            has_colours
+            and has_light
+            and tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
+        )
+    content = struct.unpack_from("=2I", content) if content else None
+    return Hdr(display or None, content) if display or content else None
 
 
 def turns_of(frame) -> int:
@@ -490,8 +521,11 @@ def to_rgb(frame, look: Look, kind: str) -> np.ndarray:
         image = frame.to_ndarray(format=kind)
     else:
         matrix, range_ = look.yuv(frame.height)
-        image = frame.to_ndarray(
-            format=kind, src_colorspace=matrix, src_color_range=range_, dst_color_range=FULL
-        )
+        if kind == "rgba":
+            image = yuv_to_rgba(frame, matrix, range_)
+        else:
+            image = frame.to_ndarray(
+                format=kind, src_colorspace=matrix, src_color_range=range_, dst_color_range=FULL
+            )
     turns = turns_of(frame)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .clips import pictures_in, read_picture, reduced
+from .clips import read_picture, reduced
 from .metrics import psnr, ssim
 from .scoring import METRICS, Metric, Sample
+from .stills import pictures_in
 
 _HALF = (Fraction(1, 2),)
 _QUARTERS = tuple(Fraction(k, 4) for k in (1, 2, 3))

@@ -144,17 +144,15 @@ class SceneFinder:
     def push_all(self, frames: Tensor) -> None:
         """The next frames (N,H,W,C)."""
         frames = frames.to(self._device)
-        if not frames.is_floating_point():
-            frames = frames.float() / 255
-        thumbs = thumbnails(frames)
+        thumbs, samples = thumbnails(frames), _samples(frames)
         for i, thumb in enumerate(thumbs):
             self._thumbs[self._count + i] = thumb
         if self._last is not None:
-            frames = torch.cat((self._last[None].to(frames), frames))
+            samples = torch.cat((self._last[None].to(samples), samples))
             thumbs = torch.cat((self._thumbs[self._count - 1][None], thumbs))
-        if len(frames) > 1:
-            self.scenes.evidence += _evidence(frames, thumbs)
-        self._last = frames[-1]
+        if len(samples) > 1:
+            self.scenes.evidence += _evidence(samples, thumbs, max(frames.shape[1:3]))
+        self._last = samples[-1].clone()  # alone, not with those before it
         self._count = len(self.scenes.evidence) + 1
         self._decide(len(self.scenes.evidence) - _AROUND)
 
@@ -224,7 +222,8 @@ class SceneFinder:
 
 
 def thumbnails(frames: Tensor) -> Tensor:
-    """(N,H,W,C) -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, maps left out."""
+    """(N,H,W,C), 0..1 or bytes -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, maps left
+    out."""
     height, width = frames.shape[1:3]
     cell = max(1, max(height, width) // SIDE)
     rows, columns = max(1, height // cell), max(1, width // cell)
@@ -233,15 +232,25 @@ def thumbnails(frames: Tensor) -> Tensor:
     colours = 3 if frames.shape[3] > 2 else 1
     cells = frames[:, : rows * cell, : columns * cell, :colours]
     if min(height, width) >= cell:
-        cells = cells.unflatten(1, (rows, cell))[:, :, ::step].float().mean(2)
+        cells = _floats(cells.unflatten(1, (rows, cell))[:, :, ::step]).mean(2)
         cells = cells.unflatten(2, (columns, cell))[:, :, :, ::step].mean(3)
-    images = cells.permute(0, 3, 1, 2).float()
+    images = _floats(cells.permute(0, 3, 1, 2))
     size = [min(side, max(_BLOCK, round(side * SIDE / max(images.shape[-2:])))) for side in images.shape[-2:]]
     if list(images.shape[-2:]) != size:
         images = F.interpolate(images, size=size, mode="area")
     if min(size) < _BLOCK:
         images = F.interpolate(images, size=[max(side, _BLOCK) for side in size], mode="nearest")
     return images.expand(-1, 3, -1, -1)
+
+
+def _samples(frames: Tensor) -> Tensor:
+    """Some of the pixels of (N,H,W,C), where they are many."""
+    step = max(1, max(frames.shape[1:3]) // 512)
+    return _floats(frames[:, ::step, ::step])
+
+
+def _floats(numbers: Tensor) -> Tensor:
+    return numbers.float() if numbers.is_floating_point() else numbers.float().div_(255)
 
 
 def unexplained(thumbs0: Tensor, thumbs1: Tensor) -> Tensor:
@@ -296,19 +305,18 @@ def _blocks(picture: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
     return parts - parts.mean(2, keepdim=True), y.repeat_interleave(columns), x.repeat(rows)
 
 
-def _evidence(frames: Tensor, thumbs: Tensor) -> list[Evidence]:
-    """Of each two neighbours of (N,H,W,C) and their thumbnails."""
+def _evidence(samples: Tensor, thumbs: Tensor, side: int) -> list[Evidence]:
+    """Of each two neighbours, from some pixels of each (N,h,w,C) and the thumbnails; side: the frames' longer one."""
     share, motion, contrast = _compare(thumbs[:-1], thumbs[1:])
-    motion = motion * (max(frames.shape[1:3]) / max(thumbs.shape[2:]))
-    change = torch.stack([_change(a, b) for a, b in zip(frames, frames[1:], strict=False)])
+    motion = motion * (side / max(thumbs.shape[2:]))
+    change = torch.stack([_change(a, b) for a, b in zip(samples, samples[1:], strict=False)])
     level = thumbs.mean((1, 2, 3))
     table = torch.stack((share, motion, change, level[:-1], level[1:], contrast), 1)
     return [Evidence(*row) for row in table.tolist()]
 
 
 def _change(a: Tensor, b: Tensor) -> Tensor:
-    """The largest mean difference that a cell has between two frames (H,W,C); of large ones, at some of the pixels."""
-    step = max(1, max(a.shape[:2]) // 512)
-    difference = (a[::step, ::step].float() - b[::step, ::step].float()).abs_()
+    """The largest mean difference that a cell has between two pictures (h,w,C)."""
+    difference = (a - b).abs_()
     cells = [max(1, side // _CELL) for side in difference.shape[:2]]
     return F.adaptive_avg_pool2d(difference.flatten(1)[None, None], cells).amax()

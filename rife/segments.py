@@ -23,6 +23,7 @@ from .codecs import VideoError
 from .engine import Interpolator
 from .media import Clip
 from .parts import MARGIN
+from .stills import is_pattern
 from .video import Job, render
 from .writer import Joiner
 
@@ -154,7 +155,7 @@ class Segments:
         processes: int = 1,
         patience: float = PATIENCE,
     ):
-        if "%" in target.name or target.suffix.lower() in (".gif", ".webp", ".apng"):
+        if is_pattern(target) or target.suffix.lower() in (".gif", ".webp", ".apng"):
             raise VideoError(
                 f"{target.name} cannot be joined from segments. Write a video file such as .mp4 or .mkv, or do without "
                 "--resume and with one process."
@@ -263,7 +264,7 @@ class Segments:
                 on_progress(count)
             if time.monotonic() - looked > _POLL:
                 looked = time.monotonic()
-                if self.path(i).exists():
+                if self.path(i).exists() or not self.folder.is_dir():
                     raise _Done
 
         try:
@@ -271,6 +272,10 @@ class Segments:
                 render(model, self.job, self.parts[i], writer, check, **options)
         except _Done:
             return
+        except VideoError:
+            if self.folder.is_dir():
+                raise
+            return  # another process has done it, and joined
         self._slowest = max(self._slowest, time.monotonic() - start)
         begun.unlink(missing_ok=True)
 
@@ -293,9 +298,9 @@ class Segments:
 def _described(job: Job) -> dict:
     """What a job's frames depend on, as far as the clip and its timing go."""
     clip = job.clip
-    stat = os.stat(clip.source)
+    stats = [os.stat(file) for file in clip.files]
     return {
-        "input": [stat.st_size, stat.st_mtime_ns, len(clip)],
+        "input": [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(clip)],
         "timing": {key: str(value) for key, value in sorted(job.timing.request.items())},
         "options": [job.timing.loop, job.timing.keep_duration, job.timing.cuts, job.timing.repeats],
         "rate": str(job.rate),

@@ -22,6 +22,7 @@ from .engine import Interpolator
 from .media import Clip, DamagedError, VideoInfo, probe, read_frames
 from .overlap import Behind, ahead
 from .parts import Part, Timing, check_forward, part_frames, part_of
+from .stills import is_pattern, numbered
 from .timeline import Rate, pair_times
 from .writer import VideoWriter, tick_of, write_png
 
@@ -165,9 +166,9 @@ def interpolate_video(
     `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
-    refuse_same(source, target)
     timing = Timing(request_of(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
     job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
+    refuse_same(job.clip, target)
     if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
     with job.writer(target) as writer:
@@ -189,9 +190,12 @@ def request_of(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> 
     return ({} if rate is None else request) | {"speed": 1 / stretch}
 
 
-def refuse_same(source: Path, target: Path) -> None:
+def refuse_same(clip: Clip, target: Path) -> None:
     """Raises VideoError where the output would overwrite the input."""
-    if target.exists() and source.exists() and target.samefile(source):
+    targets = numbered(target).values() if is_pattern(target) else [target]
+    there, here = ({(s.st_dev, s.st_ino) for s in map(os.stat, files)} for files in
+                   (clip.files, filter(Path.exists, targets)))  # fmt: skip
+    if there & here:
         raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
 
 
@@ -199,18 +203,18 @@ def to_tensor(frame: np.ndarray) -> Tensor:
     """(H,W,C) uint8 as it is, which the engine takes; uint16 -> float in 0..1."""
     if frame.dtype == np.uint8:
         return torch.from_numpy(frame)
-    return torch.from_numpy(frame.astype(np.float32)) / 65535
+    return torch.from_numpy(frame.astype(np.float32)).div_(65535)
 
 
 def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
     """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded."""
     if bits == 8:
         return to_bytes(frame)
-    return (frame.float().clamp(0, 1) * 65535).round().cpu().numpy().astype(np.uint16)
+    return frame.float().clamp(0, 1).mul_(65535).round_().cpu().numpy().astype(np.uint16)
 
 
 def to_bytes(frame: Tensor) -> np.ndarray:
     """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as it is."""
     if not frame.is_floating_point():
         return frame.cpu().numpy()
-    return (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return frame.clamp(0, 1).mul_(255).round_().byte().cpu().numpy()

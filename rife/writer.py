@@ -23,6 +23,7 @@ import numpy as np
 
 from .codecs import PICTURES, Encoding, VideoError, choose
 from .media import BT709, FULL, Clip, DamagedError, Look, main_stream, open_source
+from .stills import is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Output:
         self.count = 0  # pictures written
         self._clip, self._copy = clip, copy
         self._start = start
-        self._pattern = "%" in self.path.name
+        self._pattern = is_pattern(self.path)
         self._container = self._copies = None
 
     def __enter__(self):
@@ -95,7 +96,7 @@ class _Output:
         self._container.metadata.update(metadata)
         self._add_pictures()
         only_pictures = self._pattern or self._container.format.name in ("gif", "webp", "apng")
-        if self._clip is not None and self._copy and not only_pictures:
+        if self._clip is not None and self._copy and not (only_pictures or self._clip.reel):
             self._copies = _Copies(self._clip, self._container, self.path)
 
     @property
@@ -225,16 +226,23 @@ class VideoWriter(_Output):
         encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha)
         try:
             self._stream = self._container.add_stream(
-                encoder.name, rate=self.rate, options=self.encoding.settings(encoder)
+                encoder.name, rate=self.rate, options=self.encoding.settings(encoder, look.hdr)
             )
         except (ValueError, av.error.FFmpegError) as error:
             raise VideoError(
                 f"{self.path.suffix} cannot hold {encoder.codec} ({error}). Write to .mkv, or choose another codec."
             ) from error
+        if look.hdr and not look.hdr.settings(encoder.name):
+            log.warning("%s is not told of HDR10's mastering display. h265 and av1 are.", encoder.name)
         self._shape(av.VideoFormat(pix_fmt, 16, 16))
         context = self._stream.codec_context
         if pix_fmt == "pal8":
             self._tick = Fraction(1, 100)  # GIF counts in these
+            if self.rate > 50:
+                log.warning(
+                    "Browsers show a GIF at 50 fps at most, this one has %g. WebP has no such limit.",
+                    self.rate,
+                )
             self._palette = _Palette(*self.size, look.alpha, self._tick)
         context.time_base = self._tick
         if look.pixel_aspect != 1:
@@ -359,9 +367,10 @@ class _Copies:
         except (ValueError, av.error.FFmpegError) as error:
             name = stream.codec_context.name if stream.codec_context else stream.type
             if stream.type == "audio":
+                other = "" if path.suffix.lower() == ".mkv" else "Write to .mkv, which holds nearly all; or l"
                 raise VideoError(
-                    f"{path.suffix} cannot hold the source's {name} sound ({error}). Write to .mkv, which holds all, "
-                    "or leave the sound out."
+                    f"{path.suffix} cannot hold the source's {name} sound ({error}). {other or 'L'}eave the sound "
+                    "out."
                 ) from error
             kind, end = stream.type, path.suffix
             log.warning(

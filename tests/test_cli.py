@@ -184,3 +184,33 @@ def test_pictures_in_pictures_out(tmp_path, checkpoint):
     assert interpolate(folder, tmp_path / "out" / "%03d.png", "--input-fps", "12", "--model", checkpoint) == 0
     assert len(Clip(tmp_path / "out")) == 5
     assert (next(Clip(tmp_path / "out").frames()) == picture(0)).all()
+
+
+def test_globs_of_pictures_are_one_clip_and_animations_are_many(tmp_path, checkpoint, capsys):
+    numbered = tmp_path / "shot"
+    numbered.mkdir()
+    with VideoWriter(numbered / "%d.png", Fraction(12), 64, 48) as writer:
+        for i in range(11):
+            writer.write(picture(i))
+    assert interpolate(numbered / "*.png", tmp_path / "out" / "", "--dry-run") == 0
+    assert interpolate(numbered / "%d.png", f"{tmp_path / 'out'}/", "--model", checkpoint) == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["shot.mp4"]
+    assert interpolate(numbered / "1.png", numbered / "2.png", tmp_path / "x.mp4") == 1
+    assert "'frames/*.png' in quotes" in capsys.readouterr().err
+    for name in "ab":
+        with VideoWriter(tmp_path / f"{name}.webp", Fraction(10), 64, 48) as writer:
+            for i in range(3):
+                writer.write(picture(i))
+    for source in (tmp_path / "*.webp", tmp_path / "a.webp"):
+        assert interpolate(source, f"{tmp_path / 'moving'}/", "--model", checkpoint) == 0
+    assert sorted(p.name for p in (tmp_path / "moving").iterdir()) == ["a.webp", "b.webp"]
+    assert len(Clip(tmp_path / "moving" / "b.webp")) == 5
+
+
+def test_pictures_resume_too(tmp_path, checkpoint):
+    with VideoWriter(tmp_path / "%d.png", Fraction(12), 64, 48) as writer:
+        for i in range(4):
+            writer.write(picture(i))
+    options = ["--resume", "--codec", "ffv1", "--model", checkpoint]
+    assert interpolate(tmp_path / "%d.png", tmp_path / "out.mkv", *options) == 0
+    assert len(Clip(tmp_path / "out.mkv")) == 7

@@ -118,6 +118,16 @@ def test_a_turned_video_is_read_upright(tmp_path):
     assert abs(next(clip.frames()).astype(int) - np.rot90(picture(0), turns)).mean() < 4
 
 
+def test_a_clip_that_was_trimmed_without_encoding_begins_where_its_edit_list_says(tmp_path):
+    """Phones and `ffmpeg -ss -c copy` keep the key before the cut, marked as not to be shown."""
+    clip = Clip(make_at(tmp_path / "in.mp4", range(-8 * 3000, 12 * 3000, 3000)))
+    assert (len(clip), clip.start, clip.rate) == (12, 0, 30)
+    for first in (0, 5):
+        for i, frame in enumerate(clip.frames(first), first):
+            near = [np.abs(frame.astype(int) - picture(8 + i + k)).mean() for k in (-1, 0, 1)]
+            assert min(near) == near[1] < 3.5
+
+
 def damage(path, index: int) -> None:
     """Overwrites the frame that is stored `index`-th."""
     with av.open(str(path)) as container:

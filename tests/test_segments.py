@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -203,6 +204,29 @@ def test_four_processes_share_the_work_and_one_may_be_killed(tmp_path, source, c
     assert running[victim].returncode != 0 and joined.count(b"True") == 1
     assert same(tmp_path / "one.mkv", target)
     assert not folder.exists()
+
+
+class Slow(Fader):
+    def inference(self, *args, **kwargs):
+        time.sleep(0.15)
+        return super().inference(*args, **kwargs)
+
+
+def test_a_straggler_is_overtaken_and_takes_no_harm(tmp_path, source, short):
+    """It holds its claim as it should, but the others finish its segment, join, and clear up."""
+    results = {}
+
+    def work(rank, model):
+        job = job_of(source, cuts="off", repeats="off")
+        results[rank] = Segments(job, tmp_path / "out.mkv", {}, rank=rank, processes=2).run(model)
+
+    straggler = threading.Thread(target=work, args=(1, Slow()))
+    straggler.start()
+    while not list(tmp_path.glob("out.mkv.parts/*.claim")):
+        time.sleep(0.01)
+    work(0, Fader())
+    straggler.join()
+    assert results == {0: True, 1: False} and len(frames_of(tmp_path / "out.mkv")) == 139
 
 
 def test_torchrun_restarts_and_goes_on(tmp_path, source):

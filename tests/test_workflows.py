@@ -247,6 +247,7 @@ def files(server):
 # What comes out of 18 frames, or of two images: frames, and the rate as a multiple of the clip's or in fps.
 RESULTS = {
     "Interpolate a video 2x": (35, 2, None),
+    "Long video 2x": (35, 2, None),
     "24 to 60 fps": (46, None, 60),  # every 60th of 0.75075 s
     "Perfect loop": (36, 2, None),
     "Slow motion with a retime curve": (48, 1, None),  # 2 s

@@ -13,7 +13,7 @@ import pytest
 from test_media import damage, make_at
 from test_video import Fader, make, picture
 
-from rife.codecs import CODECS, ENCODERS, Encoding, VideoError, available, choose
+from rife.codecs import CODECS, ENCODERS, Encoding, Hdr, VideoError, available, choose
 from rife.media import Clip, Look
 from rife.video import interpolate_video
 from rife.writer import VideoWriter, tick_of
@@ -201,3 +201,49 @@ def test_ticks_hold_all_times_exactly():
     assert tick_of(Fraction(1001, 60000), Fraction(1, 50)) == Fraction(1, 60000)
     assert tick_of(Fraction(1, 25), Fraction(0)) == Fraction(1, 25)
     assert tick_of(Fraction(1001, 24000), Fraction(1, 999_983)) == Fraction(1001, 24000)
+
+
+@pytest.mark.parametrize("width", [84, 852])
+def test_alpha_reaches_the_last_column(tmp_path, width):
+    """FFmpeg's own way to RGBA leaves out the last ones of such widths."""
+    write(tmp_path / "x.webm", flat(alpha=100, width=width), Look(alpha=True, rgb=True))
+    frame = next(Clip(tmp_path / "x.webm").frames()).astype(int)
+    assert np.abs(frame - [*GREEN, 100]).max() < 5
+
+
+DISPLAY = (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.005, 1000)  # P3, D65
+
+
+@pytest.mark.parametrize("codec", ["h265", "av1", "h264"])
+@pytest.mark.parametrize("hdr", [Hdr(DISPLAY, (1000, 400)), Hdr(None, (900, 300))])
+def test_hdr10_says_what_it_said(tmp_path, codec, hdr):
+    if (
+        not {row.name for row in ENCODERS if row.codec == codec}
+        & set(available())
+        & {"libx264", "libx265", "libsvtav1"}
+    ):
+        pytest.skip("no such encoder here")
+    look = Look(matrix=9, primaries=9, transfer=16, range=1, bits=10, hdr=hdr)
+    path = write(tmp_path / "x.mp4", flat(np.uint16, height=96, width=128), look, encoding=Encoding(codec))
+    found = Clip(path).look.hdr
+    assert found.content == hdr.content and (found.display is None) == (hdr.display is None)
+    if hdr.display:
+        assert found.display == pytest.approx(hdr.display, abs=2e-4)
+    interpolate_video(
+        Fader(),
+        path,
+        tmp_path / "out.mkv",
+        encoding=Encoding("h265", options=(("x265-params", "bframes=0"),)),
+    )
+    assert Clip(tmp_path / "out.mkv").look.hdr.content == hdr.content
+
+
+def test_a_gif_that_is_too_fast_is_told(tmp_path, caplog):
+    with VideoWriter(tmp_path / "x.gif", Fraction(60), 64, 48) as writer:
+        writer.write(picture(0))
+    assert "50 fps at most" in caplog.text
+
+
+def test_hdr10_that_is_lost_is_told(tmp_path, caplog):
+    write(tmp_path / "x.mov", flat(np.uint16), Look(bits=10, hdr=Hdr(DISPLAY)), encoding=Encoding("prores"))
+    assert "mastering display" in caplog.text

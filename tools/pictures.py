@@ -138,6 +138,7 @@ def thumbnails(folder: Path, model) -> None:
         24,
     )
     thumbnail("Interpolate a video 2x", "2x", bunny, 15, model, 3, multiplier=2)
+    thumbnail("Long video 2x", "long video 2x", street, 25, model, 3, multiplier=2)
     thumbnail("24 to 60 fps", "24 to 60 fps", story, 24, model, 3, rate=60)
     thumbnail("CogVideoX 49 frames to 16 fps", "8 to 16 fps", bunny, 8, model, 5, multiplier=2)
     thumbnail("CogVideoX image to video to 16 fps", "image to 16 fps", people, 8, model, 3, multiplier=2)

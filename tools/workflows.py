@@ -2,7 +2,7 @@
 
 Also web/docs/pictures/graph.jpg, the middle of one of them, for the help of what loads and saves checkpoints.
 
-    python tools/workflows.py            # needs ComfyUI and Chromium, as the browser tests do
+    python tools/workflows.py [NAME]     # needs ComfyUI and Chromium, as the browser tests do
 
 A recipe names nodes, widgets and links; sizes, slots and the layout (groups from left to right, nodes from top to
 bottom) are the front end's. Links may go backward only. tests/test_workflows.py checks what comes out.
@@ -149,6 +149,30 @@ def twice() -> Workflow:
     )
     run = interpolate(w, clip["images"], "How many times the frame rate?", fps=clip["fps"], multiplier=2)
     save(w, run, "RIFE_2x", clip["audio"])
+    return w
+
+
+def streamed() -> Workflow:
+    w = Workflow("Long video 2x")
+    w.group("1. The video", BLUE)
+    video = w.add("LoadVideo", "Choose a video", file="clip.mp4")
+    video.size = (300, 320)
+    w.note(
+        "Videos of any length",
+        "## Videos of any length\n\nThe video goes from file to file and is never held in memory: an hour takes no more "
+        "of it than a minute. Sound, subtitles, chapters, colours and more than 8 bits are kept.\n\n1. Choose a video."
+        "\n2. **multiplier**, or **timing** for any other frame rate.\n3. Run.\n\nWhile *Save Video*'s format and codec "
+        f"are *auto*, nothing is encoded twice. {CHECKPOINTS}",
+    )
+    w.group("2. RIFE", GREEN)
+    loader = w.add("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
+    run = w.add(
+        "RIFEInterpolateVideo", "How many times the frame rate?", interp_model=loader["interp_model"],
+        video=video["VIDEO"], multiplier=2,
+    )  # fmt: skip
+    w.group("3. The result", GOLD)
+    saved = w.add("SaveVideo", video=run["video"], filename_prefix="video/RIFE_long_2x")
+    saved.size = (420, 420)
     return w
 
 
@@ -446,6 +470,7 @@ def scored() -> Workflow:
 
 RECIPES = (
     twice,
+    streamed,
     to_60,
     cog_from_text,
     cog_from_image,
@@ -584,8 +609,9 @@ def main() -> None:
         Server(*comfyui, Path(base)) as server,
         front_end.browser(chromium) as browser,
     ):
-        for recipe in RECIPES:
-            w = recipe()
+        for w in (recipe() for recipe in RECIPES):
+            if sys.argv[1:] not in ([], [w.name]):
+                continue
             # A window each: a new node takes over what the front end remembers of its id in the graph before.
             with front_end.open_page(browser, server) as page:
                 graph = tidied(page.js(BUILD, as_recipe(w)), w.name)
