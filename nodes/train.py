@@ -138,6 +138,8 @@ def _settings(form: Form, device: torch.device) -> Settings:
         ema=form.ema,
         seed=form.seed,
         teacher=form.teacher,
+        recipe=form.recipe,
+        random_scales=form.recipe == "4.25",
         score_every=form.score_every or max(1, form.steps // _LOOKS),
         allow_worse=form.allow_worse,
         workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1),
