@@ -56,6 +56,7 @@ class Sample:
         0,
     )  # left, right, top, bottom, before a method sees the frames
     pad_mode: str = "replicate"
+    bgr: bool = False  # whether a method gets, and gives, the channels in reverse, as code on OpenCV has them
 
 
 # Makes frames (T,3,H,W) in 0..1 at the times between two (3,H,W) in 0..1.
@@ -130,7 +131,7 @@ def score(
         img0, img1, truth = (x.float() / 255 for x in (sample.img0, sample.img1, sample.truth))
         motion = motion_of(img0, img1) if motion_of else math.nan
         for name, method in methods.items():
-            frames = _padded(method, sample, img0, img1).clamp(0, 1)
+            frames = _made(method, sample, img0, img1).clamp(0, 1)
             rows = [
                 Row(
                     sample.set, sample.task, sample.group, sample.name, time, name, motion,
@@ -143,14 +144,17 @@ def score(
             yield from rows
 
 
-def _padded(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tensor:
+def _made(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tensor:
+    """(T,3,H,W), from frames padded and ordered as the sample says."""
     times = [float(t) for t in sample.times]
-    if not any(sample.padding):
-        return method(img0, img1, times)
+    if sample.bgr:
+        img0, img1 = img0.flip(0), img1.flip(0)
+    if any(sample.padding):
+        img0, img1 = (F.pad(x[None], sample.padding, mode=sample.pad_mode)[0] for x in (img0, img1))
+    made = method(img0, img1, times)
     left, right, top, bottom = sample.padding
-    padded = (F.pad(x[None], sample.padding, mode=sample.pad_mode)[0] for x in (img0, img1))
-    made = method(*padded, times)
-    return made[:, :, top : made.shape[2] - bottom, left : made.shape[3] - right]
+    made = made[:, :, top : made.shape[2] - bottom, left : made.shape[3] - right]
+    return made.flip(1) if sample.bgr else made
 
 
 def task_name(factor: int, stride: int) -> str:
