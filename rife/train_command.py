@@ -15,7 +15,7 @@ import torch.distributed as dist
 from .bundled import BUNDLED_CONFIG, Curriculum, match_init
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES
-from .data import RenderedMotion, Source
+from .data import RenderedMotion, Source, check_crop
 from .datasets import (
     RealFrames,
     load_clip,
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> int:
     settings = _settings(args, device)
     model = Model.from_network(_network(args).to(device, memory_format=memory_format(device)))
+    # Rendered crops are first half as large.
+    halved = not args.data and args.small_until > 0
+    check_crop(args.crop, model.net.pad_multiple() * (2 if halved else 1))
     source, held_out = (_real if args.data else _rendered)(args, model)
     perceptual = VGGLoss(args.vgg, args.recipe).to(device) if args.vgg else None
     trainer = Trainer(model, source, settings, held_out, local_rank, perceptual)
