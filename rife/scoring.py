@@ -7,6 +7,7 @@ from the two. All methods of a run see the same samples; every true frame gives 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import statistics
@@ -237,28 +238,37 @@ def motion_class(motion: float) -> str:
     return MOTION_CLASSES[bisect_right(MOTION_SIZES, motion)]
 
 
-def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+def rows_csv(rows: Sequence[Row]) -> str:
     """Every row as CSV: set, group, pair, time, method, motion_px and the figures."""
     names = list(rows[0].figures) if rows else []
-    write_csv(
-        path,
-        ("set", "task", "group", "pair", "time", "method", "motion_px", *names),
-        (
-            (r.set, r.task, r.group, r.name, r.time, r.method, shown(r.motion, 2))
-            + tuple(shown(r.figures[name], 4) for name in names)
-            for r in rows
-        ),
+    header = ("set", "task", "group", "pair", "time", "method", "motion_px", *names)
+    lines = (
+        (r.set, r.task, r.group, r.name, r.time, r.method, shown(r.motion, 2))
+        + tuple(shown(r.figures[name], 4) for name in names)
+        for r in rows
     )
+    return _csv(header, lines)
+
+
+def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+    """`rows_csv` as a file."""
+    _write(Path(path), rows_csv(rows))
 
 
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """A CSV file, under its name once it is whole."""
-    path = Path(path)
+    _write(Path(path), _csv(header, rows))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows((header, *rows))
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)
 
 
