@@ -23,6 +23,7 @@ from ..rife.scoring import (
     held_out_metrics,
     mean,
     means,
+    rows_csv,
     score,
     usable_starts,
 )
@@ -129,6 +130,9 @@ class RIFEScore(io.ComfyNode):
                 io.Image.Output(
                     display_name="chart", tooltip="PSNR of each scored frame, one line per method."
                 ),
+                io.String.Output(
+                    display_name="csv", tooltip="All figures of each scored frame and method, as a table."
+                ),
             ],
         )
 
@@ -147,7 +151,7 @@ class RIFEScore(io.ComfyNode):
         ensemble: bool = False,
         lpips: bool = False,
     ) -> io.NodeOutput:
-        """Report, mean PSNR, mean SSIM, (K,H,W,3) heat maps, (1,h,w,3) chart."""
+        """Report, mean PSNR, mean SSIM, (K,H,W,3) heat maps, (1,h,w,3) chart, CSV."""
         check_images(images, "images")
         if (compared is None) == (interp_model is None):
             raise ValueError(
@@ -174,6 +178,7 @@ class RIFEScore(io.ComfyNode):
             mine["ssim"],
             memory.as_images(torch.stack(heat.maps)),
             memory.as_images(_chart(rows)),
+            rows_csv(rows),
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..rife.data import check_crop
 from ..rife.datasets import RealFrames, Shot, triplets
 from ..rife.model import Model
 from ..rife.training import Result, Settings, Step, Trainer, score_triplets
@@ -70,7 +71,7 @@ class RIFETrain(io.ComfyNode):
         """Every input as a list -> INTERP_MODEL, LOSS_MAP, steps, four IMAGEs, report."""
         patcher, form, began = interp_model[0], Form.of(inputs), time.monotonic()
         check_trainable(patcher)
-        _check_crop(patcher, form.crop)
+        check_crop(form.crop, patcher.model.pad_multiple())
         learn, judge = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
         held_out = _Watched(triplets(judge, _TRIPLETS) if judge else [])
         _check_held_out(held_out, form, learn)
@@ -110,15 +111,6 @@ class _Watched(list):
             yield triplet
 
 
-def _check_crop(patcher, crop: int) -> None:
-    multiple = patcher.model.pad_multiple()
-    if crop % multiple:
-        raise ValueError(
-            f"crop is {crop}, expected a multiple of {multiple}, which this model's frames are padded to. "
-            f"Use {max(1, round(crop / multiple)) * multiple}."
-        )
-
-
 def _check_held_out(held_out: Sequence[Tensor], form: Form, learn: Sequence[Shot]) -> None:
     if held_out or not form.held_out:
         return
@@ -140,6 +132,8 @@ def _settings(form: Form, device: torch.device) -> Settings:
         ema=form.ema,
         seed=form.seed,
         teacher=form.teacher,
+        recipe=form.recipe,
+        random_scales=form.recipe == "4.25",
         score_every=form.score_every or max(1, form.steps // _LOOKS),
         allow_worse=form.allow_worse,
         workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1),

@@ -40,6 +40,15 @@ class Source(Protocol):
         """
 
 
+def check_crop(crop: int, multiple: int) -> None:
+    """Raises ValueError where crops of this side are no multiple of what a network's frames are padded to."""
+    if crop % multiple:
+        raise ValueError(
+            f"crop is {crop}, expected a multiple of {multiple}, which this model's frames are padded to. "
+            f"Use {max(1, round(crop / multiple)) * multiple}."
+        )
+
+
 def concatenated(samples: Sequence[Sample]) -> Sample:
     """One batch of several."""
     return Sample(

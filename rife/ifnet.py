@@ -36,6 +36,15 @@ class Prediction:
     )  # the frame after every block, before refinement, likewise
     flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
     merged_tea: Tensor | None = None
+    flow_mix: Tensor | None = None  # of 4.25's second teacher, a mixture of all blocks; only if asked for
+    merged_mix: Tensor | None = None
+    time: Tensor | None = None  # (B,1,1,1), where a `TimePredictor` guesses the timestep
+
+    @property
+    def teachers(self) -> list[tuple[Tensor, Tensor]]:
+        """Flow and frame of each teacher that there is."""
+        pairs = ((self.flow_mix, self.merged_mix), (self.flow_tea, self.merged_tea))
+        return [(flow, merged) for flow, merged in pairs if merged is not None]
 
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
@@ -276,20 +285,22 @@ class IFNet(nn.Module):
         refine: bool | None = None,
         gt: Tensor | None = None,
         keep_stages: bool = False,
+        mix: bool = False,
     ) -> Prediction:
         """The frame at `timestep` between img0 and img1 (B,3,H,W), with flow and mask.
 
         timestep: float, or a tensor that broadcasts to (B,1,H,W); ignored by networks without one.
         scale_list: downscale of each block; default is the config's. ensemble: time-reversed second pass in
         each block, where the config has it. features: `encode_frame` of both frames, if already there.
-        gt: the true frame, for the teacher (training). keep_stages: fill `flows` and `merged`.
+        gt: the true frame, for the teacher (training). keep_stages: fill `flows` and `merged`. mix: also 4.25's second
+        teacher, where blocks pass features on.
         """
         if features is None:
             src0, src1 = self.source(img0), self.source(img1)
         else:
             src0, src1 = (torch.cat(pair, 1) for pair in zip((img0, img1), features, strict=True))
         return self.predict_from(
-            src0, src1, timestep, scale_list, ensemble, refine=refine, gt=gt, keep_stages=keep_stages
+            src0, src1, timestep, scale_list, ensemble, refine=refine, gt=gt, keep_stages=keep_stages, mix=mix
         )
 
     def source(self, img: Tensor) -> Tensor:
@@ -314,6 +325,7 @@ class IFNet(nn.Module):
         refine: bool | None = None,
         gt: Tensor | None = None,
         keep_stages: bool = False,
+        mix: bool = False,
         geometry: Geometry | None = None,
     ) -> Prediction:
         """`predict` from the `source` of both frames; `geometry` saves making the grids anew."""
@@ -322,14 +334,14 @@ class IFNet(nn.Module):
         run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
         # Training wants every block's result at the pyramid given.
-        training = keep_stages or gt is not None
+        training = keep_stages or mix or gt is not None
         if cfg.adaptive == "elexor" and not training:
             return self._predict_elexor(run, scales)
         if cfg.adaptive and not training:
             doubled = self._doubles(run, scales, reverse)
             if doubled.any():
                 return self._predict_doubled(doubled, run, scales, reverse, refine)
-        return self._run(run, scales, reverse, refine, gt, keep_stages)
+        return self._run(run, scales, reverse, refine, gt, keep_stages, mix=mix)
 
     def _run(
         self,
@@ -341,13 +353,15 @@ class IFNet(nn.Module):
         keep_stages: bool = False,
         reverse_first: bool | None = None,
         instead: Tensor | None = None,
+        mix: bool = False,
     ) -> Prediction:
         cfg = self.config
-        keep_stages = keep_stages or gt is not None
+        mix = mix and bool(cfg.feat_channels)
+        keep_stages = keep_stages or mix or gt is not None
         flows, merged = [], []
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
             both = reverse if i or reverse_first is None else reverse_first
-            last = i == len(scales) - 1 and not (cfg.teacher and gt is not None)
+            last = i == len(scales) - 1 and not mix and not (cfg.teacher and gt is not None)
             out = self._block(block, run, scale, both, last)
             if instead is not None and i == 0:
                 out = Output(instead, resize(out.rest, out.scale), 1)
@@ -367,7 +381,8 @@ class IFNet(nn.Module):
             flow_tea, merged_tea = self._teach(run, flow, gt)
         if cfg.refine and (cfg.refine_default if refine is None else refine):
             image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
-        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea)
+        mixture = self._mix(run, flows) if mix else ()
+        return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea, *mixture)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.
@@ -458,6 +473,15 @@ class IFNet(nn.Module):
             for x, f in zip(frames, (flow_tea[:, :2], flow_tea[:, 2:4]), strict=True)
         )
         return flow_tea, blend(warped0, warped1, mask_tea)
+
+    def _mix(self, run: Pass, flows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """4.25's second teacher: the flows and masks of all blocks, each pixel trusting the first of their features."""
+        found = [resize(out.rest[:, :2].float(), out.scale) for out in run.outputs]
+        trust = torch.cat([x[:, 1:] for x in found], 1).clamp(0.1, 1)
+        trust = (trust / (trust.sum(1, True) + 1e-3)).split(1, 1)
+        flow = sum(share * x for share, x in zip(trust, flows, strict=True))
+        mask = sum(share * x[:, :1] for share, x in zip(trust, found, strict=True))
+        return flow, blend(*run.warped(3, flow=flow), mask)
 
     def _refine(self, src0, src1, warped0, warped1, flow, mask, image) -> Tensor:
         dtype = self.get_dtype()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .auxiliary import EncoderLoss, TimePredictor
 from .ifnet import IFNet, Prediction
 from .losses import Objective
 
@@ -30,40 +32,54 @@ class Batch(NamedTuple):
 class _Trainable(nn.Module):
     """What DistributedDataParallel wraps: its forward is the training pass."""
 
-    def __init__(self, net: IFNet):
+    def __init__(self, net: IFNet, timer: TimePredictor | None = None):
         super().__init__()
-        self.net = net
+        self.net, self.timer = net, timer
 
-    def forward(self, batch: Batch, scale_list: tuple[float, ...] | None) -> Prediction:
-        img0, img1 = batch.imgs[:, :3], batch.imgs[:, 3:6]
-        return self.net.predict(img0, img1, batch.timestep, scale_list, gt=batch.gt, keep_stages=True)
+    def forward(
+        self, batch: Batch, scale_list: tuple[float, ...] | None, mix: bool, guess_time: bool
+    ) -> Prediction:
+        src0, src1 = (self.net.source(img) for img in batch.imgs.split(3, 1))
+        time = None if self.timer is None else self.timer(src0, src1, batch.gt)
+        timestep = time if guess_time and time is not None else batch.timestep
+        prediction = self.net.predict_from(
+            src0, src1, timestep, scale_list, gt=batch.gt, keep_stages=True, mix=mix
+        )
+        return replace(prediction, time=time)
 
 
 class Learner:
     """Trains an `IFNet` in place: `backward` once or more, then `step`.
 
-    local_rank: index of this process's device under DistributedDataParallel; -1 for a single process.
+    local_rank: index of this process's device under DistributedDataParallel; -1 for a single process. recipe: a name of
+    `losses.RECIPES`, for which the objective of each step shall be; "4.25" decays weights faster, and trains what
+    `auxiliary` has beside the network.
     """
 
-    def __init__(self, net: IFNet, local_rank: int = -1):
-        self.net = net
+    def __init__(self, net: IFNet, local_rank: int = -1, recipe: str = "paper"):
+        self.net, self.recipe = net, recipe
         self.skipped = 0  # steps in a row that changed nothing
         self._broken = False
-        self._forward: nn.Module = _Trainable(net)
         like = next(net.parameters())
         if like.is_inference():
             raise ValueError(
                 "the weights were made in torch.inference_mode, which allows no training. Train `model.copy()`."
             )
+        late, config = recipe == "4.25", net.config
+        timer = TimePredictor(config.head_channels).to(like) if late and config.timestep else None
+        self._encoder = EncoderLoss(net.encode) if late and config.head else None
+        self._alone = _Trainable(net, timer)
+        self._weights = list(self._alone.parameters())
+        self._forward: nn.Module = self._alone
         if local_rank != -1:
             ids = [local_rank] if like.device.type == "cuda" else None
             # A refinement that the pass does not use has no gradients to wait for.
-            unused = bool(net.config.refine) and not net.config.refine_default
+            unused = bool(config.refine) and not config.refine_default
             self._forward = DistributedDataParallel(
-                self._forward, device_ids=ids, find_unused_parameters=unused
+                self._alone, device_ids=ids, find_unused_parameters=unused
             )
         # The large weight decay guards against NaN (official code).
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(self._weights, lr=1e-6, weight_decay=1e-2 if late else 1e-3)
         self._scaler = torch.amp.GradScaler(like.device.type, enabled=False)
 
     def evaluate(
@@ -71,7 +87,7 @@ class Learner:
     ) -> tuple[Prediction, dict[str, Tensor]]:
         """`backward` without gradients."""
         with torch.no_grad():
-            prediction, _, losses = self._loss(_Trainable(self.net), batch, objective, **options)
+            prediction, _, losses = self._loss(self._alone, batch, objective, **options)
         return prediction, losses
 
     def backward(
@@ -80,7 +96,8 @@ class Learner:
         """Adds `share` of the gradients of the loss to those of the step; returns prediction and losses, detached.
 
         last: whether `step` comes next; only then are the gradients of all processes averaged.
-        options: scale_list, the pyramid; precision, a key of `PRECISIONS`.
+        options: scale_list, the pyramid; precision, a key of `PRECISIONS`; guess_time, whether recipe "4.25" uses its
+        guess of the timestep in place of the batch's.
         """
         batch = Batch(*(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in batch))
         alone = not isinstance(self._forward, DistributedDataParallel)
@@ -103,6 +120,8 @@ class Learner:
             group["lr"] = learning_rate
         dropped = self._broken or not self._apply(max_grad_norm)
         self.optimizer.zero_grad(set_to_none=True)
+        if self._encoder is not None and not dropped:
+            self._encoder.follow(self.net.encode)
         self._broken = False
         self.skipped = self.skipped + 1 if dropped else 0
         if self.skipped >= MOST_SKIPPED:
@@ -113,33 +132,48 @@ class Learner:
         return dropped
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the optimiser and the loss scaling: with the weights, all that the next step depends on."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        """Of the optimiser, the loss scaling and the recipe's own networks: with the weights, all that the next step
+        depends on."""
+        extras = {name: part.state_dict() for name, part in self._extras().items()}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict(), **extras}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave, as a copy."""
         with torch.inference_mode(False), torch.no_grad():
             self.optimizer.load_state_dict(_copied(state["optimizer"]))
+            for name, part in self._extras().items():
+                part.load_state_dict(state[name])
         if state["scaler"]:
             self._use_scaler(True)
             self._scaler.load_state_dict(state["scaler"])
 
+    def _extras(self) -> dict[str, nn.Module]:
+        parts = {"timer": self._alone.timer, "encoder": self._encoder}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def _loss(
-        self, forward, batch: Batch, objective: Objective, scale_list=None, precision: str = "fp32"
+        self,
+        forward,
+        batch: Batch,
+        objective: Objective,
+        scale_list=None,
+        precision: str = "fp32",
+        guess_time: bool = False,
     ) -> tuple[Prediction, Tensor, dict[str, Tensor]]:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}.")
         dtype = PRECISIONS[precision]
         with torch.autocast(batch.imgs.device.type, dtype, enabled=dtype is not None):
-            prediction = forward(batch, scale_list)
-        return prediction, *objective(prediction, batch.gt, batch.flow)
+            prediction = forward(batch, scale_list, objective.recipe == "4.25", guess_time)
+        objective = replace(objective, encoder=self._encoder)
+        return prediction, *objective(prediction, batch.gt, batch.flow, batch.timestep)
 
     def _apply(self, max_grad_norm: float | None) -> bool:
         """Steps if the gradients are finite; the same on all processes, whose gradients are the same."""
-        if not any(parameter.grad is not None for parameter in self.net.parameters()):
+        if not any(parameter.grad is not None for parameter in self._weights):
             return False
         self._scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), max_grad_norm or float("inf"))
+        norm = nn.utils.clip_grad_norm_(self._weights, max_grad_norm or float("inf"))
         finite = bool(torch.isfinite(norm))
         if finite or self._scaler.is_enabled():
             self._scaler.step(self.optimizer)  # which itself leaves the weights alone where it found infinity
@@ -170,7 +204,6 @@ def _copied(value: Any) -> Any:
 
 def _detached(prediction: Prediction) -> Prediction:
     """Without the graph, which is spent after the step and would hold all activations."""
-    tea = (prediction.flow_tea, prediction.merged_tea)
-    flow_tea, merged_tea = (None if x is None else x.detach() for x in tea)
-    image, flow, mask = (x.detach() for x in (prediction.image, prediction.flow, prediction.mask))
-    return Prediction(image, flow, mask, flow_tea=flow_tea, merged_tea=merged_tea)
+    kept = ("image", "flow", "mask", "flow_tea", "merged_tea", "flow_mix", "merged_mix", "time")
+    found = {name: getattr(prediction, name) for name in kept}
+    return Prediction(**{name: None if x is None else x.detach() for name, x in found.items()})

@@ -51,21 +51,20 @@ def laplacian_loss(image: Tensor, target: Tensor, levels: int = 5) -> Tensor:
 
 
 def distillation_loss(prediction: Prediction, gt: Tensor, margin: float = 0.01, mean: bool = True) -> Tensor:
-    """Distance of every stage's flow to the teacher's, where the teacher's frame is better by `margin` (scalar).
+    """Distance of every stage's flow to each teacher's, where the teacher's frame is better by `margin` (scalar).
 
     RIFE paper section 3.4, ECCV2022-RIFE model/IFNet.py: root of the mean of the four squared differences, or of
     their sum where `mean` is off, as 4.25 was trained. The epsilon keeps the root's gradient finite where teacher and
     student agree exactly, as they do in half precision.
     """
-    if prediction.merged_tea is None:
-        return gt.new_zeros(())
-    error_tea = (prediction.merged_tea - gt).abs().mean(1, True)
     total = gt.new_zeros(())
-    for flow, merged in zip(prediction.flows, prediction.merged, strict=True):
-        worse = ((merged - gt).abs().mean(1, True) > error_tea + margin).float().detach()
-        squared = (prediction.flow_tea.detach() - flow) ** 2
-        distance = squared.mean(1, True) if mean else squared.sum(1, True)
-        total = total + ((distance + 1e-12) ** 0.5 * worse).mean()
+    for flow_tea, merged_tea in prediction.teachers:
+        error_tea = (merged_tea - gt).abs().mean(1, True)
+        for flow, merged in zip(prediction.flows, prediction.merged, strict=True):
+            worse = ((merged - gt).abs().mean(1, True) > error_tea + margin).float().detach()
+            squared = (flow_tea.detach() - flow) ** 2
+            distance = squared.mean(1, True) if mean else squared.sum(1, True)
+            total = total + ((distance + 1e-12) ** 0.5 * worse).mean()
     return total
 
 
@@ -88,6 +87,15 @@ def epe(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     error = (((target.detach() - flow) ** 2).sum(1, True) + 1e-6).sqrt()
     return error if valid is None else error * valid
+
+
+def time_loss(guess: Tensor, timestep: float | Tensor) -> Tensor:
+    """Squared error of guessed timesteps (B,1,1,1), 0 where the true one (float or (B,)) is 0.5 (scalar).
+
+    So in 4.25: a middle frame looks the same played backward, and tells no time.
+    """
+    true = torch.as_tensor(timestep, dtype=guess.dtype, device=guess.device).reshape(-1, 1, 1, 1)
+    return ((guess - true) ** 2 * (true != 0.5)).mean()
 
 
 def sobel_loss(image: Tensor, target: Tensor) -> Tensor:
@@ -121,19 +129,21 @@ def _census(image: Tensor, patch: int) -> Tensor:
     return difference / torch.sqrt(0.81 + difference**2)
 
 
-def ssim(image: Tensor, target: Tensor) -> Tensor:
-    """Mean structural similarity, channel by channel, over an 11x11 Gaussian of sigma 1.5 (scalar; differentiable).
+def ssim(image: Tensor, target: Tensor, size: int = 11, stride: int = 1, padding: int = 0) -> Tensor:
+    """Mean structural similarity, channel by channel, over a Gaussian of sigma 1.5, 11x11 (scalar; differentiable).
 
-    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13; only
-    windows that lie in the frame count. Smaller frames get a smaller window.
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13; without
+    padding (with zeros) only windows that lie in the frame count. Smaller frames get a smaller window. 4.25 was trained
+    with 3x3 windows, every third one, and padding 1.
     """
-    size = min(11, *image.shape[-2:])
+    size = min(size, *image.shape[-2:])
     offsets = torch.arange(size, device=image.device) - (size - 1) / 2
     row = torch.exp(-(offsets**2) / (2 * 1.5**2)).to(image)
     window = torch.outer(row, row) / row.sum() ** 2
 
     def blur(x: Tensor) -> Tensor:
-        return F.conv2d(x, window.expand(x.shape[1], 1, size, size), groups=x.shape[1])
+        kernel = window.expand(x.shape[1], 1, size, size)
+        return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
 
     mean0, mean1 = blur(image), blur(target)
     variance0, variance1 = blur(image**2) - mean0**2, blur(target**2) - mean1**2
@@ -151,10 +161,13 @@ class Objective:
     """What one step minimises.
 
     recipe "paper": Laplacian loss of student and teacher, `distill` times the distillation (0.01; 0.005 or 0.002 for
-    RIFE_m). Recipe "4.25": what is known of how 4.25 was trained and needs nobody else's weights: L1 of every stage,
-    weighted 0.8^(n-1-i), and of the teacher, SSIM, a little for short flow; distillation has no margin there and
-    half the weight. `flow`: weight of the end-point error of every block, where the data knows the flow.
+    RIFE_m). Recipe "4.25", as the author trained it: L1 of every stage, weighted 0.8^(n-1-i), and of both teachers, the
+    same in the features of the network's own encoder, SSIM, a little for short flow, the error of the guessed time;
+    distillation has no margin there and half the weight per teacher. What also needs VGG's weights comes as
+    `perceptual`. Each part counts where the prediction has it. `flow`: weight of the end-point error of every block,
+    where the data knows the flow.
     perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
+    encoder: the same, such as `auxiliary.EncoderLoss`; recipe "4.25" applies it to every stage and teacher.
     """
 
     recipe: str = "paper"
@@ -162,16 +175,23 @@ class Objective:
     flow: float = 0.01
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
     perceptual_weight: float = 1.0
+    encoder: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
 
     def __call__(
-        self, prediction: Prediction, gt: Tensor, flow_gt: Tensor | None = None
+        self,
+        prediction: Prediction,
+        gt: Tensor,
+        flow_gt: Tensor | None = None,
+        timestep: float | Tensor = 0.5,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts before they are weighted: loss_l1, loss_tea, loss_distill, loss_flow ..."""
         parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
+        if self.recipe != "paper" and prediction.time is not None:
+            parts["loss_time"] = (1.0, time_loss(prediction.time, timestep))
         known = flow_gt is not None
         parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
         if self.perceptual is not None:
@@ -188,12 +208,20 @@ class Objective:
         }
 
     def _late(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
-        tea, last = prediction.merged_tea, len(prediction.merged) - 1
-        stages = [0.8 ** (last - i) * (x - gt).abs().mean() for i, x in enumerate(prediction.merged)]
-        return {
-            "loss_l1": (0.1, sum(stages)),
-            "loss_tea": (0.1, gt.new_zeros(()) if tea is None else (tea - gt).abs().mean()),
+        last = len(prediction.merged) - 1
+        stages = [(0.8 ** (last - i), x) for i, x in enumerate(prediction.merged)]
+        teachers = [(1.0, merged) for _, merged in prediction.teachers]
+
+        def l1(frames: Sequence[tuple[float, Tensor]]) -> Tensor:
+            return sum((share * (x - gt).abs().mean() for share, x in frames), gt.new_zeros(()))
+
+        parts = {
+            "loss_l1": (0.1, l1(stages)),
+            "loss_tea": (0.1, l1(teachers)),
             "loss_distill": (self.distill / 2, distillation_loss(prediction, gt, margin=0.0, mean=False)),
-            "loss_ssim": (0.1, 1 - ssim(prediction.image, gt)),
-            "loss_length": (1e-5, prediction.flow.abs().mean()),
+            "loss_ssim": (0.1, 1 - ssim(prediction.image, gt, size=3, stride=3, padding=1)),
+            "loss_length": (1e-5, ((prediction.flow**2 + 1e-6).sum(1) ** 0.5).mean()),
         }
+        if self.encoder is not None:
+            parts["loss_encoder"] = (0.1, sum(share * self.encoder(x, gt) for share, x in stages + teachers))
+        return parts

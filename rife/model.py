@@ -114,7 +114,7 @@ class Model:
         with torch.inference_mode(False), torch.no_grad():
             model = Model.from_network(copy.deepcopy(self.net).requires_grad_(True))
             if self._learner is not None:
-                model.learner.load_state_dict(self._learner.state_dict())
+                model.learner_for(self._learner.recipe).load_state_dict(self._learner.state_dict())
         return model
 
     def _adopt(self, network: nn.Module, local_rank: int = -1) -> None:
@@ -168,7 +168,11 @@ class Model:
 
     @property
     def learner(self) -> Learner:
-        """Optimiser and guard of `update`, made at first use, when the network is on its device.
+        """Optimiser and guard of `update`, made at first use, when the network is on its device; see `learner_for`."""
+        return self._learner or self.learner_for("paper")
+
+    def learner_for(self, recipe: str) -> Learner:
+        """The learner of a recipe (`losses.RECIPES`); it starts afresh where the last steps were of another one.
 
         Raises ValueError for networks that nobody published a recipe for.
         """
@@ -177,9 +181,9 @@ class Model:
                 f"{self._name()} cannot be trained: its three networks have no published recipe. "
                 "Start from a single-file RIFE or from the bundled checkpoint."
             )
-        if self._learner is None:
+        if self._learner is None or self._learner.recipe != recipe:
             with torch.inference_mode(False):
-                self._learner = Learner(self.net, self._local_rank)
+                self._learner = Learner(self.net, self._local_rank, recipe)
         return self._learner
 
     @property
@@ -446,6 +450,7 @@ class Model:
         precision: str = "fp32",
         recipe: str = "paper",
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        guess_time: bool = False,
     ) -> tuple[Tensor, dict[str, Any]]:
         """One optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
 
@@ -455,17 +460,18 @@ class Model:
         Loss: see `losses.Objective`; by default the paper's, Laplacian of student and teacher, distill_weight *
         distillation (0.005 or 0.002 for RIFE_m), flow_weight * end-point error of every block. A network without
         teacher learns without (`add_teacher`). Gradients are clipped to max_grad_norm. scale_list: pyramid of this
-        step. precision: "fp32", "bf16", or "fp16" with loss scaling. perceptual: scalar loss of two frames.
+        step. precision: "fp32", "bf16", or "fp16" with loss scaling. perceptual: scalar loss of two frames. guess_time:
+        whether recipe "4.25" uses its own guess of the timestep in this step, as it did in 30% of them.
         A step whose loss or gradient is not finite changes nothing; RuntimeError after 50 such in a row.
         Returns the merged frame and: merged_tea, mask, mask_tea, flow (t->0), flow_tea, loss_l1, loss_tea,
         loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
-        learner = self.learner
+        objective = Objective(recipe, distill_weight, flow_weight, perceptual)
+        learner = self.learner_for(recipe)
         self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
-        objective = Objective(recipe, distill_weight, flow_weight, perceptual)
-        options = {"scale_list": scale_list, "precision": precision}
+        options = {"scale_list": scale_list, "precision": precision, "guess_time": guess_time}
         skipped = False
         with torch.inference_mode(False), torch.enable_grad():
             if training:
@@ -474,12 +480,13 @@ class Model:
             else:
                 prediction, losses = learner.evaluate(batch, objective, **options)
         final = prediction.flow
+        flow_tea, merged_tea = (*prediction.teachers, (final, prediction.image))[0]
         return prediction.image, {
-            "merged_tea": prediction.image if prediction.merged_tea is None else prediction.merged_tea,
+            "merged_tea": merged_tea,
             "mask": prediction.mask,
             "mask_tea": prediction.mask,
             "flow": final[:, :2],
-            "flow_tea": prediction.flow_tea if training and prediction.flow_tea is not None else final,
+            "flow_tea": flow_tea if training else final,
             **losses,
             "skipped": skipped,
         }

@@ -10,20 +10,39 @@ from torch import Tensor, nn
 
 # Output channels of VGG19's convolutions up to the last that is looked at; "M": maximum over 2x2.
 _LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
-# Layer of torchvision's `features` that is looked at -> weight of its difference.
-_WEIGHTS = {1: 1 / 2.6, 6: 1 / 4.8, 11: 1 / 3.7, 20: 1 / 5.6, 29: 10 / 1.5}
+# Layer of torchvision's `features` that is looked at -> weight of its difference, by recipe.
+_WEIGHTS = {
+    "paper": {1: 0.1 / 2.6, 6: 0.1 / 4.8, 11: 0.1 / 3.7, 20: 0.1 / 5.6, 29: 1 / 1.5},
+    "4.25": {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0},
+}
+
+
+def gram_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the Gram matrices of two feature maps (B,C,H,W), per pixel (scalar).
+
+    Which features occur together, wherever: texture. Gatys et al. (arXiv:1508.06576), for interpolation as in FILM
+    (arXiv:2202.04901).
+    """
+
+    def gram(x: Tensor) -> Tensor:
+        rows = x.flatten(2)
+        return rows @ rows.transpose(1, 2) / rows.shape[2]
+
+    return ((gram(features) - gram(target)) ** 2).mean()
 
 
 class VGGLoss(nn.Module):
     """L1 distance of VGG19's features of two frames (B,3,H,W) in 0..1 (scalar).
 
-    `VGGPerceptualLoss` of ECCV2022-RIFE model/loss.py, after Ledig et al. (arXiv:1609.04802): five layers, weights as
-    there, times 0.1. path: torchvision's vgg19-dcbb9e9d.pth, or any state dict with its `features.` keys.
-    Raises FileNotFoundError, ValueError.
+    recipe "paper": `VGGPerceptualLoss` of ECCV2022-RIFE model/loss.py, after Ledig et al. (arXiv:1609.04802): five
+    layers, weights as there, times 0.1. "4.25": other weights, `gram_loss` of the same layers with the same weights,
+    and frames that are not normalised. path: torchvision's vgg19-dcbb9e9d.pth, or any state dict with its `features.`
+    keys. Raises FileNotFoundError, ValueError.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, recipe: str = "paper"):
         super().__init__()
+        self.recipe, self.weights = recipe, _WEIGHTS[recipe]
         self.features = _vgg19()
         self._load(Path(path))
         self.features.requires_grad_(False).eval()
@@ -45,12 +64,16 @@ class VGGLoss(nn.Module):
         self.features.load_state_dict(found)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        x, y = ((frame.float() - self.mean) / self.std for frame in (image, target.detach()))
+        late = self.recipe == "4.25"
+        x, y = image.float(), target.detach().float()
+        if not late:
+            x, y = ((frame - self.mean) / self.std for frame in (x, y))
         total = x.new_zeros(())
         for i, layer in enumerate(self.features):
             x, y = layer(x), layer(y)
-            if i in _WEIGHTS:
-                total = total + 0.1 * _WEIGHTS[i] * (x - y).abs().mean()
+            if i in self.weights:
+                distance = (x - y).abs().mean() + (gram_loss(x, y) if late else 0)
+                total = total + self.weights[i] * distance
         return total
 
 

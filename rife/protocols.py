@@ -70,7 +70,7 @@ def _ucf101(root: Path) -> Iterator[Sample]:
     root = _within(root, "ucf101_interp_ours")
     for folder in _numbered(root):
         files = (folder / f"{name}.png" for name in ("frame_00", "frame_01_gt", "frame_02"))
-        yield _triplet("UCF101", folder.name, *files)
+        yield _triplet("UCF101", folder.name, *files, bgr=True)
 
 
 def _vimeo(root: Path) -> Iterator[Sample]:
@@ -78,7 +78,7 @@ def _vimeo(root: Path) -> Iterator[Sample]:
     # The test set alone has target/, the whole set sequences/.
     pictures = root / ("target" if (root / "target").is_dir() else "sequences")
     for name in listed.read_text(encoding="utf-8").split():
-        yield _triplet("Vimeo90K", name, *(pictures / name / f"im{k}.png" for k in (1, 2, 3)))
+        yield _triplet("Vimeo90K", name, *(pictures / name / f"im{k}.png" for k in (1, 2, 3)), bgr=True)
 
 
 MIDDLEBURY = (
@@ -96,7 +96,7 @@ def _middlebury(root: Path) -> Iterator[Sample]:
         if height > 480 or width > 640:
             raise ValueError(f"{files[0]} is {width}x{height}, Middlebury OTHER has at most 640x480.")
         padding = 0, 640 - width, 0, 480 - height
-        yield _triplet("Middlebury OTHER", name, *files, padding=padding, pad_mode="constant")
+        yield _triplet("Middlebury OTHER", name, *files, padding=padding, pad_mode="constant", bgr=True)
 
 
 _HD = {
@@ -199,7 +199,7 @@ def _atd12k(root: Path) -> Iterator[Sample]:
         files = pictures_in(folder)
         if len(files) != 3:
             raise ValueError(f"{folder} holds {len(files)} pictures, expected frame1, frame2 and frame3.")
-        yield _triplet("ATD12K", folder.name, *files, padding=(0, 0, 2, 2))
+        yield _triplet("ATD12K", folder.name, *files, padding=(0, 0, 2, 2), bgr=True)
 
 
 def _within(root: Path, name: str) -> Path:

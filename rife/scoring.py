@@ -7,6 +7,7 @@ from the two. All methods of a run see the same samples; every true frame gives 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import statistics
@@ -56,6 +57,7 @@ class Sample:
         0,
     )  # left, right, top, bottom, before a method sees the frames
     pad_mode: str = "replicate"
+    bgr: bool = False  # whether a method gets, and gives, the channels in reverse, as code on OpenCV has them
 
 
 # Makes frames (T,3,H,W) in 0..1 at the times between two (3,H,W) in 0..1.
@@ -130,7 +132,7 @@ def score(
         img0, img1, truth = (x.float() / 255 for x in (sample.img0, sample.img1, sample.truth))
         motion = motion_of(img0, img1) if motion_of else math.nan
         for name, method in methods.items():
-            frames = _padded(method, sample, img0, img1).clamp(0, 1)
+            frames = _made(method, sample, img0, img1).clamp(0, 1)
             rows = [
                 Row(
                     sample.set, sample.task, sample.group, sample.name, time, name, motion,
@@ -143,14 +145,17 @@ def score(
             yield from rows
 
 
-def _padded(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tensor:
+def _made(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tensor:
+    """(T,3,H,W), from frames padded and ordered as the sample says."""
     times = [float(t) for t in sample.times]
-    if not any(sample.padding):
-        return method(img0, img1, times)
+    if sample.bgr:
+        img0, img1 = img0.flip(0), img1.flip(0)
+    if any(sample.padding):
+        img0, img1 = (F.pad(x[None], sample.padding, mode=sample.pad_mode)[0] for x in (img0, img1))
+    made = method(img0, img1, times)
     left, right, top, bottom = sample.padding
-    padded = (F.pad(x[None], sample.padding, mode=sample.pad_mode)[0] for x in (img0, img1))
-    made = method(*padded, times)
-    return made[:, :, top : made.shape[2] - bottom, left : made.shape[3] - right]
+    made = made[:, :, top : made.shape[2] - bottom, left : made.shape[3] - right]
+    return made.flip(1) if sample.bgr else made
 
 
 def task_name(factor: int, stride: int) -> str:
@@ -233,28 +238,37 @@ def motion_class(motion: float) -> str:
     return MOTION_CLASSES[bisect_right(MOTION_SIZES, motion)]
 
 
-def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+def rows_csv(rows: Sequence[Row]) -> str:
     """Every row as CSV: set, group, pair, time, method, motion_px and the figures."""
     names = list(rows[0].figures) if rows else []
-    write_csv(
-        path,
-        ("set", "task", "group", "pair", "time", "method", "motion_px", *names),
-        (
-            (r.set, r.task, r.group, r.name, r.time, r.method, shown(r.motion, 2))
-            + tuple(shown(r.figures[name], 4) for name in names)
-            for r in rows
-        ),
+    header = ("set", "task", "group", "pair", "time", "method", "motion_px", *names)
+    lines = (
+        (r.set, r.task, r.group, r.name, r.time, r.method, shown(r.motion, 2))
+        + tuple(shown(r.figures[name], 4) for name in names)
+        for r in rows
     )
+    return _csv(header, lines)
+
+
+def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+    """`rows_csv` as a file."""
+    _write(Path(path), rows_csv(rows))
 
 
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """A CSV file, under its name once it is whole."""
-    path = Path(path)
+    _write(Path(path), _csv(header, rows))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows((header, *rows))
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)
 
 

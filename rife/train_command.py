@@ -15,7 +15,7 @@ import torch.distributed as dist
 from .bundled import BUNDLED_CONFIG, Curriculum, match_init
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES
-from .data import RenderedMotion, Source
+from .data import RenderedMotion, Source, check_crop
 from .datasets import (
     RealFrames,
     load_clip,
@@ -66,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> int:
     settings = _settings(args, device)
     model = Model.from_network(_network(args).to(device, memory_format=memory_format(device)))
+    # Rendered crops are first half as large.
+    halved = not args.data and args.small_until > 0
+    check_crop(args.crop, model.net.pad_multiple() * (2 if halved else 1))
     source, held_out = (_real if args.data else _rendered)(args, model)
-    perceptual = VGGLoss(args.vgg).to(device) if args.vgg else None
+    perceptual = VGGLoss(args.vgg, args.recipe).to(device) if args.vgg else None
     trainer = Trainer(model, source, settings, held_out, local_rank, perceptual)
     folder = RunFolder(
         args.out, trainer, args.save_every, args.log_every, args.tensorboard, writes=local_rank <= 0
@@ -247,10 +250,16 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("accumulate", 1, "passes per step, where memory is short"),
             ("warm_up", 100, "steps to the full learning rate"),
             ("seed", 0, "decides fresh weights and data"),
+            ("max_grad_norm", 1.0, "norm that longer gradients are cut to; 0: never"),
             ("ema", 0.998, "of the moving average of the weights that is kept"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
             ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),
+            (
+                "learned_time",
+                0.3,
+                "share of the steps of --recipe 4.25 whose timestep is guessed from the frames",
+            ),
             ("score_every", 500, "steps between looks at the held-out frames"),
         ),
     )

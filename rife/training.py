@@ -47,6 +47,7 @@ class Settings:
     seed: int = 0
     teacher: bool = False  # give a network that has none a privileged teacher to learn from
     recipe: str = "paper"  # what is minimised, see `losses.Objective`
+    learned_time: float = 0.3  # share of the steps of recipe "4.25" whose timestep is the one that it guesses
     distill_weight: float = 0.01
     flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
     perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
@@ -128,11 +129,16 @@ def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
 
     For (16, 8, 4, 2, 1) the three pyramids that 4.25 was trained with.
     """
-    draw = float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+    draw = _draw(seed)
     if draw < 0.4:
         return tuple(scales)
     halved = tuple(s / 2 if s > 2 else s for s in scales)
     return halved if draw < 0.7 else tuple(min(s, 4) for s in halved)
+
+
+def _draw(seed: int) -> float:
+    """A number from 0 to 1 that the seed decides."""
+    return float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
 
 
 class Averaged:
@@ -228,7 +234,7 @@ class Trainer:
             if settings.teacher:
                 self.model.add_teacher(settings.seed)
             self.model.train()
-            self._learner = self.model.learner
+            self._learner = self.model.learner_for(settings.recipe)
             self._averaged = Averaged(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
         self._feed_of = lambda: Feed(source, settings, rank, self._world)
@@ -306,6 +312,8 @@ class Trainer:
         if settings.random_scales:
             seed = seed_of(settings, self.step, "pyramid")
             options["scale_list"] = pyramid(self.model.config.scales, seed)
+        if settings.recipe == "4.25":
+            options["guess_time"] = _draw(seed_of(settings, self.step, "time")) < settings.learned_time
         objective = self._objective()
         sums: dict[str, Tensor] = {}
         for i, sample in enumerate(parts):

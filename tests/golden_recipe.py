@@ -52,6 +52,11 @@ def train_cases() -> list[dict]:
     return json.loads((FOLDER / "train_golden.json").read_text())
 
 
+def late_cases() -> list[dict]:
+    """Steps of the code that trained 4.25, as published by those who have it, without VGG."""
+    return json.loads((FOLDER / "late_golden.json").read_text())
+
+
 def _uniform(key: str, count: int, seed: int) -> np.ndarray:
     """splitmix64 of 1..count, keyed by name and seed, as float64 in [-1, 1)."""
     with np.errstate(over="ignore"):
@@ -86,6 +91,12 @@ def _weight(key: str, shape: list[int], seed: int) -> Tensor:
 def state_dict(arch: str, seed: int = 1) -> dict[str, Tensor]:
     """All weights of an architecture, in the released files' spelling."""
     return {key: _weight(key, shape, seed) for key, shape in shapes(arch).items()}
+
+
+def fill(module: torch.nn.Module, prefix: str, seed: int) -> None:
+    """Weights by recipe for a part that no release's file holds; `prefix` is before the names."""
+    shapes = {key: list(value.shape) for key, value in module.state_dict().items()}
+    module.load_state_dict({key: _weight(f"{prefix}.{key}", shape, seed) for key, shape in shapes.items()})
 
 
 def frame(height: int, width: int, d: float, seed: int) -> Tensor:

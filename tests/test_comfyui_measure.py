@@ -62,6 +62,7 @@ def test_score_of_a_model_in_comfyui(server):
     shown(prompt, {"report": 0, "psnr": 1, "ssim": 2})
     prompt["heat"] = node("SaveImage", images=["run", 3], filename_prefix="heat")
     prompt["chart"] = node("SaveImage", images=["run", 4], filename_prefix="chart")
+    prompt["table"] = node("PreviewAny", source=["run", 5])
     result = server.run(prompt)
     report = json.loads(result["report"]["text"][0])
     planes = disc(FRAMES).permute(0, 3, 1, 2)
@@ -74,6 +75,7 @@ def test_score_of_a_model_in_comfyui(server):
     assert 0 < float(result["ssim"]["text"][0]) < 1
     assert pictures_of(server, result, "heat").shape == (2, 64, 96, 3)
     assert pictures_of(server, result, "chart").shape == (1, 320, 860, 3)
+    assert result["table"]["text"][0].startswith("set,task,group,pair,time,method,motion_px,psnr,ssim")
 
 
 def test_score_of_two_clips_in_comfyui(server):

@@ -45,11 +45,14 @@ def batch(net: IFNet, count: int = 2, size: int = 64) -> Batch:
 
 
 def gradients(learner: Learner) -> list[torch.Tensor]:
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.net.parameters()]
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner._weights]
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("RIFE_m", "paper"), ("4.6", "paper"), ("4.25", "4.25")])
-def test_gradients_are_the_slopes_of_the_loss(name, recipe, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "recipe", "guess_time"),
+    [("RIFE_m", "paper", False), ("4.6", "paper", False), ("4.25", "4.25", False), ("4.25", "4.25", True)],
+)
+def test_gradients_are_the_slopes_of_the_loss(name, recipe, guess_time, monkeypatch):
     """Central differences along the gradient and along random directions, all in float64."""
     # The network keeps warps and flow in float32 whatever its weights are: here that means float64.
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -58,16 +61,16 @@ def test_gradients_are_the_slopes_of_the_loss(name, recipe, monkeypatch):
         net = network(name).double()
         # Distillation moves the students only, so its gradient is not the slope of the loss: see test_losses.
         data, objective = batch(net, 1), Objective(recipe, distill=0.0)
-        trained = Learner(net)
-        trained.backward(data, objective)
-        found, weights = gradients(trained), list(net.parameters())
+        trained = Learner(net, recipe=recipe)
+        trained.backward(data, objective, guess_time=guess_time)
+        found, weights = gradients(trained), trained._weights
         assert sum(g.abs().sum() > 0 for g in found) > 0.9 * len(found)
 
         def loss(directions, step: float) -> float:
             with torch.no_grad():
                 for p, d in zip(weights, directions, strict=True):
                     p.add_(d, alpha=step)
-                total = trained._loss(trained._forward, data, objective)[1]
+                total = trained._loss(trained._forward, data, objective, guess_time=guess_time)[1]
                 for p, d in zip(weights, directions, strict=True):
                     p.sub_(d, alpha=step)
             return float(total)
@@ -199,6 +202,95 @@ def test_learning_rate_and_state_are_taken_over():
         assert torch.equal(a, b)
 
 
+def late(name: str = "4.25") -> Learner:
+    return Learner(network(name), recipe="4.25")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_kind_learns_by_the_late_recipe_as_far_as_it_has_the_parts(name):
+    trained, config = late(name), SMALL[name]
+    data = batch(trained.net)
+    losses = []
+    for i in range(6):
+        prediction, parts = trained.backward(data, Objective("4.25"), guess_time=i % 2 == 0)
+        assert not trained.step(1e-3, 1.0)
+        losses.append(float(parts["loss_l1"]))
+    assert losses[-1] < losses[0]
+    assert ("loss_time" in parts) == config.timestep and ("loss_encoder" in parts) == bool(config.head)
+    assert len(prediction.teachers) == 1 + bool(config.feat_channels)
+    assert trained.optimizer.param_groups[0]["weight_decay"] == 1e-2
+
+
+def test_the_second_teacher_mixes_the_blocks_by_the_first_of_their_features():
+    net = network()
+    data = batch(net)
+    x = [img.contiguous() for img in data.imgs.split(3, 1)]
+    found = net.predict(*x, data.timestep, mix=True)
+    # Convex but for the 1e-3: between the smallest and the largest flow of the blocks.
+    flows = torch.stack(found.flows)
+    assert (found.flow_mix <= flows.amax(0).clamp(min=0) + 1e-4).all()
+    assert (found.flow_mix >= flows.amin(0).clamp(max=0) - 1e-4).all()
+    torch.testing.assert_close(found.image, net.predict(*x, data.timestep).image)
+    # Blocks that nobody trusts differently: their mean.
+    with torch.no_grad():
+        for block in net.blocks:
+            block.lastconv[0].weight[:, 20:24] = 0
+            block.lastconv[0].bias[20:24] = 2.0
+    found = net.predict(*x, data.timestep, mix=True)
+    torch.testing.assert_close(
+        found.flow_mix, torch.stack(found.flows).mean(0) / 1.0002, atol=1e-4, rtol=1e-3
+    )
+
+
+def test_a_guessed_time_takes_the_place_of_the_true_one():
+    trained = late()
+    data = batch(trained.net)
+    images = [trained.backward(data, Objective("4.25"), guess_time=g)[0].image for g in (False, True)]
+    guess, losses = trained.evaluate(data, Objective("4.25"))
+    assert not torch.equal(*images) and ((guess.time > 0) & (guess.time < 1)).all()
+    again = trained.evaluate(data._replace(timestep=guess.time.flatten()), Objective("4.25"))[0]
+    torch.testing.assert_close(again.image, images[1])
+    true = data.timestep
+    assert float(losses["loss_time"]) == pytest.approx(float(((guess.time.flatten() - true) ** 2).mean()))
+
+
+def test_the_guess_of_the_time_learns_and_the_encoder_is_followed():
+    trained = late()
+    data = batch(trained.net)._replace(timestep=torch.tensor([0.2, 0.8]))
+    slow = [p.clone() for p in trained._encoder.parameters()]
+    losses = []
+    for _ in range(8):
+        losses.append(float(trained.backward(data, Objective("4.25"))[1]["loss_time"]))
+        trained.step(1e-3, 1.0)
+    assert losses[-1] < losses[0]
+    for before, after, new in zip(
+        slow, trained._encoder.parameters(), trained.net.encode.parameters(), strict=True
+    ):
+        moved, whole = (after - before).abs().sum(), (new - before).abs().sum()
+        assert 0 < moved < 0.01 * whole
+    after = [p.clone() for p in trained._encoder.parameters()]
+    trained.backward(data._replace(gt=data.gt * 3e38), Objective("4.25"))
+    assert trained.step(1e-3, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(after, trained._encoder.parameters(), strict=True))
+
+
+def test_the_late_recipe_goes_on_from_its_state_and_in_a_copy():
+    first = late()
+    data = batch(first.net)
+    first.backward(data, Objective("4.25"))
+    first.step(1e-3)
+    model = rife.Model.from_network(first.net)
+    model._learner = first
+    second = model.copy().learner
+    assert second.recipe == "4.25"
+    for trained in (first, second):
+        trained.backward(data, Objective("4.25"), guess_time=True)
+        trained.step(5e-4)
+    for a, b in zip(first._weights, second._weights, strict=True):
+        assert torch.equal(a, b)
+    assert model.learner_for("paper").recipe == "paper"
+
+
 @pytest.fixture
 def group():
     """A process group of this process alone; two are started in test_train_command."""
@@ -207,8 +299,8 @@ def group():
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", ["4.25", "4.0"])
-def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, group):
+@pytest.mark.parametrize(("name", "recipe"), [("4.25", "paper"), ("4.25", "4.25"), ("4.0", "paper")])
+def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, recipe, group):
     """4.0 has a refinement that its pass does not use: gradients that never come."""
     if name == "4.0":
         config = replace(SMALL[name], refine="unet", refine_act="leaky")
@@ -216,14 +308,14 @@ def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, group):
         nets[1].load_state_dict(nets[0].state_dict())
     else:
         nets = [network(name) for _ in range(2)]
-    plain, wrapped = Learner(nets[0]), Learner(nets[1], local_rank=0)
+    plain, wrapped = Learner(nets[0], recipe=recipe), Learner(nets[1], local_rank=0, recipe=recipe)
     good = batch(nets[0])
     bad = good._replace(gt=good.gt * 3e38)
     for data in (good, bad, good):
         skipped = []
         for trained in (plain, wrapped):
-            trained.backward(good, Objective(), 0.5, last=False)
-            trained.backward(data, Objective(), 0.5)
+            trained.backward(good, Objective(recipe), 0.5, last=False)
+            trained.backward(data, Objective(recipe), 0.5)
             skipped.append(trained.step(1e-3, 1.0))
         assert skipped == [data is bad] * 2
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rife import metrics
 from rife.ifnet import Prediction
@@ -19,6 +21,7 @@ from rife.losses import (
     laplacian_pyramid,
     sobel_loss,
     ssim,
+    time_loss,
 )
 
 
@@ -116,6 +119,18 @@ def test_ssim_of_equal_and_of_flat_pictures():
     scores = [metrics.ssim(x, y, "gaussian", rounded=False) for x, y in zip(a, b, strict=True)]
     assert float(ssim(a, b)) == pytest.approx(sum(scores) / 2, abs=1e-5)
     assert abs(float(ssim(a, b))) < 0.5
+    # As 4.25 was trained: every third window of 3x3, at (0,0), (0,3) ... with zeros around the frame.
+    x, y = (F.pad(p[0, 0], (1, 1, 1, 1))[3:6, 6:9].reshape(-1) for p in (a, b))
+    gauss = torch.tensor([math.exp(-(i * i + j * j) / 4.5) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    w = gauss / gauss.sum()
+    mean = [(w * v).sum() for v in (x, y)]
+    var = [(w * v * v).sum() - m * m for v, m in zip((x, y), mean, strict=True)]
+    cov = (w * x * y).sum() - mean[0] * mean[1]
+    one = (2 * mean[0] * mean[1] + 1e-4) * (2 * cov + 9e-4)
+    one = one / ((mean[0] ** 2 + mean[1] ** 2 + 1e-4) * (sum(var) + 9e-4))
+    window = (slice(0, 1), slice(0, 1), slice(2, 5), slice(5, 8))
+    assert float(ssim(a[window], b[window], 3, 3)) == pytest.approx(float(one), abs=1e-6)
+    assert ssim(a, b, 3, 3, 1) != ssim(a, b)
     # Without structure only the luminance is compared.
     flat = torch.full((1, 1, 16, 16), 0.5)
     expected = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
@@ -133,6 +148,23 @@ def test_distillation_counts_where_the_teacher_is_better():
     assert float(distillation_loss(p, gt)) == pytest.approx(3.0)
     assert float(distillation_loss(p, gt, margin=0.0)) == pytest.approx(4.0)
     assert distillation_loss(prediction(gt, teacher=False), gt) == 0
+
+
+def test_distillation_adds_up_over_both_teachers():
+    gt = torch.zeros(1, 3, 4, 4)
+    p = prediction(gt)
+    alone = distillation_loss(p, gt)
+    both = replace(p, flow_mix=torch.full((1, 4, 4, 4), 5.0), merged_mix=gt)
+    torch.testing.assert_close(distillation_loss(both, gt), alone + 6.0)
+    assert distillation_loss(replace(both, merged_mix=gt + 0.5), gt) == alone
+
+
+def test_a_guessed_middle_counts_nothing():
+    guess = torch.tensor([0.1, 0.4, 0.9]).view(3, 1, 1, 1)
+    true = torch.tensor([0.3, 0.5, 0.7])
+    assert float(time_loss(guess, true)) == pytest.approx((0.04 + 0.04) / 3)
+    assert time_loss(guess, 0.5) == 0
+    assert float(time_loss(guess[:1], 0.2)) == pytest.approx(0.01)
 
 
 def test_distillation_has_a_gradient_where_teacher_and_student_agree():
@@ -179,5 +211,25 @@ def test_the_late_objective_and_a_perceptual_loss_of_ones_own():
     weights |= {"loss_flow": 0.01, "loss_perceptual": 3.0}
     assert parts.keys() == weights.keys()
     torch.testing.assert_close(total, sum(weights[k] * v for k, v in parts.items()))
+    # The flow is 2 in all four components, everywhere.
+    assert float(parts["loss_length"]) == pytest.approx(4.0)
     with pytest.raises(ValueError, match="paper, 4.25"):
         Objective("vgg")
+
+
+def test_the_late_objective_of_a_network_with_all_parts():
+    gt, image = pictures(32, 32)
+    p = replace(prediction(image), flow_mix=torch.zeros(2, 4, 32, 32), merged_mix=gt + 0.25)
+    p = replace(p, time=torch.full((2, 1, 1, 1), 0.4))
+    total, parts = Objective("4.25", flow=0.0, encoder=lambda a, b: (a - b).square().mean())(
+        p, gt, timestep=torch.tensor([0.2, 0.5])
+    )
+    torch.testing.assert_close(parts["loss_tea"], (image - gt).abs().mean() + 0.25)
+    frames = [(0.8, image + 0.1), (1.0, image + 0.2), (1.0, image), (1.0, gt + 0.25)]
+    expected = sum(share * (x - gt).square().mean() for share, x in frames)
+    torch.testing.assert_close(parts["loss_encoder"], expected)
+    assert float(parts["loss_time"]) == pytest.approx(0.02)
+    weights = {"loss_l1": 0.1, "loss_tea": 0.1, "loss_distill": 0.005, "loss_ssim": 0.1, "loss_length": 1e-5}
+    weights |= {"loss_encoder": 0.1, "loss_time": 1.0, "loss_flow": 0.0}
+    assert parts.keys() == weights.keys()
+    torch.testing.assert_close(total, sum(weights[k] * v for k, v in parts.items()))

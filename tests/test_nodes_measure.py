@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 
@@ -34,7 +35,7 @@ def patched(host, network):
 
 def test_score_holds_out_frames_and_compares_with_averaging(host, model):
     clip = disc()
-    text, decibels, likeness, heat, chart = host.run("RIFEScore", images=clip, interp_model=model)
+    text, decibels, likeness, heat, chart, table = host.run("RIFEScore", images=clip, interp_model=model)
     report = json.loads(text)
     assert report["task"] == "2x" and report["frames"] == 7  # every frame that has two neighbours
     found = report["methods"]
@@ -44,6 +45,9 @@ def test_score_holds_out_frames_and_compares_with_averaging(host, model):
     assert found["interp_model"]["psnr"] == pytest.approx(decibels, abs=0.001)
     assert found["interp_model"]["gain_dB"] == pytest.approx(decibels - found["average"]["psnr"], abs=0.002)
     assert heat.shape == (7, 64, 96, 3) and chart.shape[0] == 1 and 0 < likeness < 1
+    lines = list(csv.DictReader(table.splitlines()))
+    assert [line["method"] for line in lines] == ["average", "interp_model"] * 7
+    assert [float(line["psnr"]) for line in lines[::2]] == pytest.approx(averaged, abs=1e-4)
 
 
 def test_score_is_that_of_the_frames_that_interpolate_makes(host, model):
@@ -57,7 +61,7 @@ def test_score_is_that_of_the_frames_that_interpolate_makes(host, model):
 
 def test_two_models_and_larger_steps(host, model):
     options = {"factor": 4, "stride": 2, "true_frames": 3}
-    text, *_, chart = host.run(
+    text, *_, chart, _ = host.run(
         "RIFEScore", images=disc(20), interp_model=model, second_model=patched(host, Blend()), **options
     )
     report = json.loads(text)
@@ -77,7 +81,7 @@ def test_two_clips_are_compared_frame_by_frame(host):
     true = disc(3)
     made = true.clone()
     made[1, :, :, 1] = (made[1, :, :, 1] - 10 / 255).clamp(0, 1)
-    text, decibels, likeness, heat, _ = host.run("RIFEScore", images=true, compared=made)
+    text, decibels, likeness, heat, *_ = host.run("RIFEScore", images=true, compared=made)
     middle = psnr(made[1].permute(2, 0, 1), true[1].permute(2, 0, 1))
     assert decibels == pytest.approx((200 + middle) / 3, abs=0.01)
     assert heat[0].max() < 0.05 < heat[1].max() and likeness < 1

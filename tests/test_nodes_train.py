@@ -244,6 +244,16 @@ def test_models_of_the_paper_learn_with_their_teacher_and_4_x_can_be_given_one(h
     assert set(out["interp_model"].model.state_dict()) == set(tiny().state_dict())
 
 
+def test_the_recipe_of_4_25_reaches_the_training(host, model):
+    options = {"steps": 4, "teacher": True, "allow_worse": True}
+    paper_s, late = (
+        train(host, model, [moving_clip()], recipe=name, **options) for name in ("paper", "4.25")
+    )
+    assert digest(paper_s["interp_model"]) != digest(late["interp_model"])
+    assert late["interp_model"].model.config == model.model.config
+    assert late["loss_map"]["loss"][0] != paper_s["loss_map"]["loss"][0]
+
+
 @pytest.mark.parametrize(
     ("clips", "inputs", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_training import SHORT, source, tiny
 
-from rife.perceptual import VGGLoss, _vgg19
+from rife.perceptual import VGGLoss, _vgg19, gram_loss
 from rife.training import Trainer
 
 
@@ -37,6 +37,32 @@ def test_it_is_zero_for_equal_frames_and_has_a_gradient(weights):
     loss(image, target).backward()
     assert image.grad.abs().sum() > 0 and target.grad is None
     assert all(p.grad is None for p in loss.parameters())
+
+
+def test_gram_matrices_see_what_occurs_together_and_not_where():
+    x = torch.rand(2, 4, 6, 5)
+    assert gram_loss(x, x.flip(2, 3)) < 1e-10
+    other = torch.rand(2, 4, 6, 5)
+    total = 0.0
+    for a, b in zip(x, other, strict=True):
+        for i in range(4):
+            for j in range(4):
+                total += float(((a[i] * a[j]).mean() - (b[i] * b[j]).mean()) ** 2) / 32
+    assert float(gram_loss(x, other)) == pytest.approx(total, rel=1e-5)
+
+
+def test_the_form_of_the_late_recipe(weights):
+    """Features of the frames as they are, by layer 1/32 to 1, with their Gram matrices."""
+    loss = VGGLoss(weights, "4.25")
+    image, target = (torch.rand(1, 3, 32, 32) for _ in range(2))
+    x, y, total = image, target, 0.0
+    shares = iter((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
+    for i, layer in enumerate(loss.features):
+        x, y = layer(x), layer(y)
+        if i in (1, 6, 11, 20, 29):
+            total += next(shares) * ((x - y).abs().mean() + gram_loss(x, y))
+    torch.testing.assert_close(loss(image, target), total)
+    assert loss(image, target) != VGGLoss(weights)(image, target)
 
 
 def test_other_files_are_refused(tmp_path):

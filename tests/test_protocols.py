@@ -39,7 +39,7 @@ def test_ucf101(tmp_path):
         for name, value in (("frame_00", 10), ("frame_01_gt", 20 + k), ("frame_02", 30)):
             write(tmp_path / "ucf101_interp_ours" / str(k) / f"{name}.png", value)
     samples, found = result("ucf101", tmp_path)
-    assert [s.name for s in samples] == ["1", "2", "10"]
+    assert [s.name for s in samples] == ["1", "2", "10"] and all(s.bgr for s in samples)
     assert values(samples[2]) == [10, 30, 30] and samples[0].times == (Fraction(1, 2),)
     mean_db = np.mean([-20 * np.log10(k / 255) for k in (1, 2, 10)])
     assert found["UCF101"]["psnr"] == pytest.approx(mean_db, abs=1e-4)
@@ -54,6 +54,7 @@ def test_vimeo90k_of_the_test_set_and_of_the_whole_set(tmp_path, folder):
     (tmp_path / "tri_testlist.txt").write_text("00001/0389\n00002/0001\n\n")
     samples, found = result("vimeo90k", tmp_path)
     assert [s.name for s in samples] == ["00001/0389", "00002/0001"] and values(samples[0]) == [10, 20, 30]
+    assert all(s.bgr for s in samples)
     assert found["Vimeo90K"]["psnr"] == 100
 
 
@@ -65,6 +66,7 @@ def test_middlebury_pads_with_black_and_counts_absolute_differences(tmp_path):
     samples, found = result("middlebury", tmp_path)
     assert len(samples) == PROTOCOLS["middlebury"].count
     assert samples[0].padding == (0, 640 - 48, 0, 480 - 32) and samples[0].pad_mode == "constant"
+    assert samples[0].bgr
     assert found["Middlebury OTHER"]["ie"] == pytest.approx(5.5)
     assert found["Middlebury OTHER"]["ie_rms"] == pytest.approx(5.5 * 3**0.5)
 

@@ -86,6 +86,19 @@ def test_every_true_frame_gives_a_row_per_method():
     assert shown == [("average", 3, 3), ("first", 3, 3)]
 
 
+def test_a_method_gets_the_channels_in_the_order_of_the_benchmark():
+    red = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    red[0] = 255
+    sample = Sample("s", "n", red, red, (Fraction(1, 2),), red[None], bgr=True, padding=(0, 2, 0, 0))
+
+    def method(img0, img1, times):
+        assert img0[2, 0, 0] == img1[2, 0, 0] == 1 and not img0[:2].any()
+        return img0[None]
+
+    (row,) = score([sample], {"m": method}, {"ie": METRICS["ie"]})
+    assert row.figures["ie"] == 0
+
+
 def test_padding_is_seen_by_the_method_and_not_by_the_score():
     sizes = []
 

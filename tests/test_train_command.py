@@ -73,6 +73,20 @@ def test_it_learns_from_a_folder_of_clips(tmp_path, quick, caplog):
     assert rife.load_model(tmp_path / "out" / "rife_comfy.safetensors", device="cpu").config == TINY
 
 
+@pytest.mark.parametrize(
+    ("options", "use"),
+    [
+        (["--crop", "48", "--data", "x"], "multiple of 32.*Use 64"),
+        (["--crop", "96"], "multiple of 64.*Use 128"),  # whose first crops would be 48
+        (["--crop", "96", "--network", "4.25", "--data", "x"], "multiple of 64.*Use 128"),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused_before_any_work(tmp_path, options, use):
+    with pytest.raises(ValueError, match=use):
+        train(tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_networks_by_name_start_fresh():
     args = train_command._parser().parse_args(["out", "--network", "RIFE_m"])
     assert train_command._network(args).config == rife.RELEASES["RIFE_m"]

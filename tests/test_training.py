@@ -79,6 +79,20 @@ def test_pyramids_are_those_of_the_recipe():
     assert 60 < drawn.count((16, 8, 4, 2, 1)) < 100
 
 
+@pytest.mark.parametrize(("recipe", "share"), [("paper", 1.0), ("4.25", 0.0), ("4.25", 0.3), ("4.25", 1.0)])
+def test_a_share_of_the_steps_learns_at_guessed_times(recipe, share, monkeypatch):
+    seen, backward = [], learner.Learner.backward
+
+    def watched(self, *args, **options):
+        seen.append(options.get("guess_time", False))
+        return backward(self, *args, **options)
+
+    monkeypatch.setattr(learner.Learner, "backward", watched)
+    Trainer(tiny(), source(), replace(SHORT, steps=10, recipe=recipe, learned_time=share, batch=1)).run()
+    expected = share * 10 if recipe == "4.25" else 0
+    assert abs(sum(seen) - expected) <= (2 if share == 0.3 else 0)
+
+
 def test_training_makes_a_scene_it_sees_again_better():
     """Twenty steps on one batch: frames and flow both come nearer to the truth."""
     scenes = source()
@@ -123,8 +137,9 @@ def test_the_same_settings_give_the_same_weights_with_and_without_threads():
     assert same(first, second) and same(first, threads) and not same(first, other)
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped():
-    settings = replace(SHORT, steps=4, teacher=True, random_scales=True)
+@pytest.mark.parametrize("recipe", ["paper", "4.25"])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped(recipe):
+    settings = replace(SHORT, steps=4, teacher=True, random_scales=True, recipe=recipe, learned_time=0.5)
     whole = Trainer(tiny(), source(), settings)
     expected = whole.run()
 

@@ -609,7 +609,8 @@ def main() -> None:
         Server(*comfyui, Path(base)) as server,
         front_end.browser(chromium) as browser,
     ):
-        for w in (recipe() for recipe in RECIPES):
+        for recipe in RECIPES:
+            w = recipe()
             if sys.argv[1:] not in ([], [w.name]):
                 continue
             # A window each: a new node takes over what the front end remembers of its id in the graph before.
