@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 import rife
 from rife.engine import pair_times
@@ -285,29 +284,34 @@ def test_a_stream_of_bytes_gives_the_frames_of_the_same_numbers():
 
 
 def rotating(n: int, size: int = 96) -> torch.Tensor:
-    """A disc with a picture on it (n,size,size,3) that turns once in n frames."""
-    small = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(6))
-    picture = F.interpolate(small, size=(size, size), mode="bicubic").clamp(0, 1)
+    """A ring of soft colours (n,size,size,3) that turns once in n frames: every step of the truth is equally large."""
+    generator = torch.Generator().manual_seed(6)
+    gain, phase, twist = (torch.rand(3, 4, 1, 1, generator=generator) * most for most in (0.12, math.tau, 4))
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
-    disc = ((1 - (x * x + y * y).sqrt()) * 6).clamp(0, 1)
+    radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
+    ring = ((1 - radius) * 4).clamp(0, 1) * (radius * 4).clamp(0, 1)
+    waves = torch.arange(1, 5).view(4, 1, 1)
     frames = []
     for i in range(n):
-        c, s = math.cos(math.tau * i / n), math.sin(math.tau * i / n)
-        theta = torch.tensor([[[c, -s, 0], [s, c, 0]]])
-        grid = F.affine_grid(theta, [1, 3, size, size], align_corners=False)
-        turned = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
-        frames.append((turned[0] * disc).permute(1, 2, 0))
+        turned = gain * torch.cos(waves * (angle - math.tau * i / n) + phase + twist * radius)
+        frames.append(((0.5 + turned.sum(1)) * ring).permute(1, 2, 0))
     return torch.stack(frames).clamp(0, 1)
 
 
 def test_a_loop_of_a_turning_scene_has_no_seam():
-    """With the bundled checkpoint: the steps from the last frame to the first are like all others."""
+    """With the bundled checkpoint: the way from the last frame to the first is no longer than the mean one."""
     frames = rotating(24)
     model = rife.load_model(device="cpu")
-    out = rife.interpolate(model, frames, plan=plan(Clock(24, 24), multiplier=2, loop=True))
+    looped = plan(Clock(24, 24), multiplier=2, loop=True)
+    out = rife.interpolate(model, frames, plan=looped)
     steps = (out.roll(-1, 0) - out).abs().mean((1, 2, 3))
-    seam, others = steps[-2:], steps[:-2]
-    assert len(out) == 48 and seam.max() <= others.max() and seam.max() < 1.03 * steps.mean()
+    assert len(out) == 48 and steps[-2:].mean() <= steps.mean()
+    assert steps[-2:].max() <= steps[:-2].max() < 1.02 * steps.mean()
+    # The loop begun elsewhere is the same loop, to the bit: where it closes it is like anywhere else.
+    for start in (1, 12):
+        assert torch.equal(
+            rife.interpolate(model, frames.roll(-start, 0), plan=looped), out.roll(-2 * start, 0)
+        )
     # Without the loop, the clip would jump by a whole frame there.
     assert (frames[0] - frames[-1]).abs().mean() > 1.6 * steps.mean()
 
