@@ -188,7 +188,7 @@ def test_a_training_shows_its_curves_and_says_what_it_gained(page):
     page.page.set_viewport_size(LARGE)
     page.load(graph("Fine-tune on my clip and compare"))
     quick = {
-        "steps": 40,
+        "steps": 160,
         "crop": 64,
         "batch_size": 2,
         "max_distance": 2,
@@ -200,7 +200,7 @@ def test_a_training_shows_its_curves_and_says_what_it_gained(page):
     page.wait_for_node("RIFETrain", "node.imgs?.[0]?.naturalWidth > 0")
     page.picture(PICTURES / "training.png")
     assert re.match(
-        r"held out: \S+ dB before, \S+ dB after; 40 of 40 steps", line_of(page, "RIFETrain", "40 of 40")
+        r"held out: \S+ dB before, \S+ dB after; 160 of 160 steps", line_of(page, "RIFETrain", "160 of 160")
     )
     assert line_of(page, "RIFECheckpointSave", "output/").startswith(
         "output/frame_interpolation/RIFE_trained_00001"
