@@ -23,16 +23,15 @@ import av.error
 import numpy as np
 
 from .codecs import Hdr, VideoError
-from .stills import Reel, find_reel, yuv_to_rgba
+from .stills import FULL, LIMITED, Reel, find_reel, yuv_to_rgba
 from .timeline import Clock
 
 log = logging.getLogger(__name__)
 
 Source = str | os.PathLike | io.BytesIO
 
-# FFmpeg's numbers of matrices and ranges.
+# FFmpeg's numbers of matrices.
 BT709, _UNSPECIFIED, _BT601, _RGB = 1, 2, 6, 0
-LIMITED, FULL = 1, 2
 
 # Decoders that mend what is damaged without a word, unless they are told not to. Some others take much for damage.
 _CONCEALING = {"h264", "hevc", "ffv1", "prores"}

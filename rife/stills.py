@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 _PATTERN = re.compile(r"(.*?)%(0?)(\d*)d(.*)")
 _USUAL_RATE = Fraction(24)
-_BT601, _LIMITED, _FULL = 5, 1, 2  # by FFmpeg's numbers
+_BT601 = 5  # FFmpeg's numbers of a matrix and of ranges
+LIMITED, FULL = 1, 2
 
 
 class Reel(Protocol):
@@ -239,7 +240,7 @@ def _decoded(file, part: _Part) -> np.ndarray:
         data = b"VP8X\x0a\0\0\0\x10\0\0\0" + b"".join(sides) + data
     still = b"RIFF" + (4 + len(data)).to_bytes(4, "little") + b"WEBP" + data
     (frame,) = av.CodecContext.create("webp", "r").decode(av.Packet(still))
-    return frame.to_ndarray(format="rgba") if frame.format.is_rgb else yuv_to_rgba(frame, _BT601, _LIMITED)
+    return frame.to_ndarray(format="rgba") if frame.format.is_rgb else yuv_to_rgba(frame, _BT601, LIMITED)
 
 
 def yuv_to_rgba(frame: av.VideoFrame, matrix: int, range_: int) -> np.ndarray:
@@ -247,7 +248,7 @@ def yuv_to_rgba(frame: av.VideoFrame, matrix: int, range_: int) -> np.ndarray:
 
     Not by FFmpeg's "rgba": for some widths, such as 852, that leaves the last columns as they were in memory.
     """
-    options = {"src_colorspace": matrix, "src_color_range": range_, "dst_color_range": _FULL}
+    options = {"src_colorspace": matrix, "src_color_range": range_, "dst_color_range": FULL}
     colours = frame.to_ndarray(format="rgb24", **options)
     alpha = np.full((*colours.shape[:2], 1), 255, np.uint8)
     if len(frame.planes) == 4:

@@ -103,11 +103,17 @@ def model(folder: str, path: str) -> dict:
 # ---------------------------------------------------------------------------------------------------------- parts
 
 
-def load_video(w: Workflow, title: str = "Choose a video") -> Node:
-    """A user's video, taken apart."""
-    w.group("1. The clip", BLUE)
+def choose_video(w: Workflow, group: str, title: str = "Choose a video") -> Node:
+    """A user's video."""
+    w.group(group, BLUE)
     video = w.add("LoadVideo", title, file="clip.mp4")
     video.size = (300, 320)
+    return video
+
+
+def load_video(w: Workflow, title: str = "Choose a video") -> Node:
+    """A user's video, taken apart."""
+    video = choose_video(w, "1. The clip", title)
     return w.add("GetVideoComponents", video=video["VIDEO"])
 
 
@@ -154,9 +160,7 @@ def twice() -> Workflow:
 
 def streamed() -> Workflow:
     w = Workflow("Long video 2x")
-    w.group("1. The video", BLUE)
-    video = w.add("LoadVideo", "Choose a video", file="clip.mp4")
-    video.size = (300, 320)
+    video = choose_video(w, "1. The video")
     w.note(
         "Videos of any length",
         "## Videos of any length\n\nThe video goes from file to file and is never held in memory: an hour takes no more "
@@ -419,9 +423,7 @@ def wan() -> Workflow:
 
 def tuned() -> Workflow:
     w = Workflow("Fine-tune on my clip and compare")
-    w.group("1. What to learn from", BLUE)
-    video = w.add("LoadVideo", "Choose a video", file="clip.mp4")
-    video.size = (300, 320)
+    video = choose_video(w, "1. What to learn from")
     w.note(
         "Learn my clip",
         "## A model for your clips\n\n*RIFE Train* learns to make the frames of your clip from their neighbours. The end "
