@@ -31,7 +31,7 @@ LOADER_WIDGETS = {"checkpoint": "rife_comfy (bundled)", "variant": "auto", "prec
 RUNNER_WIDGETS = {
     "multiplier": 2, "fps": 24.0, "scale": "1.0", "tta": False, "ensemble": False, "timesteps": "", "batch_size": 0,
     "timing": "multiplier", "loop": False, "keep_duration": False, "cuts": "hold", "cut_frames": "",
-    "repeated_frames": "hold", "clip_length": 0,
+    "repeated_frames": "hold", "clip_length": 0, "precision": "auto", "acceleration": "off",
 }  # fmt: skip
 RUNNER_OUTPUTS = {"images": "IMAGE", "fps": "FLOAT", "frame_count": "INT", "report": "STRING", "cuts": "STRING",
                   "mask": "MASK"}  # fmt: skip
@@ -79,6 +79,7 @@ def _runner_values(values: dict[str, Any]) -> dict[str, Any]:
         "scale": str(float(values.get("scale_factor", 1.0))),
         "batch_size": 0 if batch == 1 else batch,
         **_AS_BEFORE,
+        **({"acceleration": "compile"} if values.get("torch_compile") else {}),
     }
 
 

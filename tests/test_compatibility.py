@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 from fractions import Fraction
 
 import host as stand_in
@@ -75,6 +76,15 @@ def test_skipped_pairs_get_no_frames_and_lists_are_taken_pair_by_pair(host, chec
     assert [only.is_frame_skipped(i) for i in range(3)] == [True, False, True]
     with pytest.raises(ValueError, match="frame_indices"):
         host.run("RIFEInterpolationStates", frame_indices="one", is_skip_list=True)
+
+
+@pytest.mark.parametrize("torch_compile", [False, True])
+def test_torch_compile_is_our_acceleration(host, monkeypatch, torch_compile):
+    asked = []
+    memory = sys.modules[host.nodes["RIFEVFI"].__module__].memory
+    monkeypatch.setattr(memory, "accelerate", lambda model, how: asked.append(how))
+    host.run("RIFEVFI", ckpt_name=FILE, frames=clip(2), torch_compile=torch_compile)
+    assert asked == ["compile" if torch_compile else "off"]
 
 
 def test_one_frame_stays_one(host):

@@ -119,6 +119,23 @@ def test_a_saved_graph_gets_a_loader_and_our_node():
     assert runner["properties"]["cnr_id"] == "rife-interpolation"
 
 
+def test_torch_compile_becomes_acceleration():
+    saved = old_graph()
+    place = list(VFI_WIDGETS).index("torch_compile")
+    vfi = by_type(saved)["RIFE VFI"]
+    vfi["widgets_values"] = [
+        *vfi["widgets_values"],
+        *list(VFI_WIDGETS.values())[len(vfi["widgets_values"]) :],
+    ]
+    vfi["widgets_values"][place] = True
+    runner = by_type(convert(saved)[0])[RUNNER]
+    assert dict(zip(RUNNER_WIDGETS, runner["widgets_values"], strict=True))["acceleration"] == "compile"
+
+    inputs = {**VFI_WIDGETS, "frames": ["1", 0], "torch_compile": True}
+    new, _ = convert({"2": {"class_type": "RIFE VFI", "inputs": inputs}})
+    assert new["2"]["inputs"]["acceleration"] == "compile"
+
+
 def test_what_our_form_lacks_becomes_the_all_in_one_node():
     old = old_graph()
     old["nodes"].append(node(6, "Make Interpolation State List", values=["1,2", True],
