@@ -2,7 +2,8 @@
 
 Flow does not emerge from pictures alone in a short training: the first layers start as matching costs
 (`match_init`), known flow teaches on rendered motion whose largest displacement grows, then real frames join, whose
-flow nobody knows (`Curriculum`). Further runs from the result teach what rests and what moves far.
+flow nobody knows (`Curriculum`). Further runs from the result teach what rests, what moves far, and to build on the
+flow of `variational`.
 tools/train_bundled.sh runs them all, docs/model_card.md says what each is for.
 """
 

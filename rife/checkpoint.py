@@ -386,6 +386,7 @@ def _check_metadata(
         )
         wrong += ["pad"] if config.pad not in powers else []
         wrong += ["stem_stride"] if config.stem_stride not in (1, 2) else []
+        wrong += ["dissolve"] if config.dissolve and not config.feat_channels else []
     else:
         wrong = [] if config == found else ["family"]
     if wrong:

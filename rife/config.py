@@ -42,6 +42,8 @@ class IFNetConfig:
     )
     teacher: bool = False  # the file holds block_tea, the privileged teacher of training
     sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
+    variational: bool = False  # the first block's flow is corrected by `rife.variational`. No release has it
+    dissolve: bool = False  # the last block says how much of a frame is the cross-fade. No release has it
     still_radius: int = 0  # pixels around which frames must be equal for nothing to move (`rife.still`)
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
 

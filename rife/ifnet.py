@@ -20,6 +20,7 @@ from .fused import convolve, double, inference_on_cpu, with_residual
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .still import change_around, settled
+from .variational import motion_flow
 from .warp import conv_of_doubled, memory_format, resize, warp
 
 
@@ -47,6 +48,7 @@ class Prediction:
         return [(flow, merged) for flow, merged in pairs if merged is not None]
 
 
+_DISSOLVE = 2  # its channel behind the flow; the one before it tells 4.25's second teacher whom to trust
 _ELEXOR_PIXELS = 1920 * 1080 // 2
 _STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 1080p frame
 
@@ -181,10 +183,10 @@ class IFBlock(nn.Module):
             return out[:, :4], out[:, 4:5]
         if self.cfg.tail != "shuffle":
             return self.conv1(x), self.conv2(x)
-        # PixelShuffle makes one channel out of four. The finest block's features are read by nobody: 20 channels
-        # of 52 are computed there.
+        # PixelShuffle makes one channel out of four. The finest block's features are read by nobody but `dissolve`:
+        # 20 or 28 channels of 52 are computed there.
         conv, _ = self.lastconv
-        used = 4 * (5 if last else 5 + self.cfg.feat_channels)
+        used = 4 * (5 + (2 * self.cfg.dissolve if last else self.cfg.feat_channels))
         out = F.conv_transpose2d(x, conv.weight[:, :used], conv.bias[:used], conv.stride, conv.padding)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
         flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
@@ -263,6 +265,19 @@ class IFNet(nn.Module):
         if self.config.teacher:
             self.config = replace(self.config, teacher=False)
             del self.block_tea
+
+    @torch.no_grad()
+    def add_dissolve(self) -> None:
+        """Lets the last block say, from now on, how much of a frame is the cross-fade: at first a twentieth."""
+        if self.config.dissolve:
+            return
+        self.config = replace(self.config, dissolve=True)
+        for block in self.blocks:
+            block.cfg = self.config
+        conv, _ = self.blocks[-1].lastconv
+        channels = slice(4 * (4 + _DISSOLVE), 4 * (5 + _DISSOLVE))
+        conv.weight[:, channels] = 0
+        conv.bias[channels] = -3
 
     @property
     def blocks(self) -> list[IFBlock]:
@@ -369,20 +384,38 @@ class IFNet(nn.Module):
             if keep_stages:
                 flows.append(run.full_flow())
                 merged.append(run.blend())
+            if cfg.variational and i == 0:
+                self._correct(run, out, scales)
 
-        flow, mask = run.full_flow(), run.rest_at(1)[:, :1]
+        flow, rest = run.full_flow(), run.rest_at(1)
+        mask = rest[:, :1]
         if cfg.still_radius:
             change = change_around(run.src0[:, :3], run.src1[:, :3], cfg.still_radius)
             flow, mask = settled(flow, mask, change, run.timestep)
-        warped = run.warped(3, cfg.sampling, flow)
-        image = blend(*warped, mask)
+        image = self._frame(run, flow, mask, rest, cfg.refine_default if refine is None else refine)
         flow_tea = merged_tea = None
         if gt is not None and cfg.teacher:
             flow_tea, merged_tea = self._teach(run, flow, gt)
-        if cfg.refine and (cfg.refine_default if refine is None else refine):
-            image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
         mixture = self._mix(run, flows) if mix else ()
         return Prediction(image, flow, torch.sigmoid(mask), flows, merged, flow_tea, merged_tea, *mixture)
+
+    def _frame(self, run: Pass, flow: Tensor, mask: Tensor, rest: Tensor, refine: bool) -> Tensor:
+        """The frame of the final flow and mask, and of what else the network has for it."""
+        warped = run.warped(3, self.config.sampling, flow)
+        image = blend(*warped, mask)
+        if self.config.refine and refine:
+            image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
+        if self.config.dissolve:
+            del warped  # as large as all that follows
+            fade = torch.lerp(run.src0[:, :3], run.src1[:, :3], run.timestep.to(run.src0))
+            image = torch.lerp(image, fade, torch.sigmoid(rest[:, _DISSOLVE : _DISSOLVE + 1].to(image.dtype)))
+        return image
+
+    def _correct(self, run: Pass, out: Output, scales: Sequence[float]) -> None:
+        """What the first block found, followed where it matches better, and measured to a fraction of a pixel."""
+        finest = max(1, int(2 * scales[-1]))
+        coarse = resize(out.flow.detach(), out.scale / (4 * finest))
+        run.restart(motion_flow(run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest), finest)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.
@@ -476,7 +509,7 @@ class IFNet(nn.Module):
 
     def _mix(self, run: Pass, flows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """4.25's second teacher: the flows and masks of all blocks, each pixel trusting the first of their features."""
-        found = [resize(out.rest[:, :2].float(), out.scale) for out in run.outputs]
+        found = [resize(out.rest[:, :2].float(), out.scale) for out in run.outputs if out.rest is not None]
         trust = torch.cat([x[:, 1:] for x in found], 1).clamp(0.1, 1)
         trust = (trust / (trust.sum(1, True) + 1e-3)).split(1, 1)
         flow = sum(share * x for share, x in zip(trust, flows, strict=True))
@@ -625,7 +658,7 @@ def activation_bytes(
     size = torch.empty((), dtype=dtype).element_size()
     frame = 3 + cfg.head_channels
     if strips and strips_fit(cfg) and height * width > 2 * _STRIP_PIXELS:
-        network, float32 = cfg.channels[-1] / 4 + 4, 3.5 * frame + 12
+        network, float32 = cfg.channels[-1] / 4 + 4, 3.5 * frame + 12 + 3 * cfg.dissolve
         return int(1.15 * height * width * (network * size + float32 * 4))
     network = 4 * frame + 2 * cfg.later_inputs + cfg.tail_channels + cfg.channels[-1]
     if cfg.refine:

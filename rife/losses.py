@@ -167,6 +167,7 @@ class Objective:
     `perceptual`. Each part counts where the prediction has it. `flow`: weight of the end-point error of every block,
     where the data knows the flow.
     perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
+    mse: weight of the mean squared error besides, since absolute ones prefer one guess to a mean of two.
     encoder: the same, such as `auxiliary.EncoderLoss`; recipe "4.25" applies it to every stage and teacher.
     """
 
@@ -176,6 +177,7 @@ class Objective:
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
     perceptual_weight: float = 1.0
     encoder: Callable[[Tensor, Tensor], Tensor] | None = None
+    mse: float = 0.0
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -192,6 +194,8 @@ class Objective:
         parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
         if self.recipe != "paper" and prediction.time is not None:
             parts["loss_time"] = (1.0, time_loss(prediction.time, timestep))
+        if self.mse:
+            parts["loss_mse"] = (self.mse, F.mse_loss(prediction.image, gt))
         known = flow_gt is not None
         parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
         if self.perceptual is not None:

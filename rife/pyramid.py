@@ -17,8 +17,8 @@ from .warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 class Output(NamedTuple):
     """What one block finds, at 1/scale of the frames' size."""
 
-    flow: Tensor  # (B,4,h,w) float32, change of flow in full-resolution pixels
-    rest: Tensor  # (B,1,h,w) mask logits; (B,9,h,w) with the 8 features for the next block
+    flow: Tensor | None  # (B,4,h,w) float32, change of flow in full-resolution pixels
+    rest: Tensor | None  # (B,1,h,w) mask logits; (B,9,h,w) with the 8 features for the next block
     scale: float
 
 
@@ -98,6 +98,17 @@ class Pass:
     def add(self, output: Output) -> None:
         self.outputs.append(output)
 
+    def restart(self, flow: Tensor, scale: float) -> None:
+        """Puts the flow (B,4,H/scale,W/scale) in place of that so far; mask and features stay the last block's."""
+        self.outputs = [Output(flow, None, scale), self.outputs[-1]._replace(flow=None)]
+        self._full = (0, None)
+
+    def _flows(self, first: int = 0) -> list[Output]:
+        return [o for o in self.outputs[first:] if o.flow is not None]
+
+    def _rests(self) -> list[Output]:
+        return [o for o in self.outputs if o.rest is not None] if self.mask_add else self.outputs[-1:]
+
     def timestep_at(self, scale: float) -> Tensor:
         height, width = (int(side / scale) for side in self.size)
         if self.timestep.shape[-1] == 1:
@@ -109,13 +120,12 @@ class Pass:
         if self._full[0] == len(self.outputs) or scale == 1:
             flow = resize(self.full_flow(), 1 / scale)
         else:
-            flow = _total(_chain(o.flow, o.scale, scale) for o in self.outputs)
+            flow = _total(_chain(o.flow, o.scale, scale) for o in self._flows())
         return flow / scale if scale != 1 else flow
 
     def rest_at(self, scale: float) -> Tensor:
         """(B,1,H/scale,W/scale) mask so far, or (B,9,...) with the last block's features."""
-        outputs = self.outputs if self.mask_add else self.outputs[-1:]
-        return _total(_chain(o.rest, o.scale, scale) for o in outputs)
+        return _total(_chain(o.rest, o.scale, scale) for o in self._rests())
 
     def coarse_rest(self, scale: float) -> Tensor | None:
         """What `resize` by 2 makes `rest_at(scale)` of, where there is such a thing."""
@@ -127,7 +137,7 @@ class Pass:
     def full_flow(self) -> Tensor:
         """(B,4,H,W) in pixels; the sum so far is kept for the next block."""
         count, total = self._full
-        for o in self.outputs[count:]:
+        for o in self._flows(count):
             flow = resize(o.flow, o.scale)
             if total is None:
                 total = flow
@@ -152,8 +162,7 @@ class Pass:
         """Rows `start` to `stop` of the sources, the rest, the flow and the timestep at full size, and only those."""
         flow = self.full_flow()[:, :, start:stop]
         sources = self._warp_both(flow, self.geometry.grid.rows(start, stop))
-        outputs = self.outputs if self.mask_add else self.outputs[-1:]
-        rest = _total(resize_rows(o.rest, int(o.scale), start, stop) for o in outputs)
+        rest = _total(resize_rows(o.rest, int(o.scale), start, stop) for o in self._rests())
         return sources, rest, flow, self.timestep_at(1)[:, :, start:stop]
 
     def warped(
@@ -169,7 +178,7 @@ class Pass:
         return warp(src0, flow[:, :2], grid, mode, halve), warp(src1, flow[:, 2:4], grid, mode, halve)
 
     def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
-        flow = _total(self.geometry.sparse_flow(o, scale) for o in self.outputs)
+        flow = _total(self.geometry.sparse_flow(o, scale) for o in self._flows())
         return self._warp_both(flow, self.geometry.sparse(scale), halve=True)
 
     def blend(self, mode: str = "bilinear") -> Tensor:

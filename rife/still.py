@@ -1,7 +1,7 @@
 """Where nothing changes, nothing moves: stills come out as they went in, noise is averaged.
 
-Motion of less than a quarter of a pixel is none either: sampling between pixels and a flow that is off by a tenth cost
-more than the cross-fade, which then blurs by an eighth.
+Motion of less than a quarter of a pixel is none either, and of less than one it counts in part: sampling between pixels
+and a flow that is off by a tenth cost more than the cross-fade, which then blurs by an eighth.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def settled(flow: Tensor, mask: Tensor, change: Tensor, timestep: Tensor) -> tup
     """Flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
 
     change: of `change_around`; timestep: broadcasts to (B,1,H,W). Motion between the frames counts from a quarter of a
-    pixel on, from half a pixel on fully.
+    pixel on, from a pixel on fully.
     """
     speed = (flow[:, 2:4] - flow[:, :2]).norm(dim=1, keepdim=True)
-    change = change * ((speed - 0.25) / 0.25).clamp(0, 1)
+    change = change * ((speed - 0.25) / 0.75).clamp(0, 1)
     fade = torch.logit(1 - timestep.float(), eps=1e-6).to(mask.dtype)
     return flow * change, torch.lerp(fade.expand_as(mask), mask, change.to(mask.dtype))

@@ -114,7 +114,12 @@ def _device(args: argparse.Namespace, local_rank: int) -> torch.device:
 
 def _network(args: argparse.Namespace) -> IFNet:
     if args.start:
-        return load_network(args.start).float()
+        network = load_network(args.start).float()
+        if "variational" in args.add:
+            network.config = replace(network.config, variational=True)
+        if "dissolve" in args.add:
+            network.add_dissolve()
+        return network
     torch.manual_seed(args.seed)
     if args.network:
         return IFNet(RELEASES[args.network])
@@ -183,6 +188,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=RELEASES,
         metavar="NAME",
         help="fresh weights for this network, such as RIFE_m (default: the bundled one)",
+    )
+    parser.add_argument(
+        "--add",
+        nargs="*",
+        default=[],
+        choices=("variational", "dissolve"),
+        help="what the network of --start has from here on: its first block's flow corrected by rife.variational; a "
+        "share of the cross-fade where the last block finds no flow right",
     )
     _data_options(parser.add_argument_group("data"))
     _training_options(parser.add_argument_group("training"))
@@ -253,6 +266,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("max_grad_norm", 1.0, "norm that longer gradients are cut to; 0: never"),
             ("ema", 0.998, "of the moving average of the weights that is kept"),
             ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
+            ("mse_weight", 0.0, "weight of the mean squared error"),
             ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
             ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),
             (

@@ -49,6 +49,7 @@ class Settings:
     recipe: str = "paper"  # what is minimised, see `losses.Objective`
     learned_time: float = 0.3  # share of the steps of recipe "4.25" whose timestep is the one that it guesses
     distill_weight: float = 0.01
+    mse_weight: float = 0.0  # of the mean squared error, see `losses.Objective`
     flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
     perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
     random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
@@ -334,7 +335,7 @@ class Trainer:
         settings = self.settings
         flow = settings.flow_weight * decay(self.step, settings) ** 3
         perceptual = self._perceptual, settings.perceptual_weight
-        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual)
+        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual, mse=settings.mse_weight)
 
     def _batch(self, sample: Sample) -> Batch:
         device = self.model.run_device

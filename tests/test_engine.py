@@ -299,13 +299,14 @@ def rotating(n: int, size: int = 96) -> torch.Tensor:
 
 
 def test_a_loop_of_a_turning_scene_has_no_seam():
-    """With the bundled checkpoint: the way from the last frame to the first is no longer than the mean one."""
+    """With the bundled checkpoint: the way from the last frame to the first is like all others."""
     frames = rotating(24)
     model = rife.load_model(device="cpu")
     looped = plan(Clock(24, 24), multiplier=2, loop=True)
     out = rife.interpolate(model, frames, plan=looped)
     steps = (out.roll(-1, 0) - out).abs().mean((1, 2, 3))
-    assert len(out) == 48 and steps[-2:].mean() <= steps.mean()
+    pairs = steps.unflatten(0, (24, 2)).mean(1)
+    assert len(out) == 48 and pairs[:-1].min() <= pairs[-1] <= pairs[:-1].max() < 1.005 * steps.mean()
     assert steps[-2:].max() <= steps[:-2].max() < 1.02 * steps.mean()
     # The loop begun elsewhere is the same loop, to the bit: where it closes it is like anywhere else.
     for start in (1, 12):

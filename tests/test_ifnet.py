@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from alive import Alive
 
 from rife import ifnet
+from rife.bundled import BUNDLED_CONFIG
 from rife.config import RELEASES
 from rife.ifnet import IFNet, Prediction, _time_tensor
 from rife.pyramid import Pass, _central, _linear, blend, swap
@@ -164,25 +167,50 @@ def test_strips_leave_no_seam(version, strip, monkeypatch):
     torch.testing.assert_close(strips.flow, whole.flow, atol=2e-4, rtol=0)
 
 
+NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
+
+
 def peak(version: str, height: int, width: int, dtype: torch.dtype) -> int:
     """Bytes alive at the peak of one new frame, frames and features included, as an accelerator would have it."""
     with torch.device("meta"), torch.no_grad():
-        net = IFNet(RELEASES[version]).to(dtype)
+        net = IFNet(NETWORKS[version]).to(dtype)
         with Alive() as alive:
             sources = [net.source(torch.empty(1, 3, height, width)) for _ in range(2)]
             net.predict_from(*sources, torch.empty(1))
     return alive.peak
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.26.heavy", "4.25.lite", "4.17", "4.6", "RIFE", "RIFE_2R"])
+@pytest.mark.parametrize(
+    "version", ["4.26", "4.26.heavy", "4.25.lite", "4.17", "4.6", "RIFE", "RIFE_2R", "bundled"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("size", [(1152, 1920), (2176, 3840), (4352, 7680)])
 def test_the_memory_estimate_is_honest(version, dtype, size):
-    estimate, alive = ifnet.activation_bytes(RELEASES[version], *size, dtype), peak(version, *size, dtype)
+    estimate, alive = ifnet.activation_bytes(NETWORKS[version], *size, dtype), peak(version, *size, dtype)
     assert alive < estimate < 2.2 * alive
 
 
-@pytest.mark.parametrize("version", ["4.25", "4.26", "4.6", "4.17"])
+@pytest.mark.parametrize("version", ["4.25", "4.26", "4.6", "4.17", "bundled"])
 def test_8k_fits_into_8_gb_and_4k_into_2(version):
     assert peak(version, 4352, 7680, torch.float16) < 7e9
     assert peak(version, 2176, 3840, torch.float16) < 2e9
+
+
+@pytest.mark.parametrize("timestep", [0.25, 0.5])
+def test_what_no_flow_explains_is_dissolved(timestep):
+    torch.manual_seed(1)
+    net = IFNet(replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16))).eval()
+    img0, img1 = torch.rand(2, 1, 3, 64, 96)
+    fade = torch.lerp(img0, img1, timestep)
+    with torch.no_grad():
+        plain = net.predict(img0, img1, timestep)
+        net.add_dissolve()
+        begun = net.predict(img0, img1, timestep)
+        share = torch.sigmoid(torch.tensor(-3.0))
+        torch.testing.assert_close(begun.image, torch.lerp(plain.image, fade, share))
+        torch.testing.assert_close(begun.flow, plain.flow)
+        torch.testing.assert_close(begun.mask, plain.mask)
+        net.block3.lastconv[0].bias[24:28] = 30
+        torch.testing.assert_close(net.predict(img0, img1, timestep).image, fade)
+        net.add_dissolve()  # is there already
+        torch.testing.assert_close(net.predict(img0, img1, timestep).image, fade)

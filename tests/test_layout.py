@@ -10,9 +10,9 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
-    "version files config fused warp refine pyramid still ifnet acceleration twins legacy checkpoint transfer "
-    "catalog losses perceptual auxiliary learner model timeline scenes cogvideo report copies engine codecs stills "
-    "media overlap writer parts video segments clips metrics pictures baselines scoring tables protocols score "
+    "version files config fused warp refine pyramid still variational ifnet acceleration twins legacy checkpoint "
+    "transfer catalog losses perceptual auxiliary learner model timeline scenes cogvideo report copies engine codecs "
+    "stills media overlap writer parts video segments clips metrics pictures baselines scoring tables protocols score "
     "data workflow datasets bundled training runfolder train_command interpolate_command cli __main__ "
     "__init__ "
 ).split()

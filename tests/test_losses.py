@@ -198,6 +198,16 @@ def test_the_papers_objective():
     torch.testing.assert_close(without, parts["loss_l1"])
 
 
+def test_the_mean_squared_error_is_there_if_asked_for():
+    image, gt = torch.rand(2, 1, 3, 32, 32)
+    prediction = Prediction(image, torch.zeros(1, 4, 32, 32), torch.zeros(1, 1, 32, 32))
+    plain, parts = Objective()(prediction, gt)
+    assert "loss_mse" not in parts
+    total, parts = Objective(mse=20.0)(prediction, gt)
+    torch.testing.assert_close(total - plain, 20 * ((image - gt) ** 2).mean())
+    torch.testing.assert_close(parts["loss_mse"], ((image - gt) ** 2).mean())
+
+
 def test_the_late_objective_and_a_perceptual_loss_of_ones_own():
     gt, image = pictures(32, 32)
     p = prediction(image)

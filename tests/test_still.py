@@ -51,8 +51,8 @@ def test_what_changes_is_left_to_the_network_with_all_around_it():
     torch.testing.assert_close(held[..., 96:], img0[..., 96:], atol=1e-4, rtol=0)
 
 
-def test_a_quarter_of_a_pixel_is_no_motion_and_half_a_pixel_is_all_of_it():
-    ends = torch.tensor([0.2, 0.375, 0.5, 3.0])
+def test_a_quarter_of_a_pixel_is_no_motion_and_a_pixel_is_all_of_it():
+    ends = torch.tensor([0.2, 0.625, 1.0, 3.0])
     flow = torch.zeros(1, 4, 1, 4)
     flow[0, 0], flow[0, 2] = -ends / 2, ends / 2
     mask = torch.full((1, 1, 1, 4), 2.0)

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_it_goes_on_from_a_checkpoint(tmp_path, quick):
     result = rife.load_model(tmp_path / "out" / "rife_comfy.safetensors", device="cpu")
     for key, value in weights(tiny()).items():
         torch.testing.assert_close(result.net.state_dict()[key], value.half().float(), atol=1e-4, rtol=1e-2)
+
+
+def test_parts_are_added_to_a_checkpoint_that_lacks_them(tmp_path):
+    given = rife.save_checkpoint(tiny(), tmp_path / "given")
+    args = train_command._parser().parse_args(
+        [str(tmp_path), "--start", str(given), "--add", "variational", "dissolve"]
+    )
+    network = train_command._network(args)
+    assert network.config == replace(TINY, variational=True, dissolve=True)
+    with torch.no_grad():
+        for parameter in network.block3.lastconv.parameters():
+            parameter.add_(0.1)
+    saved = rife.save_checkpoint(rife.Model.from_network(network), tmp_path / "grown")
+    args.start = saved
+    again = train_command._network(args)  # a part that is there stays as it was learned
+    torch.testing.assert_close(
+        again.block3.lastconv[0].bias, network.block3.lastconv[0].bias, atol=1e-3, rtol=0
+    )
 
 
 def test_it_learns_from_a_folder_of_clips(tmp_path, quick, caplog):

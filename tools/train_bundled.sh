@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the bundled checkpoint from nothing: tools/train_bundled.sh OUT CLIP... [-- OPTION...]
-# Four stages, each from the result of the one before; a stage that was interrupted goes on where it stopped.
+# Nine stages, each from the result of the one before; a stage that was interrupted goes on where it stopped.
 # OPTIONs go to every stage, such as: -- --device cuda --precision bf16 --workers 8
 # docs/model_card.md says what each stage is for, and what it cost.
 set -euo pipefail
@@ -22,3 +22,11 @@ train 3 $(from 2) "${rest[@]}" --steps 700 --rest 0.65 --real-rest 0.65 --learni
 wide=(--batch 4 --crop 192 --small-until 0 --real-from 0 --max-motion 64 --rest 0.2 --real-rest 0.4 --flaws 0.4
       --reach 8 --any-time --halved 0.4 --stills 0.05 --fades 0.15 --clip-width 864 --learning-rate 3e-4)
 train 4 $(from 3) "${wide[@]}" --steps 8000 --curriculum 0.1 --flow-weight 0.03 --ema 0.999
+# The solver's flow behind the first block, then also the cross-fade where no flow is right.
+train 5 $(from 4) --add variational "${wide[@]}" --steps 1600 --curriculum 0 --flow-weight 0.03
+near=("${wide[@]}" --add variational dissolve --curriculum 0 --reach 4 --flow-weight 0.01 --ema 0.999)
+train 6 $(from 5) "${near[@]}" --steps 4400 --seed 5
+train 7 $(from 6) "${near[@]}" --steps 4000 --seed 7 --learning-rate 2.5e-4
+# The mean of two guesses where either may be right, which absolute differences alone do not ask for.
+train 8 $(from 7) "${near[@]}" --steps 1300 --seed 9 --learning-rate 2e-4 --mse-weight 60 --ema 0.998
+train 9 $(from 8) "${near[@]}" --steps 600 --seed 11 --learning-rate 1.5e-4 --mse-weight 60 --warm-up 30 --ema 0.995
