@@ -113,13 +113,13 @@ def _refinement(a: Tensor, b: Tensor, t: Tensor, v: Tensor) -> Tensor:
     """
     terms = _terms(a, b, t, v)
     weights = v.new_tensor((_BRIGHTNESS, _GRADIENT)).view(2, 1, 1, 1, 1)
-    red = _red(v)
+    colours = _chess_board(v)
     change = torch.zeros_like(v)
     for _ in range(_REWEIGHTED):
         left = _left(terms, change)
         robust = weights / (torch.stack((left[0], left[1] + left[2])).clamp_min(0) + _EPSILON**2).sqrt()
         equations = terms[:5, 0] * robust[0] + (terms[:5, 1] + terms[:5, 2]) * robust[1]
-        change = _relaxed(equations, _tension(v + change), v, change, red)
+        change = _relaxed(equations, _tension(v + change), v, change, colours)
     return change.clamp(-_FARTHEST, _FARTHEST)
 
 
@@ -145,10 +145,11 @@ def _left(terms: Tensor, change: Tensor) -> Tensor:
     return dd - 2 * (x * xd + y * yd) + x * (x * xx + 2 * y * xy) + y * y * yy
 
 
-def _red(v: Tensor) -> Tensor:
-    """(h,w) a chess board."""
+def _chess_board(v: Tensor) -> tuple[Tensor, Tensor]:
+    """(h,w) where the fields are red, and where black."""
     y, x = (torch.arange(side, device=v.device) for side in v.shape[2:])
-    return (y[:, None] + x) % 2 == 0
+    red = (y[:, None] + x) % 2 == 0
+    return red, ~red
 
 
 def _tension(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -160,10 +161,10 @@ def _tension(v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return F.pad(right, (0, 1)), F.pad(right, (1, 0)), F.pad(below, (0, 0, 0, 1)), F.pad(below, (0, 0, 1, 0))
 
 
-def _relaxed(equations: Tensor, tension, v: Tensor, change: Tensor, red: Tensor) -> Tensor:
+def _relaxed(equations: Tensor, tension, v: Tensor, change: Tensor, colours) -> Tensor:
     """The change after some sweeps over (xx xy; xy yy) change = (xd; yd), with `tension` on v + change.
 
-    equations: xx, xy, yy, xd, yd, each (B,1,h,w).
+    equations: xx, xy, yy, xd, yd, each (B,1,h,w). colours: of `_chess_board`.
     """
     xx, xy, yy, xd, yd = equations.unbind(0)
     right, left, below, above = tension
@@ -178,7 +179,7 @@ def _relaxed(equations: Tensor, tension, v: Tensor, change: Tensor, red: Tensor)
     # A single pixel is bound to none, and may have no texture either.
     inverse = _OVER / torch.cat((xx + total, yy + total), 1).clamp_min(_EPSILON**2)
     for _ in range(_SWEEPS):
-        for colour in (red, ~red):
+        for colour in colours:
             new = (towards + pulled(change) - xy * change.flip(1)) * inverse + (1 - _OVER) * change
             change = torch.where(colour, new, change)
     return change

@@ -118,7 +118,10 @@ def folder(tmp_path_factory) -> Path:
     """A clip, and a checkpoint to start from."""
     path = tmp_path_factory.mktemp("data")
     write(path / "clips" / "one", clip(12))
-    rife.save_checkpoint(tiny(), path / "start")
+    model = tiny()
+    # What hardly moves is weighed by how far: steep there, so that rounding between processes would grow.
+    model.net.config = replace(model.net.config, still_radius=0)
+    rife.save_checkpoint(model, path / "start")
     return path
 
 
@@ -165,16 +168,10 @@ def test_two_processes_train_as_one_does(folder, tmp_path, one_thread):
     assert len(first) == len(second) == 4 and first[3]["loss_l1"] != first[0]["loss_l1"]
     for a, b in zip(first, second, strict=True):
         # Distillation counts pixels: one that crosses its threshold by rounding is a step of its own.
-        assert a.pop("loss_distill") == pytest.approx(b.pop("loss_distill"), rel=1e-2, abs=1e-5)
         assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
     a, b = (weights(rife.load_model(tmp_path / n / "last.safetensors", device="cpu")) for n in ("one", "two"))
-    begun = weights(rife.load_model(folder / "start.safetensors", device="cpu"))
-    apart, moved = (
-        torch.cat([(value - other[key]).abs().flatten() for key, value in a.items() if key in other])
-        for other in (b, begun)
-    )
-    # The optimiser divides a gradient by its own size: where rounding decides its sign, a weight goes either way.
-    assert apart.mean() < 0.05 * moved.mean()
+    for key, value in a.items():
+        torch.testing.assert_close(value, b[key], atol=2e-3, rtol=2e-2)
 
 
 def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
