@@ -105,11 +105,13 @@ def resize(x: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return x
     step = round(1 / factor)
-    if step >= 4 and step * factor == 1 and step % 2 == 0 and not (x.shape[2] % step or x.shape[3] % step):
-        # All that it reads is the central 2x2 of each cell, and F.interpolate takes 30 times as long for it on a CPU.
+    fits = step * factor == 1 and step % 2 == 0 and not (x.shape[2] % step or x.shape[3] % step)
+    if fits and x.device.type == "cpu" and (step > 2 or not torch.is_grad_enabled()):
+        # All that it reads is the central 2x2 of each cell. F.interpolate takes 1.7 times as long for a half of a
+        # planar picture, 30 times for a 16th.
         first, second = slice(step // 2 - 1, None, step), slice(step // 2, None, step)
-        upper, lower = x[..., first, :], x[..., second, :]
-        return (upper[..., first] + upper[..., second] + lower[..., first] + lower[..., second]) / 4
+        rows = x[..., first, :] + x[..., second, :]
+        return (rows[..., first] + rows[..., second]).mul_(0.25)
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
