@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
+from ..rife.memory import is_out_of_memory
 from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
 from ..rife.pictures import flow_picture
@@ -326,13 +327,8 @@ def _plan(device: torch.device, height: int, width: int, per_frame: int, wanted:
 
 def is_oom(error: BaseException) -> bool:
     """Whether `error` means that memory ran out, on any kind of device."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    if comfy.model_management.is_oom(error):
-        return True
-    # MPS and the CPU allocator raise plain RuntimeErrors.
-    text = str(error).lower() if isinstance(error, RuntimeError) else ""
-    return "out of memory" in text or "can't allocate memory" in text
+    # Of some errors ComfyUI looks at the code; it also clears what CUDA remembers of them.
+    return comfy.model_management.is_oom(error) or is_out_of_memory(error)
 
 
 def empty_images(shape: Sequence[int]) -> Tensor:

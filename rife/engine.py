@@ -6,15 +6,17 @@ Frames are H W C in 0..1, as ComfyUI's IMAGE; the model sees B C H W. Original f
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from .copies import Copies, copies
+from .copies import Rows, Target, copies, write
+from .memory import Limits, free_memory, is_out_of_memory
 from .model import check_finite
 from .timeline import LONGEST_DRAWING, Clips, Clock, Plan, Step
 from .timeline import pair_times as pair_times  # noqa: F401 - part of this module's surface
@@ -38,7 +40,10 @@ class Interpolator(Protocol):
         self, img0: Tensor, img1: Tensor, *, scale: float, TTA: bool, timestep: Tensor, ensemble: bool
     ) -> Tensor: ...
 
-    def memory_estimate(self, height: int, width: int, batch: int = 1) -> int: ...
+    def memory_estimate(
+        self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
+        ensemble: bool = False, channels: int = 3,
+    ) -> int: ...  # fmt: skip
 
 
 class Watcher(Protocol):
@@ -68,6 +73,8 @@ def interpolate(
     on_progress: Progress | None = None,
     is_oom: Callable[[BaseException], bool] | None = None,
     on_oom: Callable[[], None] | None = None,
+    masks: Tensor | None = None,
+    out_masks: Tensor | None = None,
 ) -> Tensor:
     """`frames` (N,H,W,C) with new frames between each two -> contiguous (M,H,W,C), M = (N-1)*multiplier + 1.
 
@@ -78,8 +85,10 @@ def interpolate(
     precision: fp32, fp16 or bf16 for this run, with a copy of the network; auto: as the model is.
     out: a contiguous tensor of the result's shape to write into; out_dtype: of the result, default frames'.
     on_progress(done, total, newest frame or None): before the first and after every batch, counting new frames;
-    what it raises ends the run. is_oom tells whether an exception means out of memory (default: torch's own);
-    then the batch is halved, after on_oom(). Raises ValueError, or RuntimeError when one frame does not fit.
+    what it raises ends the run. is_oom tells whether an exception means out of memory, by default that of any back end;
+    then the batch is halved, after on_oom(), and later clips remember (`rife.memory.Limits`). Raises ValueError, or
+    RuntimeError when one frame does not fit.
+    masks: (N,H,W), moved by the flow of the frames and written into out_masks (M,H,W), which must then be given.
     """
     _check_frames(frames)
     if plan is None:
@@ -89,50 +98,65 @@ def interpolate(
             f"the plan is for {plan.clock.count} frames, but there are {frames.shape[0]}. Make one for these."
         )
     out = _output(out, (len(plan), *frames.shape[1:]), out_dtype or frames.dtype, frames.device)
-    options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
-    model = _in_precision(model, precision)
+    clip = _Clip(frames, masks, out, out_masks)
     work = _Work()
-    for k, step in enumerate(plan):
-        if step.kind == "new":
-            work.add(k, step)
-        else:
-            out[k].copy_(_given(step, frames.__getitem__))
-    if work.tasks:
-        _make(model, frames, work, out, batch_size, options, on_progress, is_oom, on_oom)
-    elif on_progress:
-        on_progress(0, 0, None)
+    given = deque((k, step) for k, step in enumerate(plan) if not work.takes(k, step))
+    if not work.tasks:
+        clip.pass_on(given)
+        if on_progress:
+            on_progress(0, 0, None)
+        return out
+    maker = _Maker(
+        _in_precision(model, precision), clip.shape, out.device, batch_size,
+        {"scale": scale, "TTA": TTA, "ensemble": ensemble}, is_oom, on_oom, total=len(work.tasks),
+    )  # fmt: skip
+    _fill(clip, maker, work, given, on_progress)
     return out
 
 
-def _make(model, frames: Tensor, work: _Work, out: Tensor, batch_size, options, on_progress, is_oom, on_oom):
-    """Makes the new frames of `work` and writes them into `out`."""
+class _Clip:
+    """A clip and its result: frames (N,H,W,C) with, perhaps, masks (N,H,W) behind their channels, frame by frame."""
+
+    def __init__(self, frames: Tensor, masks: Tensor | None, out: Tensor, out_masks: Tensor | None):
+        self._frames, self._masks = frames, masks
+        self._outs = [out] if masks is None else [out, out_masks[..., None]]
+        height, width, channels = frames.shape[1:]
+        self.shape = height, width, channels + (masks is not None)
+
+    def frame(self, index: int) -> Tensor:
+        frame = self._frames[index]
+        return (
+            frame if self._masks is None else torch.cat((frame, self._masks[index][..., None].to(frame)), 2)
+        )
+
+    def target(self, k: int) -> Target:
+        """Where output frame k goes."""
+        return [out[k] for out in self._outs]
+
+    def pass_on(self, given: deque[tuple[int, Step]], end: int | None = None) -> None:
+        """Writes output frames that need no model, those before frame `end` of `given`."""
+        while given and (end is None or given[0][0] < end):
+            k, step = given.popleft()
+            write(self.target(k), _given(step, self.frame))
+
+
+def _fill(clip: _Clip, maker: _Maker, work: _Work, given: deque, on_progress: Progress | None) -> None:
+    """Makes the new frames and passes the given ones on."""
     total = len(work.tasks)
 
     def tell() -> None:
         if on_progress:
-            newest = out[work.targets[transport.landed - 1][0]] if transport.landed else None
-            on_progress(transport.landed, total, newest)
+            done = maker.transport.landed
+            on_progress(done, total, clip.target(work.targets[done - 1][0])[0] if done else None)
 
-    transport = copies(model.run_device, out.device)
     tell()
-    started = 0
-    for count, images in _run_batches(
-        model,
-        frames.__getitem__,
-        work.tasks,
-        frames.shape[1:],
-        batch_size,
-        options,
-        {},
-        transport,
-        is_oom,
-        on_oom,
-    ):
-        transport.save(images, [[out[k] for k in ks] for ks in work.targets[started : started + count]])
-        started += count
+    rows = [[clip.target(k) for k in ks] for ks in work.targets]
+    for made in maker.run(work.tasks, rows, clip.frame):
+        clip.pass_on(given, work.targets[made - 1][-1])  # while the device computes
         tell()
-    if transport.landed < total:
-        transport.finish()
+    clip.pass_on(given)
+    if maker.transport.landed < total:
+        maker.transport.land(total)
         tell()
 
 
@@ -154,7 +178,8 @@ def interpolate_stream(
 ) -> Iterator[Tensor]:
     """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
 
-    Holds the source frames of one batch. They may be uint8, a quarter of the memory; new ones are float then. Originals
+    Holds the source frames of one batch, of two on CUDA, which computes one while the caller gets the frames of the one
+    before. They may be uint8, a quarter of the memory; new ones are float then. Originals
     are yielded as they came.
     plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
@@ -166,22 +191,23 @@ def interpolate_stream(
         def plan_for(count: int | None) -> Plan:
             return make_plan(Clock(count, 1), **_request(multiplier, timesteps))
 
-    options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
-    model = _in_precision(model, precision)
     window = _Window(frames, watcher)
     steps = window.steps(plan_for)
     first = next(steps, None)
     if first is None:
         return
-    shape = window.frame(first.left).shape
-    batch = batch_size or _auto_batch(model, *shape[:2])
-    pending = [first]
-    encoded: dict[int, Tensor] = {}
-    back_off = {"is_oom": is_oom, "on_oom": on_oom}
+    like = window.frame(first.left)
+    options = {"scale": scale, "TTA": TTA, "ensemble": ensemble}
+    model = _in_precision(model, precision)
+    maker = _Maker(model, like.shape, like.device, batch_size, options, is_oom, on_oom)
+    pending, rounds = [first], deque()
     while pending:
-        yield from _run_steps(model, pending, window, shape, batch, options, encoded, back_off)
-        window.forget(pending[-1].left)
-        pending = list(islice(_whole_batch(steps, batch), 4 * batch))
+        rounds.append(_begin(maker, pending, window))
+        while len(rounds) > maker.transport.behind:
+            yield from _ended(maker, rounds.popleft(), window)
+        pending = list(islice(_whole_batch(steps, maker.batch), 4 * maker.batch))
+    for last in rounds:
+        yield from _ended(maker, last, window)
 
 
 def _in_precision(model, precision: str):
@@ -200,34 +226,34 @@ def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
         yield step
 
 
-def _run_steps(
-    model,
-    steps: list[Step],
-    window: _Window,
-    shape,
-    batch: int,
-    options,
-    encoded: dict[int, Tensor],
-    back_off: dict,
-) -> Iterator[Tensor]:
-    work, made = _Work(), {}
+class _Round(NamedTuple):
+    """Steps of a stream, the frames (H,W,C) of the new ones by place, and how many are made when all of them are."""
+
+    steps: list[Step]
+    frames: dict[int, Tensor]
+    made: int
+
+
+def _begin(maker: _Maker, steps: list[Step], window: _Window) -> _Round:
+    work, frames, rows = _Work(), {}, []
     for k, step in enumerate(steps):
+        work.takes(k, step)
+    for targets in work.targets:
+        like = window.frame(steps[targets[0]].left)
+        frame = torch.empty_like(like, dtype=like.dtype if like.is_floating_point() else torch.float32)
+        frames.update(dict.fromkeys(targets, frame))
+        rows.append([[frame]])
+    for _ in maker.run(work.tasks, rows, window.frame):
+        pass
+    return _Round(steps, frames, maker.made)
+
+
+def _ended(maker: _Maker, round_: _Round, window: _Window) -> Iterator[Tensor]:
+    for k, step in enumerate(round_.steps):
         if step.kind == "new":
-            work.add(k, step)
-    done = 0
-    for count, images in _run_batches(
-        model, window.frame, work.tasks, shape, batch, options, encoded, **back_off
-    ):
-        for targets, image in zip(work.targets[done : done + count], images, strict=True):
-            made.update(dict.fromkeys(targets, image))
-        done += count
-    for k, step in enumerate(steps):
-        if step.kind != "new":
-            yield _given(step, window.frame)
-            continue
-        like = window.frame(step.left)
-        image = rearrange(made[k], "c h w -> h w c").to(like.device)
-        yield image.to(like.dtype) if like.is_floating_point() else image.float()
+            maker.transport.land(round_.made)
+        yield round_.frames.pop(k) if step.kind == "new" else _given(step, window.frame)
+    window.forget(round_.steps[-1].left)
 
 
 def _given(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
@@ -255,14 +281,17 @@ class _Work:
         self.targets: list[list[int]] = []
         self._last: Step | None = None
 
-    def add(self, k: int, step: Step) -> None:
-        """Output frame k shows `step`."""
+    def takes(self, k: int, step: Step) -> bool:
+        """Output frame k shows `step`: whether that is new, and to be made."""
+        if step.kind != "new":
+            return False
         if step == self._last:
             self.targets[-1].append(k)
-            return
+            return True
         self._last = step
         self.tasks.append((step.left, step.right, float(step.time)))
         self.targets.append([k])
+        return True
 
 
 class _Window:
@@ -340,66 +369,97 @@ def _output(out: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, devi
     return out
 
 
-def _run_batches(
-    model, frame_at, tasks, shape, batch_size, options, encoded, transport=None, is_oom=None, on_oom=None
-) -> Iterator[tuple[int, Tensor]]:
-    """Yields (number of tasks done, their frames (B,C,H,W) on the model's device), halving on out of memory.
+class _Maker:
+    """Makes the new frames of one clip or stream, as many in one pass as fit.
 
-    shape: of a frame, (H,W,C); encoded: frames that the model has seen already, by index, kept up to date.
+    shape: of a frame, (H,W,C); result: the device that the frames go to; total: how many there will be, where that is
+    known: then passes are of even size.
     """
-    is_oom = is_oom or (lambda error: isinstance(error, torch.OutOfMemoryError))
-    batch = batch_size or _auto_batch(model, *shape[:2])
-    transport = transport or Copies(model.run_device)
-    done = 0
-    while done < len(tasks):
-        part = tasks[done : done + batch]
+
+    def __init__(self, model, shape, result: torch.device, batch_size, options, is_oom, on_oom, total=None):
+        self._model, self._shape, self._options = model, tuple(shape), options
+        self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
+        self.transport = copies(model.run_device, result)
+        self.made = 0  # frames that have been computed, or will be by themselves
+        self._total = total
+        self._encoded: dict[int, Tensor] = {}  # frames that the model has seen already
+        # What fitted into one pass before, for passes that take as much memory as these.
+        self._kind = (*map(str, (model.run_device, model.run_dtype)), self._shape, *options.values())
+        self._kind += (getattr(model, "static_shapes", False),)
+        self._limits, self._free = Limits.of(model), free_memory(model.run_device)
+        wanted = batch_size or _auto_batch(model, self._shape, options, self._free)
+        self.batch = self._even(self._limits.begin(self._kind, wanted, self._free))
+
+    def _even(self, batch: int) -> int:
+        """So many per pass that the last one is not filled up with what nobody wants."""
+        left = batch if self._total is None else self._total - self.made
+        return -(-left // -(-left // batch))
+
+    def run(self, tasks, rows: Rows, frame_at: Callable[[int], Tensor]) -> Iterator[int]:
+        """Makes `tasks` into `rows`; yields how many of them are under way after each pass."""
+        done = 0
+        while done < len(tasks):
+            end = min(done + self.batch, len(tasks))
+            if self._pass(tasks[done:end], rows[done:end], frame_at):
+                self.made += end - done
+                done = end
+                yield done
+            else:
+                # Not where it was caught: the traceback would keep the failed pass's tensors alive.
+                self._back_off(end - done)
+
+    def _pass(self, tasks, rows: Rows, frame_at: Callable[[int], Tensor]) -> bool:
+        """Whether there was memory for it. Raises RuntimeError where there is none for one frame."""
         # The last batch filled up, for models that are compiled for one size of it.
-        fill = batch - len(part) if getattr(model, "static_shapes", False) else 0
+        fill = self.batch - len(tasks) if getattr(self._model, "static_shapes", False) else 0
         try:
-            images = _forward(model, frame_at, part + part[-1:] * fill, shape, encoded, options, transport)
+            images = self._forward(tasks + tasks[-1:] * fill, frame_at)
+            self.transport.save(images[: len(tasks)], rows)
+            return True
         except Exception as error:
-            if not is_oom(error):
+            if not self._is_oom(error):
                 raise
-            if len(part) == 1:
+            if len(tasks) == 1:
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
+                height, width, _ = self._shape
                 raise RuntimeError(
-                    f"Not enough memory for one new frame of {shape[1]}x{shape[0]} on {model.run_device} ({cause}). "
+                    f"Not enough memory for one new frame of {width}x{height} on {self._model.run_device} ({cause}). "
                     "Turn TTA and ensemble off, use half precision or smaller frames, or free memory held by "
                     "other models."
                 ) from error
-            images = None
-        if images is None:
-            # Outside the except block: the traceback would keep the failed batch's tensors alive.
-            batch = len(part) // 2
-            encoded.clear()
-            log.warning("Out of memory at %d new frames per batch, going on with %d.", len(part), batch)
-            if on_oom:
-                on_oom()
-            continue
-        done += len(part)
-        yield len(part), images[: len(part)]
+            return False
 
+    def _back_off(self, failed: int) -> None:
+        self._encoded.clear()
+        self.transport.land(self.made)
+        batch = self._limits.lower(self._kind, failed, self._free)
+        log.warning("Out of memory at %d new frames per pass, going on with %d.", failed, batch)
+        self.batch = self._even(batch)
+        if self._on_oom:
+            self._on_oom()
 
-def _forward(model, frame_at, part, shape, encoded: dict[int, Tensor], options, transport: Copies) -> Tensor:
-    """One batch of tasks. Each frame is uploaded and encoded once and kept while the next batch needs it."""
-    needed = sorted({i for left, right, _ in part for i in (left, right)})
-    for i in [i for i in encoded if i not in needed]:
-        del encoded[i]
-    new = [i for i in needed if i not in encoded]
-    if new:
-        sent = [frame_at(i) for i in new]
-        # Before they are sent, where they are: asking the device would be waiting for it.
-        for i, frame in zip(new, sent, strict=True):
-            check_finite(frame, f"frame {i} of the clip")
-        frames = rearrange(_floats(transport.upload(sent)), "n h w c -> n c h w")
-        encoded.update(zip(new, _encode(model, frames, options).split(1), strict=True))
-    lefts, rights, times = zip(*part, strict=True)
-    sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))
-    timestep = torch.tensor(times)
-    if not hasattr(model, "between"):
-        return model.inference(*sources, timestep=timestep, **options)
-    height, width, channels = shape
-    return model.between(*sources, (channels, height, width), timestep=timestep, **options)
+    def _forward(self, tasks, frame_at: Callable[[int], Tensor]) -> Tensor:
+        """(B,C,H,W). Each frame is uploaded and encoded once and kept while the next pass needs it."""
+        model, encoded = self._model, self._encoded
+        needed = sorted({i for left, right, _ in tasks for i in (left, right)})
+        for i in [i for i in encoded if i not in needed]:
+            del encoded[i]
+        new = [i for i in needed if i not in encoded]
+        if new:
+            sent = [frame_at(i) for i in new]
+            # Before they are sent, where they are: asking the device would be waiting for it.
+            for i, frame in zip(new, sent, strict=True):
+                check_finite(frame, f"frame {i} of the clip")
+            frames = rearrange(_floats(self.transport.upload(sent)), "n h w c -> n c h w")
+            encoded.update(zip(new, _encode(model, frames, self._options).split(1), strict=True))
+            del frames, sent
+        lefts, rights, times = zip(*tasks, strict=True)
+        sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))
+        timestep = torch.tensor(times)
+        if not hasattr(model, "between"):
+            return model.inference(*sources, timestep=timestep, **self._options)
+        height, width, channels = self._shape
+        return model.between(*sources, (channels, height, width), timestep=timestep, **self._options)
 
 
 def _together(samples: list[Tensor]) -> Tensor:
@@ -412,15 +472,16 @@ def _encode(model, frames: Tensor, options) -> Tensor:
     return model.encode(frames, scale=options["scale"], TTA=options["TTA"], name=None)
 
 
-def _auto_batch(model: Interpolator, height: int, width: int) -> int:
-    """New frames per forward pass: enough to fill a large GPU, never more than half of its free memory.
+def _auto_batch(model: Interpolator, shape: tuple[int, ...], options: dict, free: int | None) -> int:
+    """New frames (H,W,C) per pass: enough to fill a large GPU, never more than half of its free memory.
 
     On the CPU one at a time: the working set of one frame already exceeds the caches.
     """
     if model.run_device.type == "cpu":
         return 1
+    height, width, channels = shape
     wanted = max(1, min(32, 8 * 1024 * 1024 // (height * width)))
-    if model.run_device.type == "cuda":
-        free = torch.cuda.mem_get_info(model.run_device)[0]
-        wanted = max(1, min(wanted, free // 2 // max(1, model.memory_estimate(height, width))))
-    return wanted
+    if free is None:
+        return wanted
+    per_frame = model.memory_estimate(height, width, channels=channels, **options)
+    return max(1, min(wanted, free // 2 // max(1, per_frame)))

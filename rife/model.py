@@ -22,6 +22,7 @@ from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
 from .learner import Batch, Learner
 from .losses import Objective
+from .memory import pinned
 from .pyramid import Geometry
 from .warp import memory_format, warp
 
@@ -351,7 +352,8 @@ class Model:
         if self.config.timestep:
             t = torch.tensor(times, dtype=torch.float32)
             if pair.source0.device.type == "cuda":
-                t = t.pin_memory()  # or the copy would wait for all that was launched
+                # Or the copy would wait for all that was launched.
+                t = pinned(t.shape, t.dtype).copy_(t)
             t = t.to(pair.source0.device, non_blocking=True)
             return self._predict(pair, t, *options)
         if all(t == 0.5 for t in times):

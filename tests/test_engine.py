@@ -24,7 +24,7 @@ class Fader:
         self.fits = fits
         self.batches: list[int] = []
 
-    def memory_estimate(self, height, width, batch=1):
+    def memory_estimate(self, height, width, batch=1, **options):
         return batch
 
     def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
@@ -93,6 +93,140 @@ def test_out_of_memory_halves_the_batch_and_remembers():
     torch.testing.assert_close(out, rife.interpolate(Fader(), ramp(9)))
     assert model.batches == [8, 4, 2, 2, 2, 2]
     assert len(calls) == 2
+
+
+def test_a_stream_that_ran_out_of_memory_stays_at_what_fits():
+    model, calls = Fader(fits=2), []
+    out = list(rife.interpolate_stream(model, iter(ramp(33)), batch_size=8, on_oom=lambda: calls.append(1)))
+    torch.testing.assert_close(torch.stack(out), rife.interpolate(Fader(), ramp(33)))
+    assert len(calls) == 2 and model.batches[:3] == [8, 4, 2] and set(model.batches[3:]) == {2}
+
+
+def test_the_next_clip_and_the_next_model_of_a_network_begin_at_what_fitted():
+    network = torch.nn.Identity()
+    for clip in range(3):
+        model = Fader(fits=2)
+        model.net = network
+        rife.interpolate(model, ramp(9), batch_size=8)
+        list(rife.interpolate_stream(model, ramp(9), batch_size=8))
+        assert model.batches == ([] if clip else [8, 4]) + [2] * 8
+    other_size = Fader()
+    other_size.net = network
+    rife.interpolate(other_size, ramp(9)[:, :2], batch_size=8)
+    assert other_size.batches == [8]
+
+
+def test_a_clip_with_more_free_memory_tries_larger_passes_again(monkeypatch):
+    network, free = torch.nn.Identity(), 4 << 30
+    monkeypatch.setattr(rife.engine, "free_memory", lambda device: free)
+    batches = []
+    for fits, free in ((2, 4 << 30), (8, 4 << 30), (8, 16 << 30)):  # noqa: B007 - seen by the lambda
+        model = Fader(fits)
+        model.net = network
+        rife.interpolate(model, ramp(9), batch_size=8)
+        batches.append(model.batches)
+    assert batches == [[8, 4, 2, 2, 2, 2], [2, 2, 2, 2], [8]]
+
+
+@pytest.mark.parametrize(
+    "text", ["MPS backend out of memory (MPS allocated: 5 GB)", "Invalid buffer size: 9 GB"]
+)
+def test_every_back_end_that_runs_out_of_memory_is_understood_without_being_told(text):
+    class Small(Fader):
+        def inference(self, img0, *args, **options):
+            if len(img0) > 2:
+                raise RuntimeError(text)
+            return super().inference(img0, *args, **options)
+
+    torch.testing.assert_close(
+        rife.interpolate(Small(), ramp(9), batch_size=8), rife.interpolate(Fader(), ramp(9))
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_running_out_of_memory_while_results_are_saved_halves_the_batch_too(monkeypatch, stream):
+    class Tight(rife.copies.Copies):
+        def save(self, images, rows):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("pretended")
+            super().save(images, rows)
+
+    monkeypatch.setattr(rife.engine, "copies", lambda device, result: Tight(device))
+    model = Fader()
+    if stream:
+        out = torch.stack(list(rife.interpolate_stream(model, ramp(9), batch_size=8)))
+    else:
+        out = rife.interpolate(model, ramp(9), batch_size=8)
+    assert model.batches[:4] == [8, 4, 2, 2]
+    torch.testing.assert_close(out, rife.interpolate(Fader(), ramp(9)))
+
+
+@pytest.mark.parametrize(
+    ("frames", "batch_size", "batches"), [(26, 24, [13, 13]), (6, 4, [3, 3]), (9, 8, [8]), (8, 3, [3, 3, 3])]
+)
+def test_passes_are_of_even_size_so_that_none_is_filled_up_in_vain(frames, batch_size, batches):
+    model = Fader()
+    model.static_shapes = True
+    rife.interpolate(model, ramp(frames), batch_size=batch_size)
+    assert model.batches == batches
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_frames_of_one_pass_are_gone_before_the_next_begins(stream):
+    alive, most = weakref.WeakSet(), []
+
+    class Watched(Fader):
+        def inference(self, *args, **options):
+            most.append(len(alive))
+            images = super().inference(*args, **options)
+            alive.add(images)
+            return images
+
+    if stream:
+        list(rife.interpolate_stream(Watched(), ramp(9), batch_size=2))
+    else:
+        rife.interpolate(Watched(), ramp(9), batch_size=2)
+    assert most == [0] * 4
+
+
+def test_the_batch_follows_free_memory_where_the_device_tells_and_the_options(monkeypatch):
+    class Elsewhere(Fader):
+        run_device = torch.device("mps")
+
+        def memory_estimate(self, height, width, batch=1, scale=1.0, TTA=False, ensemble=False, channels=3):
+            return (1 << 30) * (4 if scale == 2 else 1) * (2 if TTA else 1) * (channels - 2)
+
+    def batch(free, channels=3, **options):
+        options = {"scale": 1.0, "TTA": False, "ensemble": False} | options
+        return rife.engine._auto_batch(Elsewhere(), (480, 720, channels), options, free)
+
+    assert batch(None) == 24  # by size
+    assert batch(16 << 30) == 8 and batch(16 << 30, scale=2) == 2
+    assert batch(16 << 30, TTA=True) == 4 and batch(16 << 30, 4) == 4 and batch(1 << 30) == 1
+
+
+def test_given_frames_are_copied_behind_the_passes_they_would_hold_up():
+    seen = []
+
+    class Looking(Fader):
+        def inference(self, *args, **options):
+            seen.append(int((out[::2, 0, 0, 0] >= 0).sum()))
+            return super().inference(*args, **options)
+
+    out = torch.full((9, 4, 5, 3), -1.0)
+    rife.interpolate(Looking(), ramp(5), batch_size=2, out=out)
+    assert seen == [0, 2] and torch.equal(out[::2], ramp(5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_masks_follow_the_colours_into_a_result_of_their_own(dtype):
+    frames, masks = torch.rand(5, 4, 6, 3).to(dtype), torch.rand(5, 4, 6)
+    joined = torch.cat((frames, masks[..., None].to(dtype)), 3)
+    steps = plan(Clock(5, 16), rate=24, cuts={2})
+    expected = rife.interpolate(Fader(), joined, plan=steps)
+    out_masks = torch.empty(len(steps), 4, 6, dtype=dtype)
+    out = rife.interpolate(Fader(), frames, plan=steps, masks=masks, out_masks=out_masks, batch_size=3)
+    assert torch.equal(out, expected[..., :3]) and torch.equal(out_masks, expected[..., 3])
 
 
 def test_one_frame_that_does_not_fit_says_what_to_do():

@@ -24,7 +24,7 @@ class CrossFade:
     def inference(self, img0, img1, *, timestep, **_):
         return torch.lerp(img0, img1, timestep.view(-1, 1, 1, 1))
 
-    def memory_estimate(self, height, width, batch=1):
+    def memory_estimate(self, height, width, batch=1, **options):
         return 0
 
 

@@ -22,7 +22,7 @@ class Fader:
 
     run_device, run_dtype = torch.device("cpu"), torch.float32
 
-    def memory_estimate(self, height, width, batch=1):
+    def memory_estimate(self, height, width, batch=1, **options):
         return 1
 
     def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
