@@ -1,68 +1,132 @@
-"""Copies between host and device, the overlapped ones on a pretended CUDA."""
+"""Copies between host and device, the overlapped ones on a pretended CUDA (`streams.py`)."""
 
 from __future__ import annotations
 
-import contextlib
+import inspect
+import re
 
 import pytest
 import torch
+from streams import DEVICE, pretended
 
 import rife
+import rife.engine
 from rife import copies
+from rife.timeline import Clock, plan
 
 
-class FakeCuda:
-    """Streams that keep a log; a copy to pinned memory is done when its event is waited for."""
+class Fader:
+    """A cross-fade on the device; its result is what `Overlapped.save` reads, without another copy."""
 
-    log: list[str] = []
+    run_device = DEVICE
+    run_dtype = torch.float32
 
-    class Stream:
-        def __init__(self, device=None):
-            pass
+    def __init__(self):
+        self.passes = 0
 
-        def wait_stream(self, other):
-            FakeCuda.log.append("wait")
+    def encode(self, images, *, scale, TTA, name):
+        return images * 1
 
-    class Event:
-        def record(self, stream):
-            FakeCuda.log.append("sent")
-
-        def synchronize(self):
-            FakeCuda.log.append("landed")
-
-    current_stream = Stream
-    stream = staticmethod(lambda _: contextlib.nullcontext())
+    def between(self, img0, img1, shape, *, scale, TTA, timestep, ensemble):
+        self.passes += 1
+        a, b = (x.permute(0, 2, 3, 1) for x in (img0, img1))
+        return torch.lerp(a, b, timestep.view(-1, 1, 1, 1).to(a.dtype)).contiguous().permute(0, 3, 1, 2)
 
 
-@pytest.fixture
-def cuda(monkeypatch):
-    FakeCuda.log = []
-    monkeypatch.setattr(copies, "cuda", FakeCuda)
-    monkeypatch.setattr(copies, "_pinned", lambda shape, dtype: torch.empty(tuple(shape), dtype=dtype))
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    return copies.Overlapped(torch.device("cpu"))
+def overlapped(monkeypatch, greedy: bool = False):
+    """Enters a pretended CUDA in which every frame takes some pieces, most of them used again."""
+    monkeypatch.setattr(copies, "_PIECE", 256)
+    monkeypatch.setattr(rife.engine, "copies", lambda device, result: copies.Overlapped(DEVICE))
+    return pretended(monkeypatch, copies, greedy)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("greedy", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_overlapped_copies_bring_the_same_frames(cuda, monkeypatch, dtype, batch_size):
-    model, frames = rife.load_model(device="cpu"), torch.rand(4, 32, 40, 3).to(dtype)
-    expected = rife.interpolate(model, frames, 3, batch_size=batch_size)
-    seen = []
-    monkeypatch.setattr(rife.engine, "copies", lambda device, result: cuda)
-    out = rife.interpolate(model, frames, 3, batch_size=batch_size, on_progress=lambda *a: seen.append(a[:2]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_overlapped_copies_bring_the_same_frames(monkeypatch, greedy, batch_size, dtype):
+    frames, steps, seen = torch.rand(7, 8, 10, 3).to(dtype), plan(Clock(7, 16), rate=40, cuts={3}), []
+    expected = rife.interpolate(Fader(), frames, plan=steps)
+    with overlapped(monkeypatch, greedy):
+        out = rife.interpolate(
+            Fader(), frames, plan=steps, batch_size=batch_size, on_progress=lambda *a: seen.append(a[:2])
+        )
     assert torch.equal(out, expected)
-    assert seen[-1] == (6, 6) and seen == sorted(seen)
+    total = sum(step.kind == "new" for step in steps)
+    assert seen[0] == (0, total) and seen[-1] == (total, total) and seen == sorted(seen)
 
 
-def test_a_batch_is_waited_for_after_the_next_one_was_sent(cuda):
-    out = torch.zeros(3, 2, 2, 3)
-    for i in range(3):
-        cuda.save(torch.full((1, 3, 2, 2), i + 1.0), [[out[i]]])
-        assert cuda.landed == i
-    cuda.finish()
-    assert [x for x in FakeCuda.log if x != "wait"] == ["sent", "sent", "landed", "sent", "landed", "landed"]
-    assert out[:, 0, 0, 0].tolist() == [1, 2, 3]
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+@pytest.mark.parametrize("of_bytes", [False, True])
+def test_a_stream_overlaps_and_brings_the_same_frames(monkeypatch, greedy, batch_size, of_bytes):
+    frames = torch.rand(7, 8, 10, 3)
+    frames = (frames * 255).byte() if of_bytes else frames
+
+    def plan_for(count):
+        return plan(Clock(count, 16), rate=40, cuts={3}, at_cuts="blend", loop=True)
+
+    expected = list(rife.interpolate_stream(Fader(), iter(frames), plan_for=plan_for))
+    with overlapped(monkeypatch, greedy):
+        out = list(rife.interpolate_stream(Fader(), iter(frames), plan_for=plan_for, batch_size=batch_size))
+    assert len(out) == len(expected)
+    for ours, theirs in zip(out, expected, strict=True):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+
+
+def test_a_stream_computes_a_batch_while_that_before_is_taken(monkeypatch):
+    frames, model = torch.rand(9, 8, 10, 3), Fader()
+    with overlapped(monkeypatch):
+        stream = rife.interpolate_stream(model, iter(frames), batch_size=2)
+        passes = [(next(stream), model.passes)[1] for _ in range(9)]
+    # A given frame; two new ones with that between; then two of both, each time: the next pass is always under way.
+    assert passes == [1, 2, 2, 2, 3, 3, 3, 3, 4]
+
+
+def test_masks_land_in_a_result_of_their_own(monkeypatch):
+    frames, masks = torch.rand(5, 8, 10, 3), torch.rand(5, 8, 10)
+    outs = [torch.empty(9, 8, 10) for _ in range(2)]
+    expected = rife.interpolate(Fader(), frames, masks=masks, out_masks=outs[0])
+    with overlapped(monkeypatch):
+        out = rife.interpolate(Fader(), frames, masks=masks, out_masks=outs[1], batch_size=3)
+    assert torch.equal(out, expected) and torch.equal(*outs)
+
+
+ORDERS = r"\S+\.(wait_stream|record_stream)\(.*\)|(gone|piece\.arrived)\.synchronize\(\)"
+ORDERINGS = [line for line in inspect.getsource(copies).splitlines() if re.fullmatch(ORDERS, line.strip())]
+
+
+def test_every_line_that_orders_streams_is_known():
+    assert len(ORDERINGS) == 6
+
+
+@pytest.mark.parametrize("line", ORDERINGS, ids=str.strip)
+def test_without_any_of_the_lines_that_order_streams_frames_are_wrong(monkeypatch, line):
+    source = inspect.getsource(copies.Overlapped)
+    assert source.count(line) == 1
+    monkeypatch.setattr(copies, "Overlapped", copies.Overlapped)
+    exec(source.replace(line, re.match(" +", line)[0] + "pass"), copies.__dict__)  # noqa: S102
+    frames = torch.rand(12, 8, 10, 3)
+    expected = rife.interpolate(Fader(), frames)
+    right = []
+    for greedy in (False, True):
+        with overlapped(monkeypatch, greedy):
+            right.append(torch.equal(rife.interpolate(Fader(), frames, batch_size=3), expected))
+    assert not all(right)
+
+
+def test_pinned_memory_is_bounded_whatever_the_batch(monkeypatch):
+    made, frames = [], torch.rand(30, 64, 64, 3)
+    expected = rife.interpolate(Fader(), frames)
+    with overlapped(monkeypatch):
+        monkeypatch.setattr(copies, "_PIECE", 4096)
+        plain = copies.pinned
+        monkeypatch.setattr(
+            copies, "pinned", lambda shape, dtype: made.append(shape[0]) or plain(shape, dtype)
+        )
+        out = rife.interpolate(Fader(), frames, batch_size=20)
+    assert torch.equal(out, expected)
+    assert set(made) == {4096} and len(made) <= copies._OUTWARD + copies._INWARD
+    assert (copies._OUTWARD + copies._INWARD) * (16 << 20) < 256e6
 
 
 def test_plain_copies_wherever_it_is_not_from_cuda_to_the_host():
