@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import replace
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -208,10 +207,7 @@ def _rendered(
     if mask is None:
         result = memory.interpolate(interp_model, images, plan=plan, **options)
         return result, result.new_zeros((1, *result.shape[1:3])).expand(len(result), -1, -1)
-    # What comes behind the colours follows their flow.
-    joined = torch.cat((images, mask[..., None].to(images)), 3)
-    both = memory.interpolate(interp_model, joined, plan=plan, **options)
-    return both[..., :-1].contiguous(), both[..., -1].contiguous()
+    return memory.interpolate(interp_model, images, plan=plan, masks=mask, **options)
 
 
 def _finder(interp_model, timing: dict, cuts: str, given: set[int], repeated: str, scale: str):

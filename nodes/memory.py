@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
-from ..rife.memory import is_out_of_memory
+from ..rife.memory import is_out_of_memory, most_that_fit
 from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
 from ..rife.pictures import flow_picture
@@ -123,27 +123,41 @@ def interpolate(
     batch_size: int = 0,
     precision: str = "auto",
     acceleration: str = "off",
-) -> Tensor:
+    masks: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`frames` (N,H,W,C) with new ones at `times` between each two, or as `plan` says, on ComfyUI's devices.
 
     times: as `rife.engine.pair_times` gives them; batch_size 0: as many new frames per pass as fit.
     precision: of the network in this run; acceleration: see `rife.acceleration`.
     Returns contiguous (M,H,W,C) on the intermediate device and in its dtype, M = (N-1)*(len(times)+1) + 1, or the
-    plan's length.
+    plan's length; with masks (N,H,W), which follow the flow of the frames, also theirs, (M,H,W).
     """
     plan = plan or make_plan(Clock(frames.shape[0], 1), timesteps=times)
     total = sum(step.kind == "new" for step in plan)
-    out = empty_images((len(plan), *frames.shape[1:]))
+    shape = len(plan), *frames.shape[1:]
+    outs = {"out": empty_images(shape)}
+    if masks is not None:
+        outs |= {"masks": masks, "out_masks": empty_images(shape[:3])}
     if not total:
-        return engine.interpolate(None, frames, plan=plan, batch_size=1, out=out)
-    wanted = min(batch_size or total, total)
-    patcher = with_precision(patcher, precision)
-    model, batch = load(patcher, *frames.shape[1:3], scale=scale, wanted=wanted, auto=not batch_size)
-    accelerate(model, acceleration)
-    return engine.interpolate(
-        model, frames, plan=plan, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, out=out,
-        on_progress=Progress(total), **back_off(),
-    )  # fmt: skip
+        engine.interpolate(None, frames, plan=plan, batch_size=1, **outs)
+    else:
+        options = {"scale": scale, "TTA": tta, "ensemble": ensemble}
+        model, batch = load(
+            with_precision(patcher, precision), *shape[1:3], wanted=min(batch_size or total, total),
+            auto=not batch_size, channels=shape[3] + (masks is not None), **options,
+        )  # fmt: skip
+        accelerate(model, acceleration)
+        engine.interpolate(
+            model,
+            frames,
+            plan=plan,
+            batch_size=batch,
+            on_progress=Progress(total),
+            **options,
+            **outs,
+            **back_off(),
+        )
+    return outs["out"] if masks is None else (outs["out"], outs["out_masks"])
 
 
 def render(
@@ -155,15 +169,17 @@ def render(
     batch_size 0: as many per pass as fit.
     """
     clip, patcher = job.clip, with_precision(patcher, precision)
+    options = {"scale": scale, "TTA": tta, "ensemble": ensemble}
     model, batch = load(
-        patcher, clip.height, clip.width, scale=scale, wanted=batch_size or _MAX_BATCH, auto=not batch_size
-    )
+        patcher, clip.height, clip.width, wanted=batch_size or _MAX_BATCH, auto=not batch_size,
+        channels=4 if clip.look.alpha else 3, **options,
+    )  # fmt: skip
     accelerate(model, acceleration)
     progress, finder = Progress(len(job.plan)), job.timing.finder(model.run_device)
     with job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
-            finder=finder, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off(),
+            finder=finder, batch_size=batch, **options, **back_off(),
         )  # fmt: skip
     return writer.count, job.timing.cuts_among(finder)
 
@@ -175,12 +191,13 @@ def make_chunk(
     """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
     out = empty_images((part.last - part.first, *shape))
     patcher = with_precision(patcher, precision)
-    model, batch = load(patcher, *shape[:2], scale=scale, wanted=batch_size or len(out), auto=not batch_size)
+    options = {"scale": scale, "TTA": tta, "ensemble": ensemble}
+    model, batch = load(
+        patcher, *shape[:2], wanted=batch_size or len(out), auto=not batch_size, channels=shape[2], **options
+    )
     accelerate(model, acceleration)
     progress = Progress(len(out))
-    frames = chunks.make(
-        model, part, last, scale=scale, TTA=tta, ensemble=ensemble, batch_size=batch, **back_off()
-    )
+    frames = chunks.make(model, part, last, batch_size=batch, **options, **back_off())
     for k, frame in enumerate(frames):
         out[k].copy_(frame)
         progress(k + 1, len(out), frame)
@@ -229,14 +246,16 @@ def between(
 ) -> Tensor:
     """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
     result = empty_images(image0.shape)
-    model, _ = load(with_precision(patcher, precision), *image0.shape[1:3], scale=scale)
+    options = {"scale": scale, "TTA": tta, "ensemble": ensemble}
+    patcher = with_precision(patcher, precision)
+    model, _ = load(patcher, *image0.shape[1:3], channels=image0.shape[3], **options)
     accelerate(model, acceleration)
     progress = Progress(len(image0))
     for i, pair in enumerate(zip(image0, image1, strict=True)):
         progress.before = i
         made = engine.interpolate(
-            model, torch.stack(pair), timesteps=[timestep], scale=scale, TTA=tta, ensemble=ensemble, batch_size=1,
-            on_progress=progress, **back_off(),
+            model, torch.stack(pair), timesteps=[timestep], batch_size=1, on_progress=progress, **options,
+            **back_off(),
         )  # fmt: skip
         result[i].copy_(made[1])
     return result
@@ -296,33 +315,36 @@ def back_off() -> dict:
     return {"is_oom": is_oom, "on_oom": comfy.model_management.soft_empty_cache}
 
 
-def load(patcher, height: int, width: int, *, scale: float = 1.0, wanted: int = 1, auto: bool = True):
+def load(patcher, height: int, width: int, *, wanted: int = 1, auto: bool = True, **options):
     """Loads the model for frames of height x width: (its `rife.engine.Interpolator`, new frames per pass).
 
-    wanted: new frames there are to make at once; with `auto` it is a limit, else it is taken as it is.
+    wanted: new frames there are to make at once; with `auto` it is a limit, else it is taken as it is. options: scale,
+    TTA, ensemble, channels, as far as the memory for them is asked for.
     """
     model = adapt(patcher)
     device = patcher.load_device
-    per_frame = model.memory_estimate(height, width, scale=scale)
-    batch = _plan(device, height, width, per_frame, wanted) if auto else wanted
+
+    def estimate(frames: int) -> int:
+        return model.memory_estimate(height, width, frames, **options)
+
+    batch = _plan(device, height, width, estimate, wanted) if auto else wanted
     # A RIFE is small beside its activations: all of it or nothing.
-    comfy.model_management.load_models_gpu([patcher], memory_required=per_frame * batch, force_full_load=True)
+    comfy.model_management.load_models_gpu([patcher], memory_required=estimate(batch), force_full_load=True)
     move_strays(patcher.model, device)
     if auto and device.type != "cpu":
-        free = comfy.model_management.get_free_memory(device)
-        batch = max(1, min(batch, int(free * 0.9) // per_frame))
+        batch = most_that_fit(batch, 0.9 * comfy.model_management.get_free_memory(device), estimate)
     log.debug(
-        "%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, per_frame * batch >> 20
+        "%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, estimate(batch) >> 20
     )
     return model, batch
 
 
-def _plan(device: torch.device, height: int, width: int, per_frame: int, wanted: int) -> int:
+def _plan(device: torch.device, height: int, width: int, estimate: Callable[[int], int], wanted: int) -> int:
     """New frames per pass to ask memory for: enough to fill a GPU, never more than half of its memory."""
     if device.type == "cpu":
         return 1  # one frame's working set already exceeds the caches
     batch = min(wanted, _MAX_BATCH, _PIXELS_PER_BATCH // (height * width))
-    return max(1, min(batch, comfy.model_management.get_total_memory(device) // 2 // per_frame))
+    return most_that_fit(batch, comfy.model_management.get_total_memory(device) / 2, estimate)
 
 
 def is_oom(error: BaseException) -> bool:

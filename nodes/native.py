@@ -40,10 +40,14 @@ class NativeInterpolator:
         self.run_device: torch.device = patcher.load_device
         self.run_dtype: torch.dtype = self.net.get_dtype()
 
-    def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
+    def memory_estimate(
+        self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
+        ensemble: bool = False, channels: int = 3,
+    ) -> int:  # fmt: skip
         """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other.
 
-        scale: for the common signature; these networks only know 1.
+        scale: for the common signature; these networks only know 1. The passes of TTA, ensemble and further channels
+        come one after the other: what they gave is kept.
         """
         height, width = (-(-side // self._multiple(height, width)) * self._multiple(height, width)
                          for side in (height, width))  # fmt: skip
@@ -51,7 +55,8 @@ class NativeInterpolator:
             per_frame = self.net.memory_used_forward((1, height, width, 3), self.run_dtype)
         else:  # ComfyUI 0.20; what later ones say
             per_frame = (1700 if self._one_by_one else 300) * height * width * self.run_dtype.itemsize
-        return int(per_frame * (1 if self._one_by_one else batch))
+        kept = (3 * (TTA + ensemble) + channels - 3) * height * width * self.run_dtype.itemsize
+        return int(per_frame * (1 if self._one_by_one else batch)) + max(0, kept) * batch
 
     @torch.no_grad()
     def inference(

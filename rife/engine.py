@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .copies import Rows, Target, copies, write
-from .memory import Limits, free_memory, is_out_of_memory
+from .memory import ENCODED_SINGLY, Limits, free_memory, is_out_of_memory, most_that_fit
 from .model import check_finite
 from .timeline import LONGEST_DRAWING, Clips, Clock, Plan, Step
 from .timeline import pair_times as pair_times  # noqa: F401 - part of this module's surface
@@ -451,7 +451,7 @@ class _Maker:
             for i, frame in zip(new, sent, strict=True):
                 check_finite(frame, f"frame {i} of the clip")
             frames = rearrange(_floats(self.transport.upload(sent)), "n h w c -> n c h w")
-            encoded.update(zip(new, _encode(model, frames, self._options).split(1), strict=True))
+            encoded.update(zip(new, _encode(model, frames, self._options), strict=True))
             del frames, sent
         lefts, rights, times = zip(*tasks, strict=True)
         sources = (_together([encoded[i] for i in side]) for side in (lefts, rights))
@@ -466,10 +466,14 @@ def _together(samples: list[Tensor]) -> Tensor:
     return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 
-def _encode(model, frames: Tensor, options) -> Tensor:
+def _encode(model, frames: Tensor, options) -> Sequence[Tensor]:
+    """What the model wants of each of `frames` (N,C,H,W)."""
     if not hasattr(model, "encode"):
-        return frames
-    return model.encode(frames, scale=options["scale"], TTA=options["TTA"], name=None)
+        return frames.split(1)
+    # Of large frames, two at a time may take more memory than all that follows.
+    parts = frames.split(1) if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else [frames]
+    made = [model.encode(part, scale=options["scale"], TTA=options["TTA"], name=None) for part in parts]
+    return made if len(made) > 1 else made[0].split(1)
 
 
 def _auto_batch(model: Interpolator, shape: tuple[int, ...], options: dict, free: int | None) -> int:
@@ -483,5 +487,8 @@ def _auto_batch(model: Interpolator, shape: tuple[int, ...], options: dict, free
     wanted = max(1, min(32, 8 * 1024 * 1024 // (height * width)))
     if free is None:
         return wanted
-    per_frame = model.memory_estimate(height, width, channels=channels, **options)
-    return max(1, min(wanted, free // 2 // max(1, per_frame)))
+    return most_that_fit(
+        wanted,
+        free / 2,
+        lambda batch: model.memory_estimate(height, width, batch, channels=channels, **options),
+    )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
+from .memory import Need
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .still import change_around, settled
@@ -599,7 +600,11 @@ class IFNet(nn.Module):
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
-        return activation_bytes(self.config, shape[1], shape[2], dtype)
+        return need(self.config, *shape[1:3], dtype).peak(shape[1] * shape[2])
+
+    def need(self, height: int, width: int, scale: float = 1.0, ensemble: bool = False) -> Need:
+        """See `need`."""
+        return need(self.config, height, width, self.get_dtype(), scale, ensemble)
 
     def forward(
         self,
@@ -643,25 +648,35 @@ def strips_fit(cfg: IFNetConfig) -> bool:
     return not cfg.raw_inputs and cfg.stem_stride == 2 and cfg.stem_padding == "zeros"
 
 
-def activation_bytes(
-    cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, strips: bool = True
-) -> int:
-    """Activations alive at the peak of one forward pass of one frame pair, sources included, in bytes.
+def need(
+    cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, scale: float = 1.0, ensemble: bool = False
+) -> Need:
+    """Memory for frames of that (padded) size; `scale` and `ensemble` as in `Model.inference`.
 
-    At the last block, at full resolution: the sources and their warped versions, the float32 copies and grid
-    of the warp, the block's concatenated input and its output, the flow; then a stem at a quarter of the area.
-    Against the growth of the process at 1920x1088 in float32 on a CPU: 4.25 1.32 GB, measured 1.31; 4.26.heavy 2.42,
-    2.33; 4.6 1.03, 0.78; RIFE 2.24, 1.48; RIFE_2R 4.08, 4.01.
-    strips: whether the finest block may begin in strips, as it does at flow scales up to 1 in large frames. Then the
-    peak is a warp: sources, half as much again warped, flow, grids. tests/test_ifnet.py counts what is alive.
+    The terms are those of the moment at which most is alive: the finest block's input (float32 warped frames, their
+    copies in the network's dtype, concatenated) and its stem, or the last warp. In strips the block needs its stem
+    only. Held to the bytes counted in tests/test_memory.py, where each version, scale and option is.
     """
-    size = torch.empty((), dtype=dtype).element_size()
-    frame = 3 + cfg.head_channels
-    if strips and strips_fit(cfg) and height * width > 2 * _STRIP_PIXELS:
-        network, float32 = cfg.channels[-1] / 4 + 4, 3.5 * frame + 12 + 3 * cfg.dissolve
-        return int(1.15 * height * width * (network * size + float32 * 4))
-    network = 4 * frame + 2 * cfg.later_inputs + cfg.tail_channels + cfg.channels[-1]
-    if cfg.refine:
-        network += 330 if cfg.refine == "unet2r" else 110  # contexts and the Unet's skips
-    float32 = 4 + 2 * 2 + 3 * frame
-    return int(height * width * (network * size + float32 * 4))
+    size, frame = dtype.itemsize, 3 + cfg.head_channels
+    # Of the finest trunk, by its resolution and by its tail, which may be of two networks.
+    share = 1.5 if cfg.stem_stride == 1 else 0.3 if cfg.tail.startswith("split") else 0.25
+    trunk = size * cfg.channels[-1] * share
+    block = 56 + 16 * frame + trunk + size * 1.3 * cfg.tail_channels
+    block += 40 * cfg.raw_inputs + size * cfg.later_inputs * (cfg.stem_padding != "zeros")
+    last_warp = 4 * (1.5 * frame + 15.5 + 6 * cfg.dissolve)
+    both = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
+    if scale > 1:
+        forward = block * scale**2
+    elif scale < 1:
+        forward = last_warp + block * scale**2 / 4
+    elif strips_fit(cfg) and not both and height * width > 2 * _STRIP_PIXELS:
+        forward = last_warp + trunk + block * 0.2 * _STRIP_PIXELS / (height * width)
+    else:
+        forward = block
+    if both:
+        forward += 44 * scale**2
+    if cfg.refine:  # contexts and the Unet's skips, whatever the scale
+        forward = max(forward, 160 + size * (370 if cfg.refine == "unet2r" else 95))
+    if cfg.adaptive:  # samples of either pyramid are put together anew
+        forward += 8 * frame + 16
+    return Need(4 * frame, 48 + 10 * cfg.head_channels, forward, 12)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .ifnet import Prediction, _only_half
+from .memory import Need
 from .refine import Conv2, conv, deconv
 from .warp import resize, warp
 
@@ -323,7 +324,9 @@ class LegacyRIFE(nn.Module):
         self, src0, src1, timestep=0.5, scale_list=None, ensemble=False, *, geometry=None
     ) -> Prediction:
         """`predict` from the `source` of both frames; geometry is for the common signature, without effect."""
-        return self.predict(src0, src1, timestep, scale_list, ensemble)
+        # With maps behind the colours the sources are float32.
+        dtype = self.get_dtype()
+        return self.predict(src0.to(dtype), src1.to(dtype), timestep, scale_list, ensemble)
 
     def forward(self, img0, img1, timestep=0.5, scale_list=None, ensemble=False, cache=None) -> Tensor:
         """The middle frame, (B,3,H,W)."""
@@ -370,19 +373,22 @@ class LegacyRIFE(nn.Module):
         return next(self.parameters()).dtype
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Bytes of activations for one forward pass of images shaped (B,H,W,C).
+        """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
+        return self._need(dtype.itemsize, 1.0).peak(shape[1] * shape[2])
 
-        The peak is in the fusion network, proportional to the context's width and to the area of its first level:
-        the full one in 2F, a quarter in the other models without `conv0`, a sixteenth in those with it.
-        Bytes per pixel against the growth of the process at 1024x512 in float32 on a CPU: 1.4 772, measured 638;
-        1.4-2F 2116, 1887; 1.4-2F1.5C 3140, 3019; 1.8 516, 415; 2.4 516, 459; arXiv-RIFE 772, 701; arXiv-1.5C 1124,
-        1049; arXiv-2F 2116, 2025; arXiv-2F1.5C 3140, 2998.
-        """
+    def need(self, height: int, width: int, scale: float = 1.0, ensemble: bool = False) -> Need:
+        """Memory for frames of that (padded) size; held to the bytes counted in tests/test_memory.py."""
+        return self._need(self.get_dtype().itemsize, scale)
+
+    def _need(self, size: int, scale: float) -> Need:
+        """Most is alive in the fusion network, by the width of its contexts and the area of its first level: the full
+        one in 2F, a quarter in the others without `conv0`, a sixteenth in those with it; or, for frames that were
+        enlarged, in the finest flow block."""
         cfg = self.config
-        per_context = 32 if cfg.full_resolution else 11 if cfg.shallow else 3.5
-        size = torch.empty((), dtype=dtype).element_size()
-        float32 = 4 + 2 * 2 + 3 * 3  # flow, grid and the float32 copies of a warp
-        return int(shape[1] * shape[2] * (per_context * cfg.context * size + float32 * 4))
+        fusion = cfg.context * size * (28 if cfg.full_resolution else 9 if cfg.shallow else 2.6) + 24
+        share = (0.45 if cfg.attention else 0.6) + 0.72 * cfg.full_resolution
+        block = cfg.channels[-1] * size * share + (8 if cfg.attention else 24)
+        return Need(3 * size, 24, max(fusion, block * scale**2 if scale > 1 else 0), 3 * size)
 
 
 _FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}

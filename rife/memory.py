@@ -1,9 +1,9 @@
-"""Memory of the device: how much is free, whether it ran out, how many frames fitted; and host memory that it reads."""
+"""Memory of the device: what is needed and free, whether it ran out, what fitted; and host memory that it reads."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ _OUT_OF_MEMORY = (
     "not enough memory: you tried to allocate",  # the CPU, on Windows
     "can't allocate memory",  # and elsewhere
 )
+ENCODED_SINGLY = 1 << 21  # pixels; frames of more are encoded one at a time
 _CLIPS_PER_TRIAL = 10  # where the device does not tell what is free
 
 
@@ -51,6 +52,40 @@ def free_memory(device: torch.device) -> int | None:
     except (AttributeError, RuntimeError) as error:
         log.debug("%s does not tell its free memory: %s", device, error)
     return None
+
+
+class Need(NamedTuple):
+    """What a network needs, in bytes per pixel of a frame."""
+
+    source: float  # what it wants of one frame
+    encode: float  # at the peak of making that of one frame
+    forward: float  # at the peak of a pass, beyond its sources
+    image: float  # what a pass gives
+
+    def peak(
+        self, pixels: int, batch: int = 1, tta: bool = False, reverse: bool = False, maps: int = 0
+    ) -> int:
+        """Bytes for `batch` new frames of so many pixels made in one pass of the engine, what is uploaded included.
+
+        tta, reverse: whether frames turned by 180 degrees, and in reversed order, make one more pass each; maps:
+        channels behind the colours.
+        """
+        # A pair; in a batch the frames of which pairs are put together, besides.
+        frames = 2 if batch == 1 else 3 + 1 / batch
+        source = self.source + 4 * maps
+        # What the first pass gave waits for the second.
+        forward = self.forward + self.image * (tta + reverse) + 28 * maps
+        new, encode = 1 + 1 / batch, 4 * source + 24 if tta else self.encode + 8 * maps
+        if pixels > ENCODED_SINGLY:
+            encode = encode / batch + new * (12 + (1 + tta) * source)
+        else:
+            encode *= new
+        return int(1.08 * batch * pixels * max(frames * (1 + tta) * source + forward, encode))
+
+
+def most_that_fit(wanted: int, budget: float, estimate: Callable[[int], int]) -> int:
+    """The largest batch up to `wanted` whose `estimate` is within `budget` bytes; at least 1."""
+    return next((batch for batch in range(wanted, 1, -1) if estimate(batch) <= budget), 1)
 
 
 class Fitted(NamedTuple):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from .acceleration import Accelerated
 from .checkpoint import load_network, save_checkpoint
-from .config import RELEASES, IFNetConfig
-from .ifnet import IFNet, Prediction, activation_bytes
+from .config import RELEASES
+from .ifnet import IFNet, Prediction
 from .learner import Batch, Learner
 from .losses import Objective
 from .memory import pinned
@@ -234,14 +234,19 @@ class Model:
             self.net, path if path.suffix == ".safetensors" else path / "flownet.safetensors"
         )
 
-    def memory_estimate(self, height: int, width: int, batch: int = 1, scale: float = 1.0) -> int:
-        """Bytes of activations that `inference` needs at its peak for `batch` pairs of this size."""
+    def memory_estimate(
+        self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
+        ensemble: bool = False, channels: int = 3,
+    ) -> int:  # fmt: skip
+        """Bytes that `inference` needs at its peak for `batch` pairs of frames of this size and so many channels.
+
+        Beyond what tensors hold at once (tests/test_memory.py counts it), devices need workspace for convolutions.
+        """
         multiple = _pad_multiple(self.net, self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
-        config = self.config if isinstance(self.config, IFNetConfig) else RELEASES["RIFE"]
-        # Above scale 1 the finest block works on frames enlarged by it.
-        per_frame = activation_bytes(config, height, width, self.run_dtype, strips=scale <= 1)
-        return batch * int(per_frame * max(1.0, scale) ** 2)
+        reverse = ensemble and self.config.ensemble == "no"
+        need = self.net.need(height, width, scale, ensemble)
+        return need.peak(height * width, batch, TTA, reverse, channels - _colours(channels))
 
     @torch.no_grad()
     def inference(

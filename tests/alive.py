@@ -5,8 +5,12 @@ from __future__ import annotations
 import weakref
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from rife.memory import ENCODED_SINGLY
+from rife.model import Model
 
 
 class Alive(TorchDispatchMode):
@@ -39,3 +43,22 @@ class Alive(TorchDispatchMode):
         if not self._holders[key]:
             del self._holders[key]
             self.now -= size
+
+
+def peak(network: nn.Module, height: int, width: int, batch: int = 1, channels: int = 3, **options) -> int:
+    """Bytes alive at the peak of `batch` new frames, made as the engine makes them on an accelerator.
+
+    network: on the meta device; options: of `Model.between`.
+    """
+    model = Model.from_network(network.eval())
+    encoding = {name: value for name, value in options.items() if name != "ensemble"}
+    with torch.device("meta"), torch.no_grad(), Alive() as alive:
+        frames = torch.empty(batch + 1, height, width, channels)
+        parts = frames.split(1) if height * width > ENCODED_SINGLY else [frames]
+        encoded = [model.encode(part.permute(0, 3, 1, 2), name=None, **encoding) for part in parts]
+        encoded = encoded if len(encoded) > 1 else list(encoded[0].split(1))
+        del frames, parts
+        sources = encoded if batch == 1 else [torch.cat(side) for side in (encoded[:-1], encoded[1:])]
+        image = model.between(*sources, (channels, height, width), **options)
+        image.permute(0, 2, 3, 1).contiguous()
+    return alive.peak

@@ -194,7 +194,7 @@ def test_the_batch_follows_free_memory_where_the_device_tells_and_the_options(mo
         run_device = torch.device("mps")
 
         def memory_estimate(self, height, width, batch=1, scale=1.0, TTA=False, ensemble=False, channels=3):
-            return (1 << 30) * (4 if scale == 2 else 1) * (2 if TTA else 1) * (channels - 2)
+            return batch * (1 << 30) * (4 if scale == 2 else 1) * (2 if TTA else 1) * (channels - 2)
 
     def batch(free, channels=3, **options):
         options = {"scale": 1.0, "TTA": False, "ensemble": False} | options

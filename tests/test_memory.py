@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from alive import peak
 from torch import nn
 
 from rife import memory
-from rife.memory import Limits, free_memory, is_out_of_memory
+from rife.bundled import BUNDLED_CONFIG
+from rife.config import RELEASES
+from rife.ifnet import IFNet
+from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+from rife.memory import Limits, free_memory, is_out_of_memory, most_that_fit
+from rife.model import Model
 
 GB = 1 << 30
 SAID = [
@@ -118,3 +125,52 @@ def test_without_pinned_memory_it_goes_on_with_plain_memory_and_says_so_once(mon
         assert memory.pinned((2, 3), torch.float16).dtype == torch.float16
     (line,) = caplog.messages
     assert "pinned memory" in line and "device memory" not in line
+
+
+# What large motion changes cannot be known where nothing is computed.
+NETWORKS = {name: replace(config, adaptive="") for name, config in RELEASES.items()}
+NETWORKS["bundled"] = replace(BUNDLED_CONFIG, variational=True, dissolve=True)
+OPTIONS = [
+    {"batch": 4}, {"scale": 0.5}, {"scale": 2}, {"TTA": True}, {"ensemble": True}, {"channels": 4, "TTA": True},
+]  # fmt: skip
+ONE_OF_EACH_KIND = ["bundled", "4.26", "4.17", "4.6", "3.6", "RIFE", "1.4-2F1.5C"]
+SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+
+
+def on_meta(version: str, dtype: torch.dtype) -> nn.Module:
+    with torch.device("meta"):
+        if version in LEGACY_RELEASES:
+            return LegacyRIFE(LEGACY_RELEASES[version]).to(dtype)
+        return IFNet(NETWORKS[version]).to(dtype)
+
+
+def estimate_of_counted(version: str, size: str, dtype: torch.dtype, **options) -> float:
+    network = on_meta(version, dtype)
+    estimate = Model.from_network(network).memory_estimate(*SIZES[size], **options)
+    return estimate / peak(network, *SIZES[size], **options)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("version", [*NETWORKS, *LEGACY_RELEASES])
+def test_every_version_needs_no_more_memory_than_it_says_and_not_much_less(version, size):
+    assert 1 <= estimate_of_counted(version, size, torch.float16) < 1.6
+    if size == "1080p":
+        assert 1 <= estimate_of_counted(version, size, torch.float32) < 1.6
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("version", ONE_OF_EACH_KIND)
+def test_what_options_cost_is_in_the_estimate(version, options):
+    assert 1 <= estimate_of_counted(version, "4K", torch.float16, **options) < 1.6
+
+
+def test_the_estimate_for_comfyuis_own_node_is_that_of_one_frame():
+    for version in ("4.26", "1.8"):
+        network = on_meta(version, torch.float16)
+        own = network.memory_used_forward((49, 1088, 1920, 3), torch.float16)
+        assert own == Model.from_network(network).memory_estimate(1088, 1920)
+
+
+def test_the_largest_batch_that_fits():
+    assert most_that_fit(8, 100, lambda batch: 20 * batch + 10) == 4
+    assert most_that_fit(3, 100, lambda batch: batch) == 3 and most_that_fit(3, 0, lambda batch: batch) == 1

@@ -768,6 +768,18 @@ def test_a_mask_moves_with_the_images_in_one_go(host, model, checkpoint, channel
     torch.testing.assert_close(result[5], expected[..., 3], atol=1e-5, rtol=0)
 
 
+def test_masks_cost_no_copy_of_the_clip(host, model, monkeypatch):
+    memory, made = host.module("nodes.memory"), []
+    cat = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda tensors, *a, **k: made.append(cat(tensors, *a, **k)) or made[-1])
+    empty = memory.empty_images
+    monkeypatch.setattr(memory, "empty_images", lambda shape: made.append(empty(shape)) or made[-1])
+    frames = clip(9)
+    result = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, mask=frames[..., 0])
+    copies = [x for x in made if x.numel() > frames[:3].numel() and x.shape[-1] == 4]
+    assert not copies and all(any(x is made_one for made_one in made) for x in (result[0], result[5]))
+
+
 def test_one_mask_serves_all_frames_and_one_that_does_not_fit_is_refused(host, model):
     frames = moving(3)
     run = {"interp_model": model, "images": frames, "multiplier": 2}
@@ -893,7 +905,7 @@ def test_memory_is_asked_for_the_frames_of_one_pass(host, model):
     host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=3)
     host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=1)
     three, one = (load.memory for load in host.loads)
-    assert three == 3 * one > 40 * 56 * 4 * 20
+    assert 4 * one > three > 3 * one > 3 * 40 * 56 * 4 * 20  # in a batch, frames are put together besides
 
 
 def test_batches_follow_the_memory_that_is_there(host, model):
@@ -907,6 +919,14 @@ def test_batches_follow_the_memory_that_is_there(host, model):
     host.total_memory = 0
     assert memory.load(model, 480, 720, wanted=100)[1] == 1
     assert memory.load(model, 480, 720, wanted=7, auto=False)[1] == 7
+
+
+def test_memory_is_asked_for_what_the_options_cost(host, model):
+    run = {"interp_model": model, "images": clip(3), "multiplier": 2}
+    for more in ({}, {"tta": True}, {"ensemble": True}, {"scale": "2.0"}, {"mask": torch.ones(3, 40, 56)}):
+        host.run("RIFEInterpolate", **run, **more)
+    plain, *others = (load.memory for load in host.loads)
+    assert all(other > plain for other in others)
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing_else(host, model, monkeypatch):
