@@ -175,7 +175,7 @@ def render(
         channels=4 if clip.look.alpha else 3, **options,
     )  # fmt: skip
     accelerate(model, acceleration)
-    progress, finder = Progress(len(job.plan)), job.timing.finder(model.run_device)
+    progress, finder = Progress(len(job.plan)), job.timing.finder()
     with job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
@@ -205,7 +205,7 @@ def make_chunk(
 
 
 def find_scenes(patcher, frames: Tensor) -> Scenes:
-    """Cuts and repeats of `frames` (N,H,W,C), computed where the model runs."""
+    """Cuts and repeats of `frames` (N,H,W,C), made small where they are and compared where the model runs."""
 
     def watched() -> Iterator[Tensor]:
         for frame in frames:

@@ -44,9 +44,9 @@ class Timing:
         """Whether scenes are to be found."""
         return self.repeats != OFF or (self.cuts != OFF and not self.given)
 
-    def finder(self, device=None) -> SceneFinder | None:
-        """What finds them, computing on `device`."""
-        return SceneFinder(device, keep_evidence=False) if self.watches else None
+    def finder(self) -> SceneFinder | None:
+        """What finds them, where the frames are: asking the device would be waiting for the batch it computes."""
+        return SceneFinder(keep_evidence=False) if self.watches else None
 
     def cuts_among(self, finder: SceneFinder | None) -> list[int]:
         """The frames that begin a scene and are heeded, once `finder` has seen all."""
@@ -159,7 +159,7 @@ def part_frames(
     clip has; where it turns out to have fewer, the last part ends earlier. finder: `timing.finder`'s, for those who
     want to know afterwards what was found. options: of `interpolate_stream`.
     """
-    finder = finder or timing.finder(model.run_device)
+    finder = finder or timing.finder()
     found = [_Shifted(frames, part) for frames in (finder.cuts, finder.repeats)] if finder else []
 
     def plan_for(count: int | None) -> _PartPlan:

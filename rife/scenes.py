@@ -84,10 +84,10 @@ def find_scenes(frames: Iterable[Tensor], device: torch.device | str | None = No
     for frame in frames:
         held.append(frame)
         if len(held) == _MOST_AT_ONCE or len(held) * frame.numel() > _AT_ONCE:
-            finder.push_all(torch.stack(held))
+            finder.push_all(held)
             held = []
     if held:
-        finder.push_all(torch.stack(held))
+        finder.push_all(held)
     finder.finish()
     return finder.scenes
 
@@ -112,8 +112,8 @@ def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tu
 class SceneFinder:
     """Fills `scenes` while frames (H,W,C) are pushed, `ahead` frames behind them.
 
-    device: where to compute; default is each frame's own. keep_evidence: else it is None once it is used, for
-    streams without end.
+    device: where to compare what the frames were made smaller to; default is each frame's own. keep_evidence: else it
+    is None once it is used, for streams without end.
     """
 
     ahead = _AROUND
@@ -139,20 +139,23 @@ class SceneFinder:
 
     def push(self, frame: Tensor) -> None:
         """The next frame."""
-        self.push_all(frame[None])
+        self.push_all([frame])
 
-    def push_all(self, frames: Tensor) -> None:
-        """The next frames (N,H,W,C)."""
-        frames = frames.to(self._device)
-        thumbs, samples = thumbnails(frames), _samples(frames)
+    def push_all(self, frames: Sequence[Tensor]) -> None:
+        """The next frames (H,W,C), of one size.
+
+        They are made small where they are, which takes a millisecond of one core, less than to send them.
+        """
+        thumbs = torch.cat([thumbnails(frame[None]) for frame in frames]).to(self._device)
+        samples = [_samples(frame[None])[0] for frame in frames]
         for i, thumb in enumerate(thumbs):
             self._thumbs[self._count + i] = thumb
         if self._last is not None:
-            samples = torch.cat((self._last[None].to(samples), samples))
+            samples = [self._last.to(samples[0].device), *samples]
             thumbs = torch.cat((self._thumbs[self._count - 1][None], thumbs))
         if len(samples) > 1:
-            self.scenes.evidence += _evidence(samples, thumbs, max(frames.shape[1:3]))
-        self._last = samples[-1].clone()  # alone, not with those before it
+            self.scenes.evidence += _evidence(samples, thumbs, max(frames[0].shape[:2]))
+        self._last = samples[-1].clone()  # alone: it may be a view of a whole clip
         self._count = len(self.scenes.evidence) + 1
         self._decide(len(self.scenes.evidence) - _AROUND)
 
@@ -305,11 +308,12 @@ def _blocks(picture: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
     return parts - parts.mean(2, keepdim=True), y.repeat_interleave(columns), x.repeat(rows)
 
 
-def _evidence(samples: Tensor, thumbs: Tensor, side: int) -> list[Evidence]:
-    """Of each two neighbours, from some pixels of each (N,h,w,C) and the thumbnails; side: the frames' longer one."""
+def _evidence(samples: Sequence[Tensor], thumbs: Tensor, side: int) -> list[Evidence]:
+    """Of each two neighbours, from N samples of pixels (h,w,C) and the thumbnails; side: the frames' longer one."""
     share, motion, contrast = _compare(thumbs[:-1], thumbs[1:])
     motion = motion * (side / max(thumbs.shape[2:]))
     change = torch.stack([_change(a, b) for a, b in zip(samples, samples[1:], strict=False)])
+    change = change.to(share.device)
     level = thumbs.mean((1, 2, 3))
     table = torch.stack((share, motion, change, level[:-1], level[1:], contrast), 1)
     return [Evidence(*row) for row in table.tolist()]

@@ -157,3 +157,19 @@ def test_the_report_counts_what_the_plan_does(shots):
     assert by_frames[cut - 1, cut]["kind"] == "cut" and by_frames[1, 2]["kind"] == "static"
     assert by_frames[len(frames) - 1, 0]["kind"] == "new"
     assert 0 < facts["held_for_s"] < 1 / 16
+
+
+def test_only_thumbnails_go_to_the_device_not_frames():
+    sent, move = [], torch.Tensor.to
+
+    def to(self, *args, **options):
+        if args and args[0] == "meta":
+            sent.append(self.numel())
+            return self
+        return move(self, *args, **options)
+
+    frames = torch.cat((shot(1, 4), shot(2, 4)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", to)
+        assert find_scenes(frames, "meta").cuts == {4}
+    assert 0 < sum(sent) < frames.numel() / 4
