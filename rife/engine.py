@@ -118,6 +118,8 @@ class _Clip:
     """A clip and its result: frames (N,H,W,C) with, perhaps, masks (N,H,W) behind their channels, frame by frame."""
 
     def __init__(self, frames: Tensor, masks: Tensor | None, out: Tensor, out_masks: Tensor | None):
+        if masks is not None:
+            _check_masks(frames, masks, out, out_masks)
         self._frames, self._masks = frames, masks
         self._outs = [out] if masks is None else [out, out_masks[..., None]]
         height, width, channels = frames.shape[1:]
@@ -179,8 +181,7 @@ def interpolate_stream(
     """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
 
     Holds the source frames of one batch, of two on CUDA, which computes one while the caller gets the frames of the one
-    before. They may be uint8, a quarter of the memory; new ones are float then. Originals
-    are yielded as they came.
+    before. They may be uint8, a quarter of the memory; new ones are float then. Originals are yielded as they came.
     plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
@@ -205,7 +206,13 @@ def interpolate_stream(
         rounds.append(_begin(maker, pending, window))
         while len(rounds) > maker.transport.behind:
             yield from _ended(maker, rounds.popleft(), window)
-        pending = list(islice(_whole_batch(steps, maker.batch), 4 * maker.batch))
+        try:
+            pending = list(islice(_whole_batch(steps, maker.batch), 4 * maker.batch))
+        except Exception:
+            # The source broke: what was made before it did is given first.
+            for last in rounds:
+                yield from _ended(maker, last, window)
+            raise
     for last in rounds:
         yield from _ended(maker, last, window)
 
@@ -358,6 +365,16 @@ def _check_frames(frames: Tensor) -> None:
         )
 
 
+def _check_masks(frames: Tensor, masks: Tensor, out: Tensor, out_masks: Tensor | None) -> None:
+    found = tuple(masks.shape), None if out_masks is None else tuple(out_masks.shape)
+    wanted = tuple(frames.shape[:3]), tuple(out.shape[:3])
+    if found != wanted:
+        raise ValueError(
+            f"masks and out_masks are {found[0]} and {found[1]}, expected {wanted[0]} and {wanted[1]}, as the frames "
+            "and the result are. Give both in these shapes, or neither."
+        )
+
+
 def _output(out: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     if out is None:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -400,26 +417,26 @@ class _Maker:
         done = 0
         while done < len(tasks):
             end = min(done + self.batch, len(tasks))
-            if self._pass(tasks[done:end], rows[done:end], frame_at):
+            # The last batch filled up, for models that are compiled for one size of it.
+            size = self.batch if getattr(self._model, "static_shapes", False) else end - done
+            if self._pass(size, tasks[done:end], rows[done:end], frame_at):
                 self.made += end - done
                 done = end
                 yield done
             else:
                 # Not where it was caught: the traceback would keep the failed pass's tensors alive.
-                self._back_off(end - done)
+                self._back_off(size)
 
-    def _pass(self, tasks, rows: Rows, frame_at: Callable[[int], Tensor]) -> bool:
-        """Whether there was memory for it. Raises RuntimeError where there is none for one frame."""
-        # The last batch filled up, for models that are compiled for one size of it.
-        fill = self.batch - len(tasks) if getattr(self._model, "static_shapes", False) else 0
+    def _pass(self, size: int, tasks, rows: Rows, frame_at: Callable[[int], Tensor]) -> bool:
+        """Whether there was memory for a pass of `size`. Raises RuntimeError where there is none for one frame."""
         try:
-            images = self._forward(tasks + tasks[-1:] * fill, frame_at)
+            images = self._forward(tasks + tasks[-1:] * (size - len(tasks)), frame_at)
             self.transport.save(images[: len(tasks)], rows)
             return True
         except Exception as error:
             if not self._is_oom(error):
                 raise
-            if len(tasks) == 1:
+            if size == 1:
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
                 height, width, _ = self._shape
                 raise RuntimeError(

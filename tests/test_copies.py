@@ -82,6 +82,20 @@ def test_a_stream_computes_a_batch_while_that_before_is_taken(monkeypatch):
     assert passes == [1, 2, 2, 2, 3, 3, 3, 3, 4]
 
 
+def test_what_was_made_before_a_source_broke_is_given_first(monkeypatch):
+    frames, got = torch.rand(9, 8, 10, 3), []
+
+    def source():
+        yield from frames[:6]
+        raise OSError("damaged")
+
+    expected = rife.interpolate(Fader(), frames)
+    with overlapped(monkeypatch), pytest.raises(OSError, match="damaged"):
+        for frame in rife.interpolate_stream(Fader(), source(), batch_size=2):
+            got.append(frame.clone())
+    assert torch.equal(torch.stack(got), expected[:8])
+
+
 def test_masks_land_in_a_result_of_their_own(monkeypatch):
     frames, masks = torch.rand(5, 8, 10, 3), torch.rand(5, 8, 10)
     outs = [torch.empty(9, 8, 10) for _ in range(2)]

@@ -171,6 +171,21 @@ def test_passes_are_of_even_size_so_that_none_is_filled_up_in_vain(frames, batch
     assert model.batches == batches
 
 
+def test_a_pass_that_was_filled_up_and_did_not_fit_is_not_taken_for_one_frame():
+    model = Fader(fits=4)
+    model.static_shapes = True
+    out = list(rife.interpolate_stream(model, ramp(2), batch_size=8))
+    assert model.batches == [8, 4] and len(out) == 3
+
+
+def test_masks_that_do_not_fit_are_refused():
+    frames = ramp(3)
+    with pytest.raises(ValueError, match="expected .*3, 4, 5.* and .*5, 4, 5"):
+        rife.interpolate(Fader(), frames, masks=frames[..., 0])
+    with pytest.raises(ValueError, match="or neither"):
+        rife.interpolate(Fader(), frames, masks=frames[:2, ..., 0], out_masks=torch.empty(5, 4, 5))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_frames_of_one_pass_are_gone_before_the_next_begins(stream):
     alive, most = weakref.WeakSet(), []
