@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="of the clip; default by size")
     parser.add_argument("--multipliers", default="2,4")
     parser.add_argument("--precisions", default=",".join(DTYPES))
-    parser.add_argument("--accelerations", default="off,compile,cuda graphs")
+    parser.add_argument("--accelerations", default="off,compile,cuda graphs,triton")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--csv", help="file to write the rows to; default: the screen")
     parser.add_argument("--profile", help="file to write the profile of the fastest of the first size to")
