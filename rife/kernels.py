@@ -12,11 +12,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .warp import memory_format
-
 tl = None  # triton.language, from `_jitted` on: kernels find it among the globals of their module
-_TILE_ROWS, _TILE_COLS = 4, 32  # pixels of one program, one of them a thread: neighbours read neighbours
-_FRAME = 3
+_TILE_ROWS, _TILE_COLS = 4, 32  # pixels of one program: neighbours read neighbours
+THREADS = _TILE_ROWS * _TILE_COLS  # one pixel each
 
 
 def warp_and_concatenate(
@@ -36,33 +34,39 @@ def warp_and_concatenate(
     flow's, too. rest: (B,r,h,w), t: (B,1,h,w), with any strides. rows: from, to; then h is their number, and rest and t
     are of these only. Sampling as in `warp`: border clamped, in float32.
     """
-    points = 1 if scale == 1 else 2
-    first, stop = rows or (0, flow.shape[2] // points)
-    height, width = stop - first, flow.shape[3] // points
-    features, channels = src0.shape[1] - _FRAME, rest.shape[1]
-    columns = 2 * src0.shape[1] + 1 + channels + 4
-    layout = memory_format(src0.device)
-    shape = src0.shape[0], columns, height, width
-    out = torch.empty(shape, dtype=dtype, device=src0.device, memory_format=layout)
+    first, stop = rows or (0, rest.shape[2])
+    batch, height, width = rest.shape[0], stop - first, rest.shape[3]
+    fixed = constants(src0.shape[1] - 3, rest.shape[1], points=1 if scale == 1 else 2)
+    # What convolutions of few channels want on GPUs (`memory_format`), and what the kernel is made for.
+    shape = batch, fixed["COLUMNS"], height, width
+    out = torch.empty(shape, dtype=dtype, device=src0.device, memory_format=torch.channels_last)
     src0, src1, flow = _planes(src0), _planes(src1), flow.contiguous()
-    grid = -(-width // _TILE_COLS), -(-height // _TILE_ROWS), shape[0]
+    grid = -(-width // _TILE_COLS), -(-height // _TILE_ROWS), batch
     with _on(src0.device):
         _jitted()[grid](
             *(out, src0, src1, flow, rest, t),
             *src0.shape[2:],
             *(height, width, first, scale, flow.shape[2] * flow.shape[3]),
             *(src0.stride(0), src1.stride(0), *rest.stride(), t.stride(0), *t.stride()[2:]),
-            FEATURES=features,
-            REST=channels,
-            POINTS=points,
-            COLUMNS=columns,
-            PADDED=1 << (columns - 1).bit_length(),
-            TILE_ROWS=_TILE_ROWS,
-            TILE_COLS=_TILE_COLS,
+            **fixed,
             num_stages=1,
-            num_warps=_TILE_ROWS * _TILE_COLS // _warp_size(src0.device),
+            num_warps=THREADS // _warp_size(src0.device),
         )
     return out
+
+
+def constants(features: int, channels: int, points: int) -> dict[str, int]:
+    """What the kernel is compiled for: channels of features and rest, and 1 or 2 points a side per pixel."""
+    columns = 6 + 2 * features + 1 + channels + 4
+    return {
+        "FEATURES": features,
+        "REST": channels,
+        "POINTS": points,
+        "COLUMNS": columns,
+        "PADDED": 1 << (columns - 1).bit_length(),
+        "TILE_ROWS": _TILE_ROWS,
+        "TILE_COLS": _TILE_COLS,
+    }
 
 
 def runs_on(device: torch.device) -> bool:
