@@ -102,15 +102,14 @@ def wild_flows() -> bool:
 
 
 def far_apart() -> float:
-    """Largest difference where the second sample begins more than 2**31 elements behind the first."""
-    call = {"scale": 1, "dtype": torch.float32, "flow": torch.randn(2, 4, 6, 40)}
-    call |= {"rest": torch.randn(2, 1, 6, 40), "t": torch.rand(2, 1, 6, 40)}
+    """Largest difference where the third sample begins more than 2**31 elements behind the first."""
+    call = {"scale": 1, "dtype": torch.float32, "flow": torch.randn(3, 4, 6, 40)}
+    call |= {"rest": torch.randn(3, 1, 6, 40), "t": torch.rand(3, 1, 6, 40)}
+    stride, shape = (1 << 30) + 8, (3, 3, 6, 40)
     for name in ("src0", "src1"):
         # Not touched, memory that is asked for is not there.
-        space = torch.empty((1 << 31) + 3 * 6 * 40 + 8, dtype=torch.float16)
-        call[name] = space.as_strided((2, 3, 6, 40), ((1 << 31) + 8, 6 * 40, 40, 1)).copy_(
-            torch.rand(2, 3, 6, 40)
-        )
+        space = torch.empty(2 * stride + 3 * 6 * 40, dtype=torch.float16)
+        call[name] = space.as_strided(shape, (stride, 6 * 40, 40, 1)).copy_(torch.rand(shape))
     return float((kernels.warp_and_concatenate(**call) - plain(**call)).abs().amax())
 
 
