@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import logging
 import sys
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--profile", help="file to write the profile of the fastest of the first size to")
     args = parser.parse_args()
 
+    logging.basicConfig(level=logging.INFO)  # what did not work, and whether Triton's kernel was kept
     rife = load_core()
     device, weights = torch.device(args.device), tame_weights(rife)
     out = csv.DictWriter(Path(args.csv).open("w", newline="") if args.csv else sys.stdout, COLUMNS)

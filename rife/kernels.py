@@ -126,8 +126,11 @@ def _warp_and_concatenate(
     # Columns: img0, img1, features0, features1, t, rest, flow (`ifnet.input_columns`).
     second = ((c >= 3) & (c < 6)) | (c >= 6 + FEATURES)
     channel = tl.where(c < 3, c, tl.where(c < 6 + FEATURES, c - 3, c - 3 - FEATURES))
-    source = tl.where(second, src1 + b * src1_b, src0 + b * src0_b) + channel.to(tl.int64) * height * width
-    wanted = inside & (c < SAMPLED)
+    # Not one pointer chosen from two: AMD's compiler knows for each pointer the tensor it points into.
+    plane = channel.to(tl.int64) * height * width
+    plane0, plane1 = src0 + b * src0_b + plane, src1 + b * src1_b + plane
+    wanted0 = inside & (c < SAMPLED) & ~second
+    wanted1 = inside & (c < SAMPLED) & second
 
     value = tl.zeros((TILE_ROWS * TILE_COLS, PADDED), tl.float32)
     flows = flow + b * 4 * flow_plane
@@ -148,12 +151,11 @@ def _warp_and_concatenate(
         left, above = u.to(tl.int32), v.to(tl.int32)
         right, below = tl.minimum(left + 1, width - 1), tl.minimum(above + 1, height - 1)
         du, dv = u - left.to(tl.float32), v - above.to(tl.float32)
-        a = tl.load(source + above * width + left, mask=wanted, other=0.0).to(tl.float32)
-        e = tl.load(source + above * width + right, mask=wanted, other=0.0).to(tl.float32)
-        f = tl.load(source + below * width + left, mask=wanted, other=0.0).to(tl.float32)
-        g = tl.load(source + below * width + right, mask=wanted, other=0.0).to(tl.float32)
-        upper, lower = a + (e - a) * du, f + (g - f) * du
-        value += upper + (lower - upper) * dv
+        for corner in tl.static_range(4):
+            at = (above if corner < 2 else below) * width + (left if corner % 2 == 0 else right)
+            share = (1 - dv if corner < 2 else dv) * (1 - du if corner % 2 == 0 else du)
+            value += share * tl.load(plane0 + at, mask=wanted0, other=0.0).to(tl.float32)
+            value += share * tl.load(plane1 + at, mask=wanted1, other=0.0).to(tl.float32)
         moved = c - (SAMPLED + 1 + REST)
         pixels = tl.where(moved == 0, u0, tl.where(moved == 1, v0, tl.where(moved == 2, u1, v1)))
         value += tl.where(moved >= 0, pixels * (1.0 / scale), 0.0)
