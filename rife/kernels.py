@@ -88,7 +88,8 @@ def _on(device: torch.device) -> contextlib.AbstractContextManager:
 
 def _warp_size(device: torch.device) -> int:
     """Threads that go in step: 64 on AMD's data centre GPUs."""
-    return torch.cuda.get_device_properties(device).warp_size if device.type == "cuda" else 32
+    known = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return getattr(known, "warp_size", 32)
 
 
 @cache
