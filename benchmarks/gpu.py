@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import logging
 import sys
 from pathlib import Path
 
@@ -90,12 +91,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="of the clip; default by size")
     parser.add_argument("--multipliers", default="2,4")
     parser.add_argument("--precisions", default=",".join(DTYPES))
-    parser.add_argument("--accelerations", default="off,compile,cuda graphs")
+    parser.add_argument("--accelerations", default="off,compile,cuda graphs,triton")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--csv", help="file to write the rows to; default: the screen")
     parser.add_argument("--profile", help="file to write the profile of the fastest of the first size to")
     args = parser.parse_args()
 
+    logging.basicConfig(level=logging.INFO)  # what did not work, and whether Triton's kernel was kept
     rife = load_core()
     device, weights = torch.device(args.device), tame_weights(rife)
     out = csv.DictWriter(Path(args.csv).open("w", newline="") if args.csv else sys.stdout, COLUMNS)

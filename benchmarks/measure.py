@@ -30,6 +30,16 @@ def load_core():
     return module
 
 
+def load_pack() -> str:
+    """The name under which this checkout is loaded as ComfyUI loads a pack: under any name, from a file."""
+    spec = importlib.util.spec_from_file_location(
+        "rife_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+    return spec.name
+
+
 def load_comfyui(cpu: bool) -> None:
     """Makes ComfyUI's modules, of the folder in COMFYUI_PATH, importable in this process, without a server."""
     sys.path.insert(0, os.path.expanduser(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")))

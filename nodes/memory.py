@@ -199,10 +199,10 @@ def find_scenes(patcher, frames: Tensor) -> Scenes:
 
 def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
     """`rife.scenes.choose_scale` for this model; ComfyUI's own only know 1."""
-    scales_of_blocks = getattr(getattr(patcher.model, "config", None), "scales", None)
-    if not scales_of_blocks:
+    reach = getattr(getattr(patcher.model, "config", None), "reach", None)
+    if not reach:
         return 1.0, "models of ComfyUI's own loader only know scale 1"
-    return scenes.choose_scale(found, height, width, max(scales_of_blocks))
+    return scenes.choose_scale(found, height, width, reach)
 
 
 def describe(patcher, precision: str = "auto") -> dict[str, str]:

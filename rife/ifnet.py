@@ -7,7 +7,7 @@ Attribute names (`block0`, `convblock`, `lastconv`, `encode`, `block_tea` ...) a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -345,11 +345,15 @@ class IFNet(nn.Module):
         keep_stages: bool = False,
         mix: bool = False,
         geometry: Geometry | None = None,
+        assemble: Callable[..., Tensor] | None = None,
     ) -> Prediction:
-        """`predict` from the `source` of both frames; `geometry` saves making the grids anew."""
+        """`predict` from the `source` of both frames; `geometry` saves making the grids anew.
+
+        assemble: makes inputs of blocks in one go (`kernels.warp_and_concatenate`), for `assembles` and inference.
+        """
         cfg = self.config
         scales = tuple(scale_list or cfg.scales)
-        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry)
+        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry, assemble)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
         # Training wants every block's result at the pyramid given.
         training = keep_stages or mix or gt is not None
@@ -428,6 +432,8 @@ class IFNet(nn.Module):
         """
         if self._wants_strips(run, scale, both):
             return block(self._begin_in_strips(block, run), scale, last)
+        if not both and (assembled := run.assembled(scale, self.get_dtype())) is not None:
+            return block(block.conv0[0](assembled), scale, last)
         src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
@@ -461,9 +467,15 @@ class IFNet(nn.Module):
         parts = []
         for start in range(0, height, step):
             early = 2 if start else 0
-            src, rest, flow, t = run.strip(start - early, min(start + step, height))
-            parts.append(block.begin(self._inputs(src, (), t, rest, flow))[:, :, early // 2 :])
+            begun = self._begin_strip(block, run, start - early, min(start + step, height))
+            parts.append(begun[:, :, early // 2 :])
         return torch.cat(parts, 2)
+
+    def _begin_strip(self, block: IFBlock, run: Pass, start: int, stop: int) -> Tensor:
+        if run.assemble is not None:
+            return block.conv0[0](run.assembled_strip(start, stop, self.get_dtype()))
+        src, rest, flow, t = run.strip(start, stop)
+        return block.begin(self._inputs(src, (), t, rest, flow))
 
     def _coarse(self, run: Pass, scale: float, t: Tensor) -> Tensor | None:
         """Rest and timestep before their last doubling, for `IFBlock.begin` to fold that into its convolution."""
@@ -645,6 +657,11 @@ def _time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
 def strips_fit(cfg: IFNetConfig) -> bool:
     """Whether the finest block of such a network can begin strip by strip."""
     return not cfg.raw_inputs and cfg.stem_stride == 2 and cfg.stem_padding == "zeros"
+
+
+def assembles(cfg: IFNetConfig) -> bool:
+    """Whether the blocks of such a network take their inputs as `kernels.warp_and_concatenate` puts them."""
+    return cfg.timestep and not cfg.raw_inputs
 
 
 def activation_bytes(

@@ -150,7 +150,7 @@ class Model:
         return self._accelerated is not None
 
     def accelerate(self, how: str = "off") -> Model:
-        """Passes with less overhead from now on: "compile", "cuda graphs" or "off"; see `rife.acceleration`.
+        """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
 
         Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
         """

@@ -104,15 +104,14 @@ def _groups(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         yield torch.stack(held)
 
 
-def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tuple[float, str]:
+def choose_scale(scenes: Scenes, height: int, width: int, reach: tuple[float, float]) -> tuple[float, str]:
     """The scale for `Model.inference` of frames of height x width, and why.
 
-    coarsest: the largest downscale of the network's blocks, 8 or 16; it sets how far they see. Limits from panned and
-    real clips with the bundled checkpoint (coarsest 8): at scale 1 it follows up to 12 px, at 0.5 up to 40.
+    reach: pixels that the network follows at scale 1 and at 0.5, as `IFNetConfig.reach` has them.
     """
     moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if e and i + 1 not in scenes.cuts)
     motion = moves[len(moves) * 9 // 10] if moves else 0.0
-    near, far = 1.5 * coarsest, 5 * coarsest
+    near, far = reach
     scale = 1.0 if motion <= near else 0.5 if motion <= far else 0.25
     why = f"9 of 10 pairs move up to {motion:.0f} px; this network follows {near:.0f} px at scale 1, {far:.0f} at 0.5"
     while scale < 1 and min(height, width) * scale < _SMALLEST:

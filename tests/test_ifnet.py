@@ -148,13 +148,16 @@ def test_a_network_without_timestep_says_so():
         net(img, img, timestep=0.25)
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0"])
+NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
+
+
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0", "bundled"])
 @pytest.mark.parametrize("strip", [64 * 2, 64 * 6, 64 * 22, 64 * 40])
 @torch.no_grad()
 def test_strips_leave_no_seam(version, strip, monkeypatch):
     """Large frames begin their finest block strip by strip; here small ones do, in strips of 2 to 40 rows."""
     torch.manual_seed(0)
-    net = IFNet(RELEASES[version]).eval()
+    net = IFNet(NETWORKS[version]).eval()
     img0, img1 = torch.rand(2, 3, 128, 64), torch.rand(2, 3, 128, 64)
     whole = net.predict(img0, img1, 0.3)
     monkeypatch.setattr(ifnet, "_STRIP_PIXELS", strip)
@@ -165,9 +168,6 @@ def test_strips_leave_no_seam(version, strip, monkeypatch):
     assert calls
     torch.testing.assert_close(strips.image, whole.image, atol=2e-5, rtol=0)
     torch.testing.assert_close(strips.flow, whole.flow, atol=2e-4, rtol=0)
-
-
-NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
 
 
 def peak(version: str, height: int, width: int, dtype: torch.dtype) -> int:
