@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
+from ..rife.layouts import memory_format
 from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
 from ..rife.pictures import flow_picture
@@ -30,7 +31,6 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
 from ..rife.video import Job
-from ..rife.warp import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disa
     if disable_dynamic:
         patcher_class = comfy.model_patcher.ModelPatcher
     patcher = patcher_class(
-        network.to(dtype=dtype, memory_format=memory_format(device)),
+        network.to(dtype=dtype, memory_format=memory_format(device, dtype)),
         load_device=device,
         offload_device=comfy.model_management.unet_offload_device(),
     )
@@ -243,7 +243,7 @@ def between(
 
 def placed(network: nn.Module, device: torch.device) -> nn.Module:
     """`network`, which ComfyUI does not manage, moved to `device` in the layout that is fastest there."""
-    return network.to(device, memory_format=memory_format(device))
+    return network.to(device, memory_format=memory_format(device, next(network.parameters()).dtype))
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
+from .layouts import memory_format
 from .pyramid import Geometry, Output, Pass, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .still import change_around, settled
 from .variational import motion_flow
-from .warp import conv_of_doubled, memory_format, resize, warp
+from .warp import conv_of_doubled, resize, warp
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,8 @@ class IFNet(nn.Module):
             torch.manual_seed(seed)
             self.config = replace(self.config, teacher=True)
             self._build_teacher()
-        self.block_tea.to(like.device, like.dtype, memory_format=memory_format(like.device))
+        form = memory_format(like.device, like.dtype)
+        self.block_tea.to(like.device, like.dtype, memory_format=form)
 
     def drop_teacher(self) -> None:
         """Takes the teacher away: inference does not need it, and other tools do not expect it."""
@@ -329,7 +331,8 @@ class IFNet(nn.Module):
         if not self.config.head:
             return img.contiguous()
         # Convolutions want it interleaved; sampling, which there is more of, planar (9.3 and 7.3 ms for 7 x 512 x 768).
-        features = self.encode_frame(img.to(self.get_dtype(), memory_format=memory_format(img.device)))
+        dtype = self.get_dtype()
+        features = self.encode_frame(img.to(dtype, memory_format=memory_format(img.device, dtype)))
         return torch.cat((img.contiguous(), features.to(img.dtype).contiguous()), 1)
 
     def predict_from(

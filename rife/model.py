@@ -20,10 +20,11 @@ from .acceleration import Accelerated
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES, IFNetConfig
 from .ifnet import IFNet, Prediction, activation_bytes
+from .layouts import memory_format
 from .learner import Batch, Learner
 from .losses import Objective
 from .pyramid import Geometry
-from .warp import SamplingGrid, memory_format, warp
+from .warp import SamplingGrid, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -52,7 +53,8 @@ def load_model(
     device = torch.device(device or default_device())
     if isinstance(dtype, str):
         dtype = named_dtype(dtype) or good_dtype(device)
-    return Model.from_network(network.to(device, dtype, memory_format=memory_format(device)))
+    form = memory_format(device, dtype or torch.float32)
+    return Model.from_network(network.to(device, dtype, memory_format=form))
 
 
 def default_device() -> torch.device:
@@ -163,7 +165,7 @@ class Model:
         if dtype in (None, self.run_dtype):
             return self
         with torch.inference_mode(False), torch.no_grad():
-            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device))
+            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
         return Model.from_network(network)
 
     @property
@@ -214,14 +216,16 @@ class Model:
 
     def device(self, device: torch.device | str | None = None) -> torch.device:
         """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
-        self.net.to(device or default_device())
+        device = torch.device(device or default_device())
+        self.net.to(device, memory_format=memory_format(device, self.run_dtype))
         return self.run_device
 
     def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
         """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
         if rank <= 0:
             device, dtype, training = self.run_device, self.run_dtype, self.net.training
-            self._adopt(load_network(path).to(device, dtype).train(training))
+            form = memory_format(device, dtype)
+            self._adopt(load_network(path).to(device, dtype, memory_format=form).train(training))
         return self
 
     def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:

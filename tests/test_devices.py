@@ -96,10 +96,10 @@ def test_grids_are_made_once_for_all_passes_of_a_size(monkeypatch):
 @pytest.fixture
 def small_device(monkeypatch):
     """This machine, or the meta device, as one about which nothing is known beforehand."""
-    monkeypatch.setattr(rife.warp, "_COMPLETE", ())
-    rife.warp._samples.cache_clear()
+    monkeypatch.setattr(rife.sampling, "_COMPLETE", ())
+    rife.sampling._samples.cache_clear()
     yield devices.SmallDevice
-    rife.warp._samples.cache_clear()
+    rife.sampling._samples.cache_clear()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -132,7 +132,7 @@ def test_a_small_device_makes_the_same_frames(name, onednn, small_device, monkey
     """As on MPS and DirectML; without oneDNN as on every accelerator and on ARM. Bicubic was bilinear there."""
     model = on_cpu(name)
     expected = model.inference(*moved())
-    rife.warp._samples.cache_clear()
+    rife.sampling._samples.cache_clear()
     monkeypatch.setattr(rife.fused, "_ONEDNN", onednn)
     with small_device():
         plain = model.inference(*moved())
@@ -153,7 +153,7 @@ def test_a_small_device_finds_cuts_and_interpolates(size, small_device):
         return rife.interpolate(model, clip, plan=steps)
 
     expected = made()
-    rife.warp._samples.cache_clear()
+    rife.sampling._samples.cache_clear()
     with small_device():
         torch.testing.assert_close(made(), expected, atol=1e-4, rtol=0)
 
@@ -175,7 +175,7 @@ def test_a_small_device_learns(name, small_device):
     imgs, gt = torch.cat((img0, img1), 1), golden.frame(64, 64, 0.5, 1)
     models = []
     for mode in (torch.no_grad, small_device):
-        rife.warp._samples.cache_clear()
+        rife.sampling._samples.cache_clear()
         model = on_cpu(name)
         with mode():
             for _ in range(2):

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from rife.warp import conv_of_doubled, resize, sample_plainly, warp
+from rife.sampling import sample_plainly
+from rife.warp import conv_of_doubled, resize, warp
 
 
 def test_flow_of_one_pixel_fetches_the_right_neighbour_and_repeats_the_border():
