@@ -158,6 +158,14 @@ def test_a_small_device_finds_cuts_and_interpolates(size, small_device):
         torch.testing.assert_close(made(), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("metric", [rife.metrics.psnr, rife.metrics.ssim, rife.metrics.interpolation_error])
+def test_frames_are_scored_where_float64_is(metric):
+    """RIFE Train Step scores its frame on the model's device; MPS has no float64."""
+    image = torch.empty(3, 16, 16, device="meta")
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        metric(image, image)
+
+
 def test_flow_stays_float32_in_training_with_half_precision():
     """Autocast made it bfloat16 on its way to the next block: off by a quarter of a pixel from 64 px on."""
     geometry = rife.pyramid.Geometry(128, 192, torch.device("cpu"))
