@@ -187,7 +187,10 @@ class IFBlock(nn.Module):
         # 20 or 28 channels of 52 are computed there.
         conv, _ = self.lastconv
         used = 4 * (5 + (2 * self.cfg.dissolve if last else self.cfg.feat_channels))
-        out = F.conv_transpose2d(x, conv.weight[:, :used], conv.bias[:used], conv.stride, conv.padding)
+        # A part is copied: MPS has read weights that are a view wrongly (pytorch#192212). The copy is not kept for the
+        # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
+        weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
+        out = F.conv_transpose2d(x, weight, conv.bias[:used], conv.stride, conv.padding)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
         flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
         rest = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
@@ -408,7 +411,7 @@ class IFNet(nn.Module):
         warped = run.warped(3, self.config.sampling, flow)
         image = blend(*warped, mask)
         if self.config.refine and refine:
-            image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
+            image = self._refine(run, *warped, flow, mask, image)
         if self.config.dissolve:
             del warped  # as large as all that follows
             fade = torch.lerp(run.src0[:, :3], run.src1[:, :3], run.timestep.to(run.src0))
@@ -419,7 +422,8 @@ class IFNet(nn.Module):
         """What the first block found, followed where it matches better, and measured to a fraction of a pixel."""
         finest = max(1, int(2 * scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
-        run.restart(motion_flow(run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest), finest)
+        frames = run.src0[:, :3], run.src1[:, :3]
+        run.restart(motion_flow(*frames, run.timestep, coarse, finest, run.geometry), finest)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.
@@ -528,11 +532,11 @@ class IFNet(nn.Module):
         mask = sum(share * x[:, :1] for share, x in zip(trust, found, strict=True))
         return flow, blend(*run.warped(3, flow=flow), mask)
 
-    def _refine(self, src0, src1, warped0, warped1, flow, mask, image) -> Tensor:
-        dtype = self.get_dtype()
-        img0, img1 = src0[:, :3].to(dtype), src1[:, :3].to(dtype)
-        c0 = self.contextnet(img0, flow[:, :2])
-        c1 = self.contextnet(img1, flow[:, 2:4])
+    def _refine(self, run: Pass, warped0, warped1, flow, mask, image) -> Tensor:
+        dtype, grid_of = self.get_dtype(), run.geometry.grid_of
+        img0, img1 = run.src0[:, :3].to(dtype), run.src1[:, :3].to(dtype)
+        c0 = self.contextnet(img0, flow[:, :2], grid_of)
+        c1 = self.contextnet(img1, flow[:, 2:4], grid_of)
         parts = (img0, img1, *(x.to(dtype) for x in (warped0, warped1, mask, flow)))
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 

@@ -23,7 +23,7 @@ from .ifnet import IFNet, Prediction, activation_bytes
 from .learner import Batch, Learner
 from .losses import Objective
 from .pyramid import Geometry
-from .warp import memory_format, warp
+from .warp import SamplingGrid, memory_format, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -405,7 +405,9 @@ class Model:
         prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if maps:
-            followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
+            followed = _follow(
+                pair.source0[:, known:], pair.source1[:, known:], prediction, self._geometry.grid
+            )
             return torch.cat((image, followed), 1)
         return image
 
@@ -549,10 +551,10 @@ class _Pair(NamedTuple):
         return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
 
 
-def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grid: SamplingGrid) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    mask = prediction.mask.to(x0.dtype)
-    return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
+    flow0, flow1 = prediction.flow.split(2, 1)
+    return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))
 
 
 def _colours(channels: int) -> int:

@@ -6,7 +6,7 @@ B C H W throughout; flow is in pixels of the full size, mask a logit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -24,10 +24,14 @@ class Output(NamedTuple):
 
 
 class Geometry:
-    """Where the pixels of frames of one size lie, whole and for the coarse blocks: made once, used by every pass."""
+    """Where the pixels of frames of one size lie, whole, smaller and for the coarse blocks.
+
+    Made once, used by every pass.
+    """
 
     def __init__(self, height: int, width: int, device: torch.device):
         self.size, self.device = (height, width), device
+        self._grids: dict[tuple[int, int], SamplingGrid] = {}
         self._sparse: dict[int, tuple[SamplingGrid, Tensor, Tensor]] = {}
         self._matrices: dict[tuple[int, int, int], Tensor] = {}
 
@@ -35,10 +39,19 @@ class Geometry:
         """Whether this is the geometry of frames (B,C,H,W)."""
         return self.size == tuple(frames.shape[-2:]) and self.device == frames.device
 
-    @cached_property
+    @property
     def grid(self) -> SamplingGrid:
         """Of all pixels."""
-        return sampling_grid(*self.size, self.device)
+        return self._grid(*self.size)
+
+    def grid_of(self, image: Tensor) -> SamplingGrid:
+        """Of all pixels of a smaller picture (B,C,h,w) that is made of these frames."""
+        return self._grid(*image.shape[-2:])
+
+    def _grid(self, height: int, width: int) -> SamplingGrid:
+        if (height, width) not in self._grids:
+            self._grids[height, width] = sampling_grid(height, width, self.device)
+        return self._grids[height, width]
 
     def sparse(self, scale: int) -> SamplingGrid:
         """Of the central 2x2 pixels of each cell of `scale` pixels."""
@@ -51,7 +64,8 @@ class Geometry:
             self._linear(scale, axis, output.flow.shape[2 + axis], points)
             for axis, points in enumerate((rows, cols))
         )
-        return down @ output.flow @ right.T
+        with _not_rounded(self.device):
+            return down @ output.flow @ right.T
 
     def _central(self, scale: int) -> tuple[SamplingGrid, Tensor, Tensor]:
         if scale not in self._sparse:
@@ -244,6 +258,13 @@ def _central(side: int, scale: int, device: torch.device) -> Tensor:
     """Indices of the two central pixels of each cell of `scale` pixels: all that bilinear down-sampling reads."""
     start = torch.arange(scale // 2 - 1, side, scale, device=device)
     return torch.stack((start, start + 1), 1).flatten()
+
+
+def _not_rounded(device: torch.device) -> AbstractContextManager:
+    """Products in float32 where autocast, in training, would make them in half: flow of 64 px is off by 0.25 then."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _linear(side: int, factor: float, points: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pyramid import Geometry
 from .relaxation import even, links, packed, relax, unpacked
-from .warp import resize, sampling_grid, warp
+from .warp import resize, warp
 
 # Of the finest level's, from coarse to fine: downscale, steps of Lucas and Kanade.
 _LEVELS = ((8, 5), (4, 4), (2, 3), (1, 2))
@@ -33,14 +34,22 @@ _FARTHEST = 4.0  # pixels that the refinement of one level may move anything
 
 
 @torch.no_grad()
-def motion_flow(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int = 2) -> Tensor:
+def motion_flow(
+    img0: Tensor,
+    img1: Tensor,
+    timestep: Tensor,
+    coarse: Tensor,
+    finest: int = 2,
+    geometry: Geometry | None = None,
+) -> Tensor:
     """Flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
 
     img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W). coarse: flow
     (B,4,H/(4*finest),W/(4*finest)) in the same pixels that is tried besides, and followed where it matches better.
+    geometry: of the frames, which saves making the grids anew.
     """
-    v = None
-    for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest), _LEVELS, strict=True):
+    v, geometry = None, geometry or Geometry(*img0.shape[2:], img0.device)
+    for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest, geometry), _LEVELS, strict=True):
         v = level.still() if v is None else 2 * resize(v, 2)
         if factor == 4:
             v = _better(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
@@ -55,10 +64,10 @@ def motion_flow(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, fi
 class _Level:
     """Both frames at one size, and the time between them."""
 
-    def __init__(self, frames: Tensor, t: Tensor):
+    def __init__(self, frames: Tensor, t: Tensor, geometry: Geometry):
         self.frame0, self.frame1 = frames.chunk(2)  # (B,3,h,w) in 0..1
         self.t = t  # (B,1,1,1), or (B,1,h,w)
-        self.grid = sampling_grid(*frames.shape[2:], frames.device)
+        self.grid = geometry.grid_of(frames)
         # Of the pixels of each window, as many as there are, and three colours.
         self.texture = _around(frames.new_full((1, 1, *frames.shape[2:]), 3 * _TEXTURE))
 
@@ -77,13 +86,13 @@ class _Level:
         self.frame0, self.frame1 = self.frame0 * gain, self.frame1 / gain
 
 
-def _pyramid(img0: Tensor, img1: Tensor, timestep: Tensor, finest: int) -> list[_Level]:
+def _pyramid(img0: Tensor, img1: Tensor, timestep: Tensor, finest: int, geometry: Geometry) -> list[_Level]:
     """From coarse to fine."""
     frames, t = torch.cat((img0, img1)).float(), timestep.float()
     levels = []
     for factor in (finest, *[2] * (len(_LEVELS) - 1)):
         frames, t = _smaller(frames, factor), _smaller(t, factor) if t.shape[-1] > 1 else t
-        levels.append(_Level(frames, t))
+        levels.append(_Level(frames, t, geometry))
     return levels[::-1]
 
 

@@ -6,6 +6,7 @@ Flow is in pixels, x first, and points from the output into the source. Tensors 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -38,9 +39,9 @@ def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid
     """Identity grid of `height` x `width` on `device`."""
     y = torch.linspace(-1.0, 1.0, height, device=device).view(1, 1, height, 1).expand(1, 1, height, width)
     x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, 1, width).expand(1, 1, height, width)
-    # A side of one pixel has no extent: any finite step does.
-    step = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=device)
-    return SamplingGrid(torch.cat((x, y), 1), step.view(2, 1, 1))
+    # A side of one pixel has no extent: any finite step does. A tensor made on the host would make a GPU wait for it.
+    step = [x.new_full((1, 1, 1), 2.0 / max(side - 1, 1)) for side in (width, height)]
+    return SamplingGrid(torch.cat((x, y), 1), torch.cat(step))
 
 
 def warp(
@@ -54,22 +55,18 @@ def warp(
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
-    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; where there is none (`samples_plainly`) it stays with bilinear.
+    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less.
     halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
     """
     if grid is None:
         grid = sampling_grid(*image.shape[-2:], image.device)
     points = torch.addcmul(grid.base, flow.float(), grid.step).permute(0, 2, 3, 1)
-    border = "border"
-    if samples_plainly(image.device):
-        # With align_corners=True a clamped grid and zero padding give the same bits.
-        points, border, mode = points.clamp(-1.0, 1.0), "zeros", "bilinear"
     image_dtype, image = image.dtype, image.float()
     strips = _strips(image, points, 2 if halve else 1)
     if strips > 1:
         points = points.unflatten(1, (strips, -1)).squeeze(0)
         image = image.expand(strips, -1, -1, -1)
-    warped = F.grid_sample(image, points, mode=mode, padding_mode=border, align_corners=True)
+    warped = _sample(image, points, mode)
     if halve:
         warped = resize(warped, 0.5)
     if strips > 1:
@@ -77,9 +74,79 @@ def warp(
     return warped.to(image_dtype)
 
 
-def samples_plainly(device: torch.device) -> bool:
-    """Whether grid_sample has neither border padding nor bicubic mode there: on MPS; DirectML is taken for the same."""
-    return device.type in ("mps", "privateuseone")
+# Devices whose grid_sample has every mode and padding, and its gradient.
+_COMPLETE = ("cpu", "cuda", "xpu", "meta")
+
+
+def _sample(image: Tensor, points: Tensor, mode: str) -> Tensor:
+    """F.grid_sample with border padding and align_corners=True, by what the device has of it; all float32."""
+    options = {"mode": mode, "align_corners": True}
+    if image.device.type in _COMPLETE:
+        return F.grid_sample(image, points, padding_mode="border", **options)
+    learns = torch.is_grad_enabled() and (image.requires_grad or points.requires_grad)
+    # MPS has been wrong about interleaved pictures and about grids that are views (pytorch#174339, #171602).
+    image, points = image.contiguous(), points.contiguous()
+    if _samples(image.device, mode, "border", learns):
+        return F.grid_sample(image, points, padding_mode="border", **options)
+    if mode == "bilinear" and _samples(image.device, mode, "zeros", learns):
+        # The same bits with align_corners=True.
+        return F.grid_sample(image, points.clamp(-1.0, 1.0), padding_mode="zeros", **options)
+    return sample_plainly(image, points, mode)
+
+
+@cache
+def _samples(device: torch.device, mode: str, padding: str, learns: bool) -> bool:
+    """Whether grid_sample does this on the device, and, where it `learns`, backward too: one pixel is tried.
+
+    MPS had neither border padding nor bicubic nor a gradient, and gets them one after the other.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            image = torch.zeros(1, 1, 2, 2, device=device, requires_grad=learns)
+            points = torch.zeros(1, 1, 1, 2, device=device)
+            sample = F.grid_sample(image, points, mode=mode, padding_mode=padding, align_corners=True)
+            if learns:
+                sample.sum().backward()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def sample_plainly(image: Tensor, points: Tensor, mode: str) -> Tensor:
+    """F.grid_sample with border padding and align_corners=True in operations that every device has, backward too.
+
+    image: (B,C,H,W); points: (B,h,w,2) in -1..1; mode: bilinear or bicubic. Returns (B,C,h,w), the same to 1e-5.
+    """
+    channels, height, width = image.shape[1:]
+    columns, rows = (
+        _taps((points[..., i] + 1) / 2 * (n - 1), n, mode) for i, n in enumerate((width, height))
+    )
+    pixels, total = image.flatten(2), 0
+    for row, down in rows:
+        line = 0
+        for column, across in columns:
+            places = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
+            line = line + pixels.gather(2, places).unflatten(2, points.shape[1:3]) * across[:, None]
+        total = total + line * down[:, None]
+    return total
+
+
+def _taps(at: Tensor, side: int, mode: str) -> list[tuple[Tensor, Tensor]]:
+    """Index and weight of each pixel of a row of `side` that a sample `at` a place in it reads."""
+    # Beyond, all taps read the pixel at the border.
+    at = at.clamp(0, side - 1) if mode == "bilinear" else at.clamp(-2, side + 1)
+    first = at.detach().floor()
+    t = at - first
+    weights = {0: 1 - t, 1: t} if mode == "bilinear" else {i: _cubic(t, i) for i in (-1, 0, 1, 2)}
+    return [((first.long() + i).clamp(0, side - 1), weight) for i, weight in weights.items()]
+
+
+def _cubic(t: Tensor, i: int) -> Tensor:
+    """Weight of the pixel `i` of a sample `t` behind pixel 0: Keys' kernel with -0.75, as PyTorch has it."""
+    x = (t - i).abs()
+    if i in (0, 1):
+        return (1.25 * x - 2.25) * x * x + 1
+    return ((-0.75 * x + 3.75) * x - 6) * x + 3
 
 
 def _strips(image: Tensor, points: Tensor, rows: int) -> int:
