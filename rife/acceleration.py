@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
 _RUNS = 3  # of each kind, to see which is faster
+_wins: dict[
+    tuple, bool
+] = {}  # whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid
 
 
 class Accelerated:
@@ -32,7 +35,7 @@ class Accelerated:
     def __init__(self, network: nn.Module, how: str, backend: str | Callable = "inductor"):
         if how not in ACCELERATIONS[1:]:
             raise ValueError(f"acceleration is {how!r}, expected one of {', '.join(ACCELERATIONS)}. Use one.")
-        self._network, self._how = network, how
+        self._network, self.how = network, how
         reason = _unfit(network.config, how)
         self._works = reason is None
         if not self._works:
@@ -41,7 +44,6 @@ class Accelerated:
         self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
         self._key: tuple | None = None
         self._fast: Callable | None = None
-        self._triton_wins: dict[tuple, bool] = {}  # by shapes, dtype, device, pyramid
 
     def __call__(self, src0: Tensor, src1: Tensor, timestep, scales, ensemble, *, geometry) -> Prediction:
         """As `IFNet.predict_from`, of which it gives the picture, the flow and the mask."""
@@ -56,7 +58,7 @@ class Accelerated:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in every way
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
-                log.warning("No %s on this machine (%s). Going on without.", self._how, cause)
+                log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
                 self._works = False
         self._key, self._fast = key, None
         return Prediction(*_run(self._network, *inputs, *options))
@@ -70,17 +72,18 @@ class Accelerated:
         def plain(*frames, assemble=None):
             return _run(network, *frames, *options, assemble)
 
-        if self._how == "cuda graphs":
+        if self.how == "cuda graphs":
             if device.type != "cuda":
                 raise RuntimeError(f"CUDA graphs need a CUDA device, the model is on {device}")
             return capture(plain, inputs)
         if not kernels.runs_on(device):
             raise RuntimeError(f"Triton needs a GPU, the model is on {device}")
         fused = partial(plain, assemble=kernels.warp_and_concatenate)
-        shapes = self._key[:-1], options[:-1]
-        if shapes not in self._triton_wins:
-            self._triton_wins[shapes] = _wins(fused, plain, inputs, network.get_dtype())
-        return fused if self._triton_wins[shapes] else plain
+        # Models are made anew for each run of a node; what is faster on this device is not asked anew.
+        case = network.config, network.get_dtype(), self._key[:-1], options[:-1]
+        if case not in _wins:
+            _wins[case] = _faster(fused, plain, inputs, network.get_dtype())
+        return fused if _wins[case] else plain
 
 
 def _unfit(config, how: str) -> str | None:
@@ -104,7 +107,7 @@ def _time_tensor(timestep: float | Tensor, like: Tensor) -> Tensor:
     return timestep.reshape(-1, 1, 1, 1).expand(like.shape[0], 1, 1, 1)
 
 
-def _wins(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
+def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
     """Whether `fused` takes less time than `plain` on the device. RuntimeError if it makes another picture."""
     off = float((fused(*inputs)[0].float() - plain(*inputs)[0].float()).abs().amax())
     # Sums in another order, in the precision of convolutions: that of the network, or TF32's.
@@ -135,14 +138,17 @@ def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, .
     """`function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is copied out."""
     held = [x.clone() for x in inputs]
     graph = cuda.CUDAGraph()
-    # On a stream of its own, as capturing wants it, once before: cuDNN chooses its algorithms at first use.
-    stream = cuda.Stream()
-    stream.wait_stream(cuda.current_stream())
-    with cuda.stream(stream):
-        function(*held)
-    cuda.current_stream().wait_stream(stream)
-    with cuda.graph(graph):
-        outputs = function(*held)
+    with cuda.device(inputs[0].device):  # else it would capture what happens on another card
+        # On a stream of its own, as capturing wants it, once before: cuDNN chooses its algorithms at first use.
+        stream = cuda.Stream()
+        stream.wait_stream(cuda.current_stream())
+        with cuda.stream(stream):
+            function(*held)
+        cuda.current_stream().wait_stream(stream)
+        # The graph keeps memory of its own; what plain passes had is free for it.
+        cuda.empty_cache()
+        with cuda.graph(graph):
+            outputs = function(*held)
 
     def replay(*frames: Tensor) -> tuple[Tensor, ...]:
         for mine, given in zip(held, frames, strict=True):

@@ -166,7 +166,7 @@ class Model:
             return self
         with torch.inference_mode(False), torch.no_grad():
             network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
-        return Model.from_network(network)
+        return Model.from_network(network).accelerate(self._accelerated.how if self._accelerated else "off")
 
     @property
     def learner(self) -> Learner:

@@ -94,8 +94,8 @@ def taking(milliseconds: float, picture: torch.Tensor):
 def test_the_faster_of_two_passes_wins_and_the_log_says_by_how_much(caplog):
     frames, picture = (torch.rand(1, 3, 32, 48),), torch.rand(1, 3, 32, 48)
     with caplog.at_level(logging.INFO):
-        assert acceleration._wins(taking(0, picture), taking(30, picture), frames, torch.float32)
-        assert not acceleration._wins(taking(30, picture), taking(0, picture), frames, torch.float32)
+        assert acceleration._faster(taking(0, picture), taking(30, picture), frames, torch.float32)
+        assert not acceleration._faster(taking(30, picture), taking(0, picture), frames, torch.float32)
     won, lost = (record.getMessage() for record in caplog.records)
     assert "48x32" in won and "Going on with it" in won and "Going on without it" in lost
 
@@ -104,8 +104,8 @@ def test_the_faster_of_two_passes_wins_and_the_log_says_by_how_much(caplog):
 def test_a_faster_pass_with_another_picture_does_not_win(off):
     frames, picture = (torch.rand(1, 3, 32, 48),), torch.rand(1, 3, 32, 48)
     with pytest.raises(RuntimeError, match="picture is off by"):
-        acceleration._wins(taking(0, picture + off), taking(9, picture), frames, torch.float32)
-    assert off != off or acceleration._wins(
+        acceleration._faster(taking(0, picture + off), taking(9, picture), frames, torch.float32)
+    assert off != off or acceleration._faster(
         taking(0, picture + off), taking(30, picture), frames, torch.bfloat16
     )
 
@@ -116,11 +116,17 @@ def test_unknown_words_are_refused(model):
     assert not model.accelerate("off").static_shapes and model.accelerate("compile").static_shapes
 
 
+def test_another_precision_stays_accelerated(model):
+    assert model.accelerate("compile").with_precision("bf16").static_shapes
+    assert not model.accelerate("off").with_precision("bf16").static_shapes
+
+
 class FakeCuda:
     """As much of torch.cuda as a capture needs: a graph runs again what ran last, into the same outputs."""
 
     Stream = current_stream = staticmethod(lambda: FakeCuda())
-    stream = graph = staticmethod(lambda _: contextlib.nullcontext())
+    stream = graph = device = staticmethod(lambda _: contextlib.nullcontext())
+    empty_cache = staticmethod(lambda: None)
 
     def wait_stream(self, other):
         pass

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from measure import load_core, tame_weights  # noqa: E402
 
 rife = load_core()
-from rife import ifnet, kernels  # noqa: E402
+from rife import acceleration, ifnet, kernels  # noqa: E402
 from rife.acceleration import Accelerated  # noqa: E402
 from rife.pyramid import Geometry  # noqa: E402
 from rife.warp import resize, warp  # noqa: E402
@@ -147,9 +147,9 @@ def choice() -> dict:
     sources = [net.source(x) for x in torch.rand(2, 1, 3, 32, 32)]
     geometry = Geometry(32, 32, torch.device("cpu"))
     images = [run(*sources, 0.5, net.config.scales, False, geometry=geometry).image for _ in range(3)]
-    lost = list(run._triton_wins.values())
+    lost = list(acceleration._wins.values())
     run._fast = None
-    run._triton_wins = dict.fromkeys(run._triton_wins, True)
+    acceleration._wins.update(dict.fromkeys(acceleration._wins, True))
     images.append(run(*sources, 0.5, net.config.scales, False, geometry=geometry).image)
     return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run._works}
 
