@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import rife
+from rife import fused, metrics, pyramid, sampling, warp
 from rife.bundled import BUNDLED_CONFIG
 from rife.ifnet import IFNet
 from rife.legacy import LEGACY_RELEASES, LegacyRIFE
@@ -82,7 +83,7 @@ def test_only_networks_that_choose_by_the_motion_look_at_it(name):
 def test_grids_are_made_once_for_all_passes_of_a_size(monkeypatch):
     made = []
     monkeypatch.setattr(
-        rife.pyramid, "sampling_grid", lambda *size: made.append(size) or rife.warp.sampling_grid(*size)
+        pyramid, "sampling_grid", lambda *size: made.append(size) or warp.sampling_grid(*size)
     )
     for name in ("bundled", "RIFE_2R", "2.4"):
         model = on_meta(name)
@@ -96,10 +97,10 @@ def test_grids_are_made_once_for_all_passes_of_a_size(monkeypatch):
 @pytest.fixture
 def small_device(monkeypatch):
     """This machine, or the meta device, as one about which nothing is known beforehand."""
-    monkeypatch.setattr(rife.sampling, "_COMPLETE", ())
-    rife.sampling._samples.cache_clear()
+    monkeypatch.setattr(sampling, "_COMPLETE", ())
+    sampling._samples.cache_clear()
     yield devices.SmallDevice
-    rife.sampling._samples.cache_clear()
+    sampling._samples.cache_clear()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -132,8 +133,8 @@ def test_a_small_device_makes_the_same_frames(name, onednn, small_device, monkey
     """As on MPS and DirectML; without oneDNN as on every accelerator and on ARM. Bicubic was bilinear there."""
     model = on_cpu(name)
     expected = model.inference(*moved())
-    rife.sampling._samples.cache_clear()
-    monkeypatch.setattr(rife.fused, "_ONEDNN", onednn)
+    sampling._samples.cache_clear()
+    monkeypatch.setattr(fused, "_ONEDNN", onednn)
     with small_device():
         plain = model.inference(*moved())
     torch.testing.assert_close(plain, expected, atol=1e-4, rtol=0)
@@ -153,12 +154,12 @@ def test_a_small_device_finds_cuts_and_interpolates(size, small_device):
         return rife.interpolate(model, clip, plan=steps)
 
     expected = made()
-    rife.sampling._samples.cache_clear()
+    sampling._samples.cache_clear()
     with small_device():
         torch.testing.assert_close(made(), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("metric", [rife.metrics.psnr, rife.metrics.ssim, rife.metrics.interpolation_error])
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.interpolation_error])
 def test_frames_are_scored_where_float64_is(metric):
     """RIFE Train Step scores its frame on the model's device; MPS has no float64."""
     image = torch.empty(3, 16, 16, device="meta")
@@ -168,8 +169,8 @@ def test_frames_are_scored_where_float64_is(metric):
 
 def test_flow_stays_float32_in_training_with_half_precision():
     """Autocast made it bfloat16 on its way to the next block: off by a quarter of a pixel from 64 px on."""
-    geometry = rife.pyramid.Geometry(128, 192, torch.device("cpu"))
-    found = rife.pyramid.Output(torch.randn(1, 4, 8, 12) * 40, None, 16)
+    geometry = pyramid.Geometry(128, 192, torch.device("cpu"))
+    found = pyramid.Output(torch.randn(1, 4, 8, 12) * 40, None, 16)
     expected = geometry.sparse_flow(found, 4)
     with torch.autocast("cpu", torch.bfloat16):
         flow = geometry.sparse_flow(found, 4)
@@ -183,7 +184,7 @@ def test_a_small_device_learns(name, small_device):
     imgs, gt = torch.cat((img0, img1), 1), golden.frame(64, 64, 0.5, 1)
     models = []
     for mode in (torch.no_grad, small_device):
-        rife.sampling._samples.cache_clear()
+        sampling._samples.cache_clear()
         model = on_cpu(name)
         with mode():
             for _ in range(2):
