@@ -117,7 +117,7 @@ def main() -> None:
                 reference = result if reference is None else reference
                 row["off_by_255ths"] = float((result - reference).abs().max()) * 255
                 row |= shares(
-                    rife, row, model.config, (height, width), DTYPES[precision], device, frames[0].numel() * 4
+                    rife, row, model.config, (height, width), DTYPES[precision], device, frame_bytes
                 )
             if best is None or (size == best[1]["size"] and row["seconds_min"] < best[1]["seconds_min"]):
                 best = model, {"size": size, **row}, frames, multiplier
