@@ -194,7 +194,7 @@ def tell(args, rows: dict, rife, device: torch.device) -> None:
             f"{name} / ours: {ratios[0]:.2f} by medians, {ratios[1]:.2f} by minima; network {ratios[2]:.2f}"
         )
     width, height = map(int, args.size.split("x"))
-    flops, traffic = work(rife, "4.26", height, width, DTYPES[args.precision])
+    flops, traffic = work(rife, rife.RELEASES["4.26"], height, width, DTYPES[args.precision])
     most_flops, most_bytes = limits(device, DTYPES[args.precision])
     for name, amount, most in (("FLOP", flops, most_flops), ("bytes", traffic, most_bytes)):
         bound = amount / most

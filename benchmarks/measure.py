@@ -137,9 +137,8 @@ class _Traffic(TorchDispatchMode):
         return result
 
 
-def work(rife, release: str, height: int, width: int, dtype: torch.dtype) -> tuple[float, float]:
+def work(rife, config, height: int, width: int, dtype: torch.dtype) -> tuple[float, float]:
     """(FLOP of the convolutions, bytes that our operations move) for one new frame, its frame's features included."""
-    config = rife.RELEASES[release]
     side = config.pad
     height, width = (-(-s // side) * side for s in (height, width))
     with torch.device("meta"), torch.no_grad():

@@ -7,15 +7,18 @@ needs one shape only. Where they do not work (no compiler, no Triton, no CUDA) a
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, cuda, nn
 
 from . import kernels
 from .ifnet import Prediction, assembles
+from .pyramid import PLAIN, Ways
+from .variational import motion_flow
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ class Accelerated:
             log.warning("No %s: %s. Going on without.", how, reason)
         # Not of a closure: what is compiled is kept with the code of `_run`, for the next model of this network, too.
         self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
+        solved = how == "compile" and getattr(network.config, "variational", False)
+        self._ways = Ways(solve=_one_operation(backend)) if solved else PLAIN
         self._key: tuple | None = None
         self._fast: Callable | None = None
 
@@ -67,10 +72,11 @@ class Accelerated:
         """What runs frames of these shapes from now on."""
         network, device = self._network, inputs[0].device
         if (compiled := self._compiled) is not None:
-            return lambda *frames: compiled(network, *frames, *options)
+            ways = self._ways
+            return lambda *frames: compiled(network, *frames, *options, ways)
 
-        def plain(*frames, assemble=None):
-            return _run(network, *frames, *options, assemble)
+        def plain(*frames, ways=PLAIN):
+            return _run(network, *frames, *options, ways)
 
         if self.how == "cuda graphs":
             if device.type != "cuda":
@@ -78,7 +84,7 @@ class Accelerated:
             return capture(plain, inputs)
         if not kernels.runs_on(device):
             raise RuntimeError(f"Triton needs a GPU, the model is on {device}")
-        fused = partial(plain, assemble=kernels.warp_and_concatenate)
+        fused = partial(plain, ways=Ways(assemble=kernels.warp_and_concatenate))
         # Models are made anew for each run of a node; what is faster on this device is not asked anew.
         case = network.config, network.get_dtype(), self._key[:-1], options[:-1]
         if case not in _wins:
@@ -95,10 +101,34 @@ def _unfit(config, how: str) -> str | None:
     return None
 
 
-def _run(network, src0, src1, timestep, scales, ensemble, geometry, assemble=None) -> tuple[Tensor, ...]:
-    how = {"geometry": geometry} | ({"assemble": assemble} if assemble else {})
+def _run(network, src0, src1, timestep, scales, ensemble, geometry, ways=PLAIN) -> tuple[Tensor, ...]:
+    how = {"geometry": geometry} | ({"ways": ways} if any(ways) else {})
     found = network.predict_from(src0, src1, timestep, scales, ensemble, **how)
     return found.image, found.flow, found.mask
+
+
+@cache
+def _one_operation(backend: str | Callable) -> Callable[..., Tensor]:
+    """`motion_flow` as one operation, into which a compiler does not look.
+
+    Unrolled it would be 600 kernels, and minutes of compiling. What it repeats is compiled by itself instead, for all
+    of its sizes at once: 90 kernels.
+    """
+    inside = cache(lambda function: torch.compile(function, backend=backend, dynamic=True))
+
+    def solve(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int) -> Tensor:
+        return motion_flow(img0, img1, timestep, coarse, finest, wrap=inside)
+
+    def shaped(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int) -> Tensor:
+        sides = (side // finest for side in img0.shape[2:])
+        return img0.new_empty(img0.shape[0], 4, *sides, dtype=torch.float32)
+
+    # A name of its own for each copy of this module that is loaded, of which ComfyUI makes a path, and each backend.
+    name = re.sub(r"\W", "_", f"rife_{__name__}") + f"::motion_flow_{abs(hash(backend))}"
+    schema = "(Tensor img0, Tensor img1, Tensor timestep, Tensor coarse, int finest) -> Tensor"
+    operation = torch.library.custom_op(name, solve, mutates_args=(), schema=schema)
+    operation.register_fake(shaped)
+    return operation
 
 
 def _time_tensor(timestep: float | Tensor, like: Tensor) -> Tensor:

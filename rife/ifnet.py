@@ -7,7 +7,7 @@ Attribute names (`block0`, `convblock`, `lastconv`, `encode`, `block_tea` ...) a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
 from .layouts import memory_format
-from .pyramid import Geometry, Output, Pass, blend, swap
+from .pyramid import PLAIN, Geometry, Output, Pass, Ways, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .still import change_around, settled
 from .variational import motion_flow
@@ -349,15 +349,15 @@ class IFNet(nn.Module):
         keep_stages: bool = False,
         mix: bool = False,
         geometry: Geometry | None = None,
-        assemble: Callable[..., Tensor] | None = None,
+        ways: Ways = PLAIN,
     ) -> Prediction:
         """`predict` from the `source` of both frames; `geometry` saves making the grids anew.
 
-        assemble: makes inputs of blocks in one go (`kernels.warp_and_concatenate`), for `assembles` and inference.
+        ways: faster ones, for inference; that of `assemble` only for networks that it fits (`assembles`).
         """
         cfg = self.config
         scales = tuple(scale_list or cfg.scales)
-        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry, assemble)
+        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry, ways)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
         # Training wants every block's result at the pyramid given.
         training = keep_stages or mix or gt is not None
@@ -426,8 +426,9 @@ class IFNet(nn.Module):
         """What the first block found, followed where it matches better, and measured to a fraction of a pixel."""
         finest = max(1, int(2 * scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
-        frames = run.src0[:, :3], run.src1[:, :3]
-        run.restart(motion_flow(*frames, run.timestep, coarse, finest, run.geometry), finest)
+        given = run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest
+        solve = run.ways.solve
+        run.restart(solve(*given) if solve else motion_flow(*given, run.geometry), finest)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.
@@ -476,7 +477,7 @@ class IFNet(nn.Module):
         return torch.cat(parts, 2)
 
     def _begin_strip(self, block: IFBlock, run: Pass, start: int, stop: int) -> Tensor:
-        if run.assemble is not None:
+        if run.ways.assemble is not None:
             return block.conv0[0](run.assembled_strip(start, stop, self.get_dtype()))
         src, rest, flow, t = run.strip(start, stop)
         return block.begin(self._inputs(src, (), t, rest, flow))

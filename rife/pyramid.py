@@ -80,6 +80,16 @@ class Geometry:
         return self._matrices[key]
 
 
+class Ways(NamedTuple):
+    """Other ways to do parts of a pass in inference, where those are faster; None: the plain one."""
+
+    assemble: Callable[..., Tensor] | None = None  # a block's input in one go: `kernels.warp_and_concatenate`
+    solve: Callable[..., Tensor] | None = None  # `variational.motion_flow`, to `finest`
+
+
+PLAIN = Ways()
+
+
 class Pass:
     """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
 
@@ -97,7 +107,7 @@ class Pass:
         timestep: Tensor,
         mask_add: bool,
         geometry: Geometry | None = None,
-        assemble: Callable[..., Tensor] | None = None,
+        ways: Ways = PLAIN,
     ):
         self.src0, self.src1 = src0, src1  # (B,3+h,H,W) frames and their features
         self.timestep = timestep  # (B,1,1,1), or (B,1,H,W)
@@ -105,7 +115,7 @@ class Pass:
         self.size = src0.shape[-2:]
         fits = geometry is not None and geometry.fits(src0)
         self.geometry = geometry if fits else Geometry(*self.size, src0.device)
-        self.assemble = assemble  # `kernels.warp_and_concatenate`, where it is to be used
+        self.ways = ways
         self.outputs: list[Output] = []
         self._full: tuple[int, Tensor | None] = (0, None)
 
@@ -115,7 +125,7 @@ class Pass:
         if samples is not None:
             batch = self.src0.shape[0]
             inputs = (x.expand(batch, *x.shape[1:])[samples] for x in inputs)
-        return Pass(*inputs, self.mask_add, self.geometry, self.assemble)
+        return Pass(*inputs, self.mask_add, self.geometry, self.ways)
 
     def add(self, output: Output) -> None:
         self.outputs.append(output)
@@ -190,17 +200,17 @@ class Pass:
 
     def assembled(self, scale: float, dtype: torch.dtype) -> Tensor | None:
         """A block's whole input (B,C,H/scale,W/scale) by `assemble`; None where there is none, or it does not fit."""
-        if self.assemble is None or not self.outputs or torch.is_grad_enabled():
+        if self.ways.assemble is None or not self.outputs or torch.is_grad_enabled():
             return None
         if (flow := self._sampled_flow(scale)) is None:
             return None
         seen = self.rest_at(scale), self.timestep_at(scale)
-        return self.assemble(self.src0, self.src1, flow, *seen, int(scale), dtype)
+        return self.ways.assemble(self.src0, self.src1, flow, *seen, int(scale), dtype)
 
     def assembled_strip(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Rows `start` to `stop` of `assembled` at full size."""
         seen = self._rest_rows(start, stop), self.timestep_at(1)[:, :, start:stop]
-        return self.assemble(self.src0, self.src1, self.full_flow(), *seen, 1, dtype, (start, stop))
+        return self.ways.assemble(self.src0, self.src1, self.full_flow(), *seen, 1, dtype, (start, stop))
 
     def strip(self, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
         """Rows `start` to `stop` of the sources, the rest, the flow and the timestep at full size, and only those."""

@@ -12,6 +12,8 @@ x + (1 - t) v.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,13 +43,16 @@ def motion_flow(
     coarse: Tensor,
     finest: int = 2,
     geometry: Geometry | None = None,
+    wrap: Callable[[Callable], Callable] = lambda function: function,
 ) -> Tensor:
     """Flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
 
     img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W). coarse: flow
     (B,4,H/(4*finest),W/(4*finest)) in the same pixels that is tried besides, and followed where it matches better.
-    geometry: of the frames, which saves making the grids anew.
+    geometry: of the frames, which saves making the grids anew. wrap: what is put around the two functions that do
+    nearly all of it, over and over; a compiler, for instance.
     """
+    step, reweighted = wrap(_step), wrap(_reweighted)
     v, geometry = None, geometry or Geometry(*img0.shape[2:], img0.device)
     for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest, geometry), _LEVELS, strict=True):
         v = level.still() if v is None else 2 * resize(v, 2)
@@ -55,8 +60,8 @@ def motion_flow(
             v = _better(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
         level.equalise(v)
         for _ in range(steps):
-            v = v + _step(level, v)
-        v = v + _refinement(level, v)
+            v = v + step(level, v)
+        v = v + _refinement(level, v, reweighted)
     v = v * finest
     return torch.cat((-level.t * v, (1 - level.t) * v), 1)
 
@@ -146,21 +151,25 @@ def _step(level: _Level, v: Tensor) -> Tensor:
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
 
 
-def _refinement(level: _Level, v: Tensor) -> Tensor:
+def _refinement(level: _Level, v: Tensor, reweighted: Callable) -> Tensor:
     """Change of v that lowers the energy of brightness, gradients and smoothness.
 
     The frames are warped once; the robust weights are taken anew a few times, and each time the linear equations that
     they make are solved by `relax`.
     """
-    height, width = v.shape[2:]
     terms, start = packed(even(_terms(level, v))), packed(even(v))
     motion, found = F.pad(start, (1, 1, 1, 1)), v
-    inner = motion[..., 1:-1, 1:-1]
     for _ in range(_REWEIGHTED):
-        equations = _equations(terms, start, inner)
-        relax(motion, equations, links(*_tension(found)), _SWEEPS)
-        found = unpacked(inner)[..., :height, :width]
+        motion, found = reweighted(terms, start, motion, found)
     return (found - v).clamp_(-_FARTHEST, _FARTHEST)
+
+
+def _reweighted(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The motion, with a border and packed, and (B,2,h,w), after sweeps with weights that it gives itself."""
+    height, width = v.shape[2:]
+    inside = (..., slice(1, -1), slice(1, -1))
+    motion = relax(motion, _equations(terms, start, motion[inside]), links(*_tension(v)), _SWEEPS)
+    return motion, unpacked(motion[inside])[..., :height, :width]
 
 
 def _terms(level: _Level, v: Tensor) -> Tensor:

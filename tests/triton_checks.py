@@ -26,7 +26,7 @@ from measure import load_core, tame_weights  # noqa: E402
 rife = load_core()
 from rife import acceleration, ifnet, kernels  # noqa: E402
 from rife.acceleration import Accelerated  # noqa: E402
-from rife.pyramid import Geometry  # noqa: E402
+from rife.pyramid import Geometry, Ways  # noqa: E402
 from rife.warp import resize, warp  # noqa: E402
 
 RANDOM_CASES = 24
@@ -132,7 +132,7 @@ def passes(release: str) -> dict[str, float]:
     pixels = ifnet._STRIP_PIXELS
     for name, strip in (("whole", pixels), ("strips", side * 22)):
         ifnet._STRIP_PIXELS = strip
-        made = net.predict_from(*sources, 0.3, assemble=count)
+        made = net.predict_from(*sources, 0.3, ways=Ways(assemble=count))
         found[name] = max(
             float((a - b).abs().amax()) for a, b in ((made.image, expected.image), (made.flow, expected.flow))
         )
