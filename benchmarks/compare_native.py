@@ -6,11 +6,13 @@ https://github.com/Fannovel16/ComfyUI-Frame-Interpolation as --fannovel:
     COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/compare_native.py --frames 17 --runs 5
     ... --size 1920x1080 --frames 5 --multiplier 4 --csv speed.csv --fannovel ~/ComfyUI-Frame-Interpolation
 
-End to end is IMAGE to IMAGE, at what each does by default (float32 on a CPU, on a GPU too with --precision fp32);
-network alone is one new frame from frames that lie on the device, padded, with their features where the network takes
-them (Fannovel16's does not). The weights are random but tame (flows of a few pixels), since the released ones may
-not be on the machine. Prints the machine, seconds, ratios, memory, the largest difference, and how near the limits of
-the machine ours is: the convolutions' FLOP against a large matrix product, the bytes of all operations against a copy.
+End to end is IMAGE to IMAGE, at what each does by default (float32 on a CPU, on a GPU too with --precision fp32):
+"ours" is the core's `interpolate`, "node" RIFE Interpolate in a graph, which also looks for cuts and repeated frames,
+"bundled" that node with the bundled checkpoint, whose weights are not those of the others. Network alone is one new
+frame from frames that lie on the device, padded, with their features where the network takes them (Fannovel16's does
+not). The weights are random but tame (flows of a few pixels), since the released ones may not be on the machine.
+Prints the machine, seconds, ratios, memory, the largest difference, and how near the limits of the machine ours is: the
+convolutions' FLOP against a large matrix product, the bytes of all operations against a copy.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import contextlib
 import csv
 import importlib
 import io
+import math
 import statistics
 import sys
 import tempfile
@@ -31,7 +34,7 @@ from measure import (
     clip,
     limits,
     load_comfyui,
-    load_core,
+    load_pack,
     machine,
     peak_host_mb,
     seconds,
@@ -58,6 +61,19 @@ class Ours:
         source0, source1 = network.source(img0), network.source(img1)
         geometry = self.rife.pyramid.Geometry(*img0.shape[-2:], img0.device)
         return lambda: network.predict_from(source0, source1, 0.5, geometry=geometry).image
+
+
+class Node(Ours):
+    """RIFE Interpolate as it is dropped into a graph."""
+
+    def __init__(self, rife, pack: str, weights, device, precision):
+        super().__init__(rife, weights, device, precision)
+        self.node = importlib.import_module(f"{pack}.nodes.interpolate").RIFEInterpolate
+        make_patcher = importlib.import_module(f"{pack}.nodes.memory").make_patcher
+        self.patcher = make_patcher(self.model.net, DTYPES[precision])
+
+    def run(self, frames, multiplier):
+        return self.node.execute(self.patcher, frames, multiplier).args[0]
 
 
 class Native:
@@ -107,16 +123,18 @@ class Fannovel:
         return lambda: net(img0, img1, t, [16, 8, 4, 2, 1], True, False)
 
 
-def candidates(args, rife, device) -> dict:
-    """Name -> candidate, ours first, all with the same weights."""
+def candidates(args, rife, pack: str, device) -> dict:
+    """Name -> candidate, ours first, all but the bundled one with the same weights."""
     with torch.inference_mode(False):
         weights = tame_weights(rife)
         found = {
             "ours": Ours(rife, weights, device, args.precision),
+            "node": Node(rife, pack, weights, device, args.precision),
             "native": Native(weights, device, args.precision),
         }
         if args.fannovel:
             found["fannovel16"] = Fannovel(args.fannovel, weights, device, args.precision)
+        found["bundled"] = Node(rife, pack, None, device, args.precision)
     return found
 
 
@@ -132,7 +150,8 @@ def measure(args, who: dict, frames: torch.Tensor, device: torch.device) -> dict
         gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
         rows[name] = {"off_by_255ths": 0.0, "peak_host_mb": host, "peak_device_mb": gpu}
     for name, row in rows.items():
-        row["off_by_255ths"] = float((made[name] - made["native"]).abs().max()) * 255
+        same = name != "bundled"
+        row["off_by_255ths"] = float((made[name] - made["native"]).abs().max()) * 255 if same else math.nan
     times: dict[str, list[float]] = {name: [] for name in who}
     cpu: dict[str, list[float]] = {name: [] for name in who}
     for _ in range(args.runs):
@@ -164,7 +183,7 @@ def tell(args, rows: dict, rife, device: torch.device) -> None:
             f"{name:10s} median {row['seconds_median']:.2f} s  min {row['seconds_min']:.2f} s  "
             f"{new / row['seconds_min']:.2f} new frames/s  network alone {row['network_min'] * 1e3:.0f} ms  "
             f"host +{row['peak_host_mb']:.0f} MB  device {row['peak_device_mb']:.0f} MB  "
-            f"off by {row['off_by_255ths']:.3f}/255"
+            + ("" if math.isnan(row["off_by_255ths"]) else f"off by {row['off_by_255ths']:.3f}/255")
         )
     ours = rows["ours"]
     for name, row in list(rows.items())[1:]:
@@ -175,7 +194,7 @@ def tell(args, rows: dict, rife, device: torch.device) -> None:
             f"{name} / ours: {ratios[0]:.2f} by medians, {ratios[1]:.2f} by minima; network {ratios[2]:.2f}"
         )
     width, height = map(int, args.size.split("x"))
-    flops, traffic = work(rife, "4.26", height, width, DTYPES[args.precision])
+    flops, traffic = work(rife, rife.RELEASES["4.26"], height, width, DTYPES[args.precision])
     most_flops, most_bytes = limits(device, DTYPES[args.precision])
     for name, amount, most in (("FLOP", flops, most_flops), ("bytes", traffic, most_bytes)):
         bound = amount / most
@@ -202,13 +221,14 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", default=not torch.cuda.is_available())
     args = parser.parse_args()
 
-    rife = load_core()
     load_comfyui(args.cpu)
+    pack = load_pack()
+    rife = importlib.import_module(f"{pack}.rife")
     device = torch.device("cpu" if args.cpu else "cuda")
     width, height = map(int, args.size.split("x"))
     frames = clip(args.frames, height, width)
     with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):  # ComfyUI's progress bar
-        rows = measure(args, candidates(args, rife, device), frames, device)
+        rows = measure(args, candidates(args, rife, pack, device), frames, device)
         synchronize(device)
     tell(args, rows, rife, device)
     if args.csv:

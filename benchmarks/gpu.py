@@ -3,7 +3,8 @@
     python benchmarks/gpu.py --csv gpu.csv --profile profile.txt
     python benchmarks/gpu.py --device cpu --sizes 128x64 --frames 3 --precisions fp32,bf16 --runs 1   # does it run?
 
-4.26-shaped weights, random and tame. End to end is frames on the host to frames on the host, with `rife.interpolate`.
+4.26-shaped weights, random and tame, or, with --bundled, the bundled checkpoint, whose solver is ten times as many
+operations as its network. End to end is frames on the host to frames on the host, with `rife.interpolate`.
 `of_peak` is the share of the device's limit (the slower of convolutions at the rate of a large matrix product, and all
 operations' bytes at the rate of a large copy, both measured here) that end to end reaches; `of_wire` the share of the
 time that bringing the finished frames to the host takes at the rate of a pinned copy.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import logging
 import sys
 from pathlib import Path
 
@@ -60,9 +62,9 @@ def wire(device: torch.device) -> float:
     return big.numel() / min(seconds(lambda: pinned.copy_(big, non_blocking=True), device) for _ in range(5))
 
 
-def shares(rife, row: dict, size: tuple[int, int], dtype, device, frame_bytes: int) -> dict:
+def shares(rife, row: dict, config, size: tuple[int, int], dtype, device, frame_bytes: int) -> dict:
     """How near the limits of the device the row is."""
-    flops, traffic = work(rife, "4.26", *size, dtype)
+    flops, traffic = work(rife, config, *size, dtype)
     most_flops, most_bytes = limits(device, dtype)
     per_frame = 1 / row["new_frames_per_second"]
     bound = max(flops / most_flops, traffic / most_bytes)
@@ -86,24 +88,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bundled", action="store_true", help="the bundled checkpoint's weights")
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--frames", type=int, help="of the clip; default by size")
     parser.add_argument("--multipliers", default="2,4")
     parser.add_argument("--precisions", default=",".join(DTYPES))
-    parser.add_argument("--accelerations", default="off,compile,cuda graphs")
+    parser.add_argument("--accelerations", default="off,compile,cuda graphs,triton")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--csv", help="file to write the rows to; default: the screen")
     parser.add_argument("--profile", help="file to write the profile of the fastest of the first size to")
     args = parser.parse_args()
 
+    logging.basicConfig(level=logging.INFO)  # what did not work, and whether Triton's kernel was kept
     rife = load_core()
-    device, weights = torch.device(args.device), tame_weights(rife)
+    device, weights = torch.device(args.device), None if args.bundled else tame_weights(rife)
     out = csv.DictWriter(Path(args.csv).open("w", newline="") if args.csv else sys.stdout, COLUMNS)
     out.writeheader()
     best = None
     for size, multiplier in itertools.product(args.sizes.split(","), map(int, args.multipliers.split(","))):
         width, height = map(int, size.split("x"))
         frames = clip(args.frames or SIZES.get(size, 17), height, width)
+        frame_bytes = frames[0].numel() * 4
         reference = None
         for precision, how in itertools.product(args.precisions.split(","), args.accelerations.split(",")):
             model = rife.load_model(weights, device=device, dtype=precision).accelerate(how)
@@ -111,7 +116,9 @@ def main() -> None:
                 row, result = measure(rife, model, frames, multiplier, args.runs)
                 reference = result if reference is None else reference
                 row["off_by_255ths"] = float((result - reference).abs().max()) * 255
-                row |= shares(rife, row, (height, width), DTYPES[precision], device, frames[0].numel() * 4)
+                row |= shares(
+                    rife, row, model.config, (height, width), DTYPES[precision], device, frame_bytes
+                )
             if best is None or (size == best[1]["size"] and row["seconds_min"] < best[1]["seconds_min"]):
                 best = model, {"size": size, **row}, frames, multiplier
             row = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}

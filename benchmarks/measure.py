@@ -30,6 +30,16 @@ def load_core():
     return module
 
 
+def load_pack() -> str:
+    """The name under which this checkout is loaded as ComfyUI loads a pack: under any name, from a file."""
+    spec = importlib.util.spec_from_file_location(
+        "rife_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+    return spec.name
+
+
 def load_comfyui(cpu: bool) -> None:
     """Makes ComfyUI's modules, of the folder in COMFYUI_PATH, importable in this process, without a server."""
     sys.path.insert(0, os.path.expanduser(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")))
@@ -127,9 +137,8 @@ class _Traffic(TorchDispatchMode):
         return result
 
 
-def work(rife, release: str, height: int, width: int, dtype: torch.dtype) -> tuple[float, float]:
+def work(rife, config, height: int, width: int, dtype: torch.dtype) -> tuple[float, float]:
     """(FLOP of the convolutions, bytes that our operations move) for one new frame, its frame's features included."""
-    config = rife.RELEASES[release]
     side = config.pad
     height, width = (-(-s // side) * side for s in (height, width))
     with torch.device("meta"), torch.no_grad():

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
 from rife.bundled import BUNDLED_CONFIG
 from rife.ifnet import IFNet
-from rife.warp import memory_format
+from rife.layouts import memory_format
+from rife.learner import PRECISIONS
 
 NETWORKS = {"bundled": BUNDLED_CONFIG} | {name: rife.RELEASES[name] for name in ("RIFE", "RIFE_m", "4.25")}
 COLUMNS = (
@@ -65,7 +66,8 @@ def main() -> None:
 def measure(name: str, args: argparse.Namespace) -> tuple:
     """A row of `COLUMNS`."""
     device = torch.device(args.device)
-    network = IFNet(NETWORKS[name]).to(device, memory_format=memory_format(device))
+    form = memory_format(device, PRECISIONS[args.precision] or torch.float32)
+    network = IFNet(NETWORKS[name]).to(device, memory_format=form)
     model = rife.Model.from_network(network)
     imgs, gt = (torch.rand(args.batch, c, args.crop, args.crop, device=device) for c in (6, 3))
     options = {"precision": args.precision, "max_grad_norm": 1.0}

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
+from ..rife.layouts import memory_format
 from ..rife.memory import is_out_of_memory, most_that_fit
 from ..rife.model import Motion, named_dtype
 from ..rife.parts import Chunks, Part
@@ -31,7 +32,6 @@ from ..rife.scenes import Scenes
 from ..rife.timeline import Clips, Clock, Plan
 from ..rife.timeline import plan as make_plan
 from ..rife.video import Job
-from ..rife.warp import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disa
     if disable_dynamic:
         patcher_class = comfy.model_patcher.ModelPatcher
     patcher = patcher_class(
-        network.to(dtype=dtype, memory_format=memory_format(device)),
+        network.to(dtype=dtype, memory_format=memory_format(device, dtype)),
         load_device=device,
         offload_device=comfy.model_management.unet_offload_device(),
     )
@@ -217,10 +217,10 @@ def find_scenes(patcher, frames: Tensor) -> Scenes:
 
 def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
     """`rife.scenes.choose_scale` for this model; ComfyUI's own only know 1."""
-    scales_of_blocks = getattr(getattr(patcher.model, "config", None), "scales", None)
-    if not scales_of_blocks:
+    reach = getattr(getattr(patcher.model, "config", None), "reach", None)
+    if not reach:
         return 1.0, "models of ComfyUI's own loader only know scale 1"
-    return scenes.choose_scale(found, height, width, max(scales_of_blocks))
+    return scenes.choose_scale(found, height, width, reach)
 
 
 def describe(patcher, precision: str = "auto") -> dict[str, str]:
@@ -263,7 +263,7 @@ def between(
 
 def placed(network: nn.Module, device: torch.device) -> nn.Module:
     """`network`, which ComfyUI does not manage, moved to `device` in the layout that is fastest there."""
-    return network.to(device, memory_format=memory_format(device))
+    return network.to(device, memory_format=memory_format(device, next(network.parameters()).dtype))
 
 
 @contextmanager

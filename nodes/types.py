@@ -96,8 +96,9 @@ def speed_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="compile: torch.compile, which needs a compiler (and Triton on GPUs) and up to minutes at the "
-            "first run per frame size. cuda graphs: NVIDIA and AMD GPUs, pays for small frames. Where it does not work "
-            "a warning is logged and the run is as with off.",
+            "first run per frame size. cuda graphs: NVIDIA and AMD GPUs, pays for small frames. triton: a kernel of "
+            "its own on GPUs, for RIFE 4.x, kept where it turns out faster. Where it does not work a warning is "
+            "logged and the run is as with off.",
         ),
     ]
 

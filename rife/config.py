@@ -53,6 +53,16 @@ class IFNetConfig:
         return 8 if self.tail == "shuffle" and self.tail_channels == 13 else 0
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """Pixels of motion between two frames that the network follows at flow scale 1, and at 0.5.
+
+        They grow with the coarsest block's cells. With cells of 8 px the bundled checkpoint follows 24 px and 80, and
+        12 and 40 without its solver: beyond, the next scale gives the better frame (benchmarks/score_scale.py).
+        """
+        near = max(self.scales) * (3.0 if self.variational else 1.5)
+        return near, near * 10 / 3
+
+    @property
     def first_inputs(self) -> int:
         """Input channels of block0, flow included where it gets one."""
         return 11 if self.zero_init else 6 + self.timestep + 2 * self.head_channels

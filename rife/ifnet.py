@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from .config import IFNetConfig
 from .fused import convolve, double, inference_on_cpu, with_residual
+from .layouts import memory_format
 from .memory import Need
-from .pyramid import Geometry, Output, Pass, blend, swap
+from .pyramid import PLAIN, Geometry, Output, Pass, Ways, blend, swap
 from .refine import Contextnet, Unet, conv, deconv
 from .still import change_around, settled
 from .variational import motion_flow
-from .warp import conv_of_doubled, memory_format, resize, warp
+from .warp import conv_of_doubled, resize, warp
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class ResConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A host that loads models partly moves leaf modules; beta sits on a module with children: cast at use.
         beta, conv = self.beta.to(x), self.conv
-        # In half precision 1 + weight would be rounded.
+        # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
+        # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
         if inference_on_cpu(x) and x.dtype == torch.float32:
             weight, bias = with_residual(conv.weight, conv.bias, beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
@@ -188,7 +190,10 @@ class IFBlock(nn.Module):
         # 20 or 28 channels of 52 are computed there.
         conv, _ = self.lastconv
         used = 4 * (5 + (2 * self.cfg.dissolve if last else self.cfg.feat_channels))
-        out = F.conv_transpose2d(x, conv.weight[:, :used], conv.bias[:used], conv.stride, conv.padding)
+        # A part is copied: MPS has read weights that are a view wrongly (pytorch#192212). The copy is not kept for the
+        # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
+        weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
+        out = F.conv_transpose2d(x, weight, conv.bias[:used], conv.stride, conv.padding)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
         flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
         rest = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
@@ -259,7 +264,8 @@ class IFNet(nn.Module):
             torch.manual_seed(seed)
             self.config = replace(self.config, teacher=True)
             self._build_teacher()
-        self.block_tea.to(like.device, like.dtype, memory_format=memory_format(like.device))
+        form = memory_format(like.device, like.dtype)
+        self.block_tea.to(like.device, like.dtype, memory_format=form)
 
     def drop_teacher(self) -> None:
         """Takes the teacher away: inference does not need it, and other tools do not expect it."""
@@ -327,7 +333,8 @@ class IFNet(nn.Module):
         if not self.config.head:
             return img.contiguous()
         # Convolutions want it interleaved; sampling, which there is more of, planar (9.3 and 7.3 ms for 7 x 512 x 768).
-        features = self.encode_frame(img.to(self.get_dtype(), memory_format=memory_format(img.device)))
+        dtype = self.get_dtype()
+        features = self.encode_frame(img.to(dtype, memory_format=memory_format(img.device, dtype)))
         return torch.cat((img.contiguous(), features.to(img.dtype).contiguous()), 1)
 
     def predict_from(
@@ -343,11 +350,15 @@ class IFNet(nn.Module):
         keep_stages: bool = False,
         mix: bool = False,
         geometry: Geometry | None = None,
+        ways: Ways = PLAIN,
     ) -> Prediction:
-        """`predict` from the `source` of both frames; `geometry` saves making the grids anew."""
+        """`predict` from the `source` of both frames; `geometry` saves making the grids anew.
+
+        ways: faster ones, for inference; that of `assemble` only for networks that it fits (`assembles`).
+        """
         cfg = self.config
         scales = tuple(scale_list or cfg.scales)
-        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry)
+        run = Pass(src0, src1, _time_tensor(timestep, src0), cfg.mask_add, geometry, ways)
         reverse = cfg.ensemble == "always" or (ensemble and cfg.ensemble == "optional")
         # Training wants every block's result at the pyramid given.
         training = keep_stages or mix or gt is not None
@@ -405,7 +416,7 @@ class IFNet(nn.Module):
         warped = run.warped(3, self.config.sampling, flow)
         image = blend(*warped, mask)
         if self.config.refine and refine:
-            image = self._refine(run.src0, run.src1, *warped, flow, mask, image)
+            image = self._refine(run, *warped, flow, mask, image)
         if self.config.dissolve:
             del warped  # as large as all that follows
             fade = torch.lerp(run.src0[:, :3], run.src1[:, :3], run.timestep.to(run.src0))
@@ -416,7 +427,9 @@ class IFNet(nn.Module):
         """What the first block found, followed where it matches better, and measured to a fraction of a pixel."""
         finest = max(1, int(2 * scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
-        run.restart(motion_flow(run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest), finest)
+        given = run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest
+        solve = run.ways.solve
+        run.restart(solve(*given) if solve else motion_flow(*given, run.geometry), finest)
 
     def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
         """One block, forward in time and, for the ensemble, averaged with the same block run backward.
@@ -425,6 +438,8 @@ class IFNet(nn.Module):
         """
         if self._wants_strips(run, scale, both):
             return block(self._begin_in_strips(block, run), scale, last)
+        if not both and (assembled := run.assembled(scale, self.get_dtype())) is not None:
+            return block(block.conv0[0](assembled), scale, last)
         src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
         t = run.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
@@ -458,9 +473,15 @@ class IFNet(nn.Module):
         parts = []
         for start in range(0, height, step):
             early = 2 if start else 0
-            src, rest, flow, t = run.strip(start - early, min(start + step, height))
-            parts.append(block.begin(self._inputs(src, (), t, rest, flow))[:, :, early // 2 :])
+            begun = self._begin_strip(block, run, start - early, min(start + step, height))
+            parts.append(begun[:, :, early // 2 :])
         return torch.cat(parts, 2)
+
+    def _begin_strip(self, block: IFBlock, run: Pass, start: int, stop: int) -> Tensor:
+        if run.ways.assemble is not None:
+            return block.conv0[0](run.assembled_strip(start, stop, self.get_dtype()))
+        src, rest, flow, t = run.strip(start, stop)
+        return block.begin(self._inputs(src, (), t, rest, flow))
 
     def _coarse(self, run: Pass, scale: float, t: Tensor) -> Tensor | None:
         """Rest and timestep before their last doubling, for `IFBlock.begin` to fold that into its convolution."""
@@ -517,11 +538,11 @@ class IFNet(nn.Module):
         mask = sum(share * x[:, :1] for share, x in zip(trust, found, strict=True))
         return flow, blend(*run.warped(3, flow=flow), mask)
 
-    def _refine(self, src0, src1, warped0, warped1, flow, mask, image) -> Tensor:
-        dtype = self.get_dtype()
-        img0, img1 = src0[:, :3].to(dtype), src1[:, :3].to(dtype)
-        c0 = self.contextnet(img0, flow[:, :2])
-        c1 = self.contextnet(img1, flow[:, 2:4])
+    def _refine(self, run: Pass, warped0, warped1, flow, mask, image) -> Tensor:
+        dtype, grid_of = self.get_dtype(), run.geometry.grid_of
+        img0, img1 = run.src0[:, :3].to(dtype), run.src1[:, :3].to(dtype)
+        c0 = self.contextnet(img0, flow[:, :2], grid_of)
+        c1 = self.contextnet(img1, flow[:, 2:4], grid_of)
         parts = (img0, img1, *(x.to(dtype) for x in (warped0, warped1, mask, flow)))
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 
@@ -646,6 +667,11 @@ def _time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
 def strips_fit(cfg: IFNetConfig) -> bool:
     """Whether the finest block of such a network can begin strip by strip."""
     return not cfg.raw_inputs and cfg.stem_stride == 2 and cfg.stem_padding == "zeros"
+
+
+def assembles(cfg: IFNetConfig) -> bool:
+    """Whether the blocks of such a network take their inputs as `kernels.warp_and_concatenate` puts them."""
+    return cfg.timestep and not cfg.raw_inputs
 
 
 def need(

@@ -21,8 +21,11 @@ from torch import Tensor, nn
 
 from .ifnet import Prediction, _only_half
 from .memory import Need
+from .pyramid import Geometry
 from .refine import Conv2, conv, deconv
-from .warp import resize, warp
+from .warp import SamplingGrid, resize, warp
+
+GridOf = Callable[[Tensor], SamplingGrid]
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class FlowNet(nn.Module):
         for i, c in enumerate(cfg.channels):
             setattr(self, f"block{i}", FlowBlock(cfg, later if i else 6, c))
 
-    def forward(self, img0: Tensor, img1: Tensor, scale: float) -> Tensor:
+    def forward(self, img0: Tensor, img1: Tensor, scale: float, grid_of: GridOf) -> Tensor:
         """Looks at the frames resized by `scale`; the flow is float32 and that of the frames as they came."""
         half = self.cfg.attention  # works on frames of half the size; the others shrink them in their stems
         img0, img1 = (resize(x, scale / 2 if half else scale) for x in (img0, img1))
@@ -182,7 +185,7 @@ class FlowNet(nn.Module):
         for i, pyramid in enumerate(self.cfg.scales):
             if seen is not None:
                 to0, to1 = (seen, -seen) if half else (seen[:, :2], seen[:, 2:4])
-                warped0, warped1 = warp(img0, to0), warp(img1, to1)
+                warped0, warped1 = (warp(x, to, grid_of(x)) for x, to in ((img0, to0), (img1, to1)))
             block = getattr(self, f"block{i}")
             total = total + block(torch.cat((warped0, warped1), 1), seen, pyramid)
             # What the next block gets: the flow in the pixels of its images.
@@ -211,7 +214,7 @@ class ContextNet(nn.Module):
         self.conv3 = block(2 * c, 4 * c)
         self.conv4 = block(4 * c, 8 * c)
 
-    def forward(self, x: Tensor, flow: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, flow: Tensor, grid_of: GridOf) -> list[Tensor]:
         """x (B,3,H,W), flow (B,2,...) at the resolution of the finest level, or twice that where there is conv0."""
         if not self.shallow:
             x = self.conv0(x)
@@ -220,7 +223,7 @@ class ContextNet(nn.Module):
             x = block(x)
             if i > 0 or not self.shallow:
                 flow = resize(flow, 0.5) * 0.5
-            levels.append(warp(x, flow))
+            levels.append(warp(x, flow, grid_of(x)))
         return levels
 
 
@@ -293,21 +296,26 @@ class LegacyRIFE(nn.Module):
         timestep: float | Tensor = 0.5,
         scale_list: Sequence[float] | None = None,
         ensemble: bool = False,
+        *,
+        geometry: Geometry | None = None,
     ) -> Prediction:
         """The middle frame of img0 and img1 (B,3,H,W), with flow (B,4,H,W) float32 in pixels and mask (B,1,H,W).
 
         timestep: 0.5, the only one these networks know. ensemble: for the common signature, without effect.
         scale_list: the config's scales, all divided by one factor, by which the flow network then sees the frames
-        resized. Raises ValueError for any other timestep or pyramid.
+        resized. geometry: saves making the grids anew. Raises ValueError for any other timestep or pyramid.
         """
         _only_half(timestep)
-        half = self.flownet(img0, img1, self._scale(scale_list))
+        grid_of = (geometry or Geometry(*img0.shape[-2:], img0.device)).grid_of
+        half = self.flownet(img0, img1, self._scale(scale_list), grid_of)
         flow = resize(half, 2) * 2
 
         context_flow = flow if self.config.full_resolution else half
-        c0 = self.contextnet(img0, context_flow[:, :2])
-        c1 = self.contextnet(img1, context_flow[:, 2:4])
-        warped0, warped1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
+        c0 = self.contextnet(img0, context_flow[:, :2], grid_of)
+        c1 = self.contextnet(img1, context_flow[:, 2:4], grid_of)
+        warped0, warped1 = (
+            warp(x, to, grid_of(x)) for x, to in zip((img0, img1), flow.split(2, 1), strict=True)
+        )
         frames, warped = torch.cat((img0, img1), 1), torch.cat((warped0, warped1), 1)
         out = self.fusionnet(frames, warped, flow.to(img0.dtype), c0, c1)
 
@@ -323,10 +331,9 @@ class LegacyRIFE(nn.Module):
     def predict_from(
         self, src0, src1, timestep=0.5, scale_list=None, ensemble=False, *, geometry=None
     ) -> Prediction:
-        """`predict` from the `source` of both frames; geometry is for the common signature, without effect."""
-        # With maps behind the colours the sources are float32.
-        dtype = self.get_dtype()
-        return self.predict(src0.to(dtype), src1.to(dtype), timestep, scale_list, ensemble)
+        """`predict` from the `source` of both frames, which may have lain beside maps in another dtype."""
+        src0, src1 = src0.to(self.get_dtype()), src1.to(self.get_dtype())
+        return self.predict(src0, src1, timestep, scale_list, ensemble, geometry=geometry)
 
     def forward(self, img0, img1, timestep=0.5, scale_list=None, ensemble=False, cache=None) -> Tensor:
         """The middle frame, (B,3,H,W)."""

@@ -108,11 +108,13 @@ def lpips_metric(net: str = "alex") -> Callable[[Tensor, Tensor], float] | None:
 
 
 def _rounded(image: Tensor, target: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
+    """Both on the CPU, since MPS has no float64, and to 8 bits if asked for."""
+    image, target = image.cpu(), target.cpu()
     return ((image * 255).round() / 255, (target * 255).round() / 255) if rounded else (image, target)
 
 
 def _counted(values: Tensor, mask: Tensor | None) -> Tensor:
-    return values.flatten(1) if mask is None else values[:, mask]
+    return values.flatten(1) if mask is None else values[:, mask.cpu()]
 
 
 def _windowed(x: Tensor, window: str) -> Tensor:

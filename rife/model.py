@@ -20,11 +20,12 @@ from .acceleration import Accelerated
 from .checkpoint import load_network, save_checkpoint
 from .config import RELEASES
 from .ifnet import IFNet, Prediction
+from .layouts import memory_format
 from .learner import Batch, Learner
 from .losses import Objective
 from .memory import pinned
 from .pyramid import Geometry
-from .warp import memory_format, warp
+from .warp import SamplingGrid, warp
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent / "weights" / "rife_comfy.safetensors"
@@ -53,7 +54,8 @@ def load_model(
     device = torch.device(device or default_device())
     if isinstance(dtype, str):
         dtype = named_dtype(dtype) or good_dtype(device)
-    return Model.from_network(network.to(device, dtype, memory_format=memory_format(device)))
+    form = memory_format(device, dtype or torch.float32)
+    return Model.from_network(network.to(device, dtype, memory_format=form))
 
 
 def default_device() -> torch.device:
@@ -151,7 +153,7 @@ class Model:
         return self._accelerated is not None
 
     def accelerate(self, how: str = "off") -> Model:
-        """Passes with less overhead from now on: "compile", "cuda graphs" or "off"; see `rife.acceleration`.
+        """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
 
         Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
         """
@@ -164,8 +166,8 @@ class Model:
         if dtype in (None, self.run_dtype):
             return self
         with torch.inference_mode(False), torch.no_grad():
-            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device))
-        return Model.from_network(network)
+            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
+        return Model.from_network(network).accelerate(self._accelerated.how if self._accelerated else "off")
 
     @property
     def learner(self) -> Learner:
@@ -215,14 +217,16 @@ class Model:
 
     def device(self, device: torch.device | str | None = None) -> torch.device:
         """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
-        self.net.to(device or default_device())
+        device = torch.device(device or default_device())
+        self.net.to(device, memory_format=memory_format(device, self.run_dtype))
         return self.run_device
 
     def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
         """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
         if rank <= 0:
             device, dtype, training = self.run_device, self.run_dtype, self.net.training
-            self._adopt(load_network(path).to(device, dtype).train(training))
+            form = memory_format(device, dtype)
+            self._adopt(load_network(path).to(device, dtype, memory_format=form).train(training))
         return self
 
     def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:
@@ -412,7 +416,9 @@ class Model:
         prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if maps:
-            followed = _follow(pair.source0[:, known:], pair.source1[:, known:], prediction)
+            followed = _follow(
+                pair.source0[:, known:], pair.source1[:, known:], prediction, self._geometry.grid
+            )
             return torch.cat((image, followed), 1)
         return image
 
@@ -556,10 +562,10 @@ class _Pair(NamedTuple):
         return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
 
 
-def _follow(x0: Tensor, x1: Tensor, prediction: Prediction) -> Tensor:
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grid: SamplingGrid) -> Tensor:
     """Further channels of both frames, warped and blended as the colours were."""
-    mask = prediction.mask.to(x0.dtype)
-    return torch.lerp(warp(x1, prediction.flow[:, 2:4]), warp(x0, prediction.flow[:, :2]), mask)
+    flow0, flow1 = prediction.flow.split(2, 1)
+    return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))
 
 
 def _colours(channels: int) -> int:

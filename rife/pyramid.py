@@ -5,7 +5,8 @@ B C H W throughout; flow is in pixels of the full size, mask a logit.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -23,10 +24,14 @@ class Output(NamedTuple):
 
 
 class Geometry:
-    """Where the pixels of frames of one size lie, whole and for the coarse blocks: made once, used by every pass."""
+    """Where the pixels of frames of one size lie, whole, smaller and for the coarse blocks.
+
+    Made once, used by every pass.
+    """
 
     def __init__(self, height: int, width: int, device: torch.device):
         self.size, self.device = (height, width), device
+        self._grids: dict[tuple[int, int], SamplingGrid] = {}
         self._sparse: dict[int, tuple[SamplingGrid, Tensor, Tensor]] = {}
         self._matrices: dict[tuple[int, int, int], Tensor] = {}
 
@@ -34,10 +39,19 @@ class Geometry:
         """Whether this is the geometry of frames (B,C,H,W)."""
         return self.size == tuple(frames.shape[-2:]) and self.device == frames.device
 
-    @cached_property
+    @property
     def grid(self) -> SamplingGrid:
         """Of all pixels."""
-        return sampling_grid(*self.size, self.device)
+        return self._grid(*self.size)
+
+    def grid_of(self, image: Tensor) -> SamplingGrid:
+        """Of all pixels of a smaller picture (B,C,h,w) that is made of these frames."""
+        return self._grid(*image.shape[-2:])
+
+    def _grid(self, height: int, width: int) -> SamplingGrid:
+        if (height, width) not in self._grids:
+            self._grids[height, width] = sampling_grid(height, width, self.device)
+        return self._grids[height, width]
 
     def sparse(self, scale: int) -> SamplingGrid:
         """Of the central 2x2 pixels of each cell of `scale` pixels."""
@@ -50,7 +64,8 @@ class Geometry:
             self._linear(scale, axis, output.flow.shape[2 + axis], points)
             for axis, points in enumerate((rows, cols))
         )
-        return down @ output.flow @ right.T
+        with _not_rounded(self.device):
+            return down @ output.flow @ right.T
 
     def _central(self, scale: int) -> tuple[SamplingGrid, Tensor, Tensor]:
         if scale not in self._sparse:
@@ -65,6 +80,16 @@ class Geometry:
         return self._matrices[key]
 
 
+class Ways(NamedTuple):
+    """Other ways to do parts of a pass in inference, where those are faster; None: the plain one."""
+
+    assemble: Callable[..., Tensor] | None = None  # a block's input in one go: `kernels.warp_and_concatenate`
+    solve: Callable[..., Tensor] | None = None  # `variational.motion_flow`, to `finest`
+
+
+PLAIN = Ways()
+
+
 class Pass:
     """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
 
@@ -72,11 +97,17 @@ class Pass:
     Bilinear up by a and then down by b <= a/2 (powers of two, align_corners=False) is exactly up by a/b, so the
     detour through full size is left out (`_chain`). Up by a and then by b is not up by a*b: each block's flow is
     kept apart and the direct up-samplings are summed. Down by s reads only the central 2x2 pixels of each s x s
-    cell, so for the coarse blocks only those are warped (`_warp_sparse`). Same frames to 5e-6.
+    cell, so for the coarse blocks only those are warped (`_sampled_flow`). Same frames to 5e-6.
     """
 
     def __init__(
-        self, src0: Tensor, src1: Tensor, timestep: Tensor, mask_add: bool, geometry: Geometry | None = None
+        self,
+        src0: Tensor,
+        src1: Tensor,
+        timestep: Tensor,
+        mask_add: bool,
+        geometry: Geometry | None = None,
+        ways: Ways = PLAIN,
     ):
         self.src0, self.src1 = src0, src1  # (B,3+h,H,W) frames and their features
         self.timestep = timestep  # (B,1,1,1), or (B,1,H,W)
@@ -84,6 +115,7 @@ class Pass:
         self.size = src0.shape[-2:]
         fits = geometry is not None and geometry.fits(src0)
         self.geometry = geometry if fits else Geometry(*self.size, src0.device)
+        self.ways = ways
         self.outputs: list[Output] = []
         self._full: tuple[int, Tensor | None] = (0, None)
 
@@ -93,7 +125,7 @@ class Pass:
         if samples is not None:
             batch = self.src0.shape[0]
             inputs = (x.expand(batch, *x.shape[1:])[samples] for x in inputs)
-        return Pass(*inputs, self.mask_add, self.geometry)
+        return Pass(*inputs, self.mask_add, self.geometry, self.ways)
 
     def add(self, output: Output) -> None:
         self.outputs.append(output)
@@ -151,19 +183,43 @@ class Pass:
         """Both frames and their features, warped by the flow so far, at 1/scale."""
         if not self.outputs:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
-        # At scale 2 the central 2x2 pixels are all pixels, and the next block wants the full flow as well.
+        if scale < 2 or (flow := self._sampled_flow(scale)) is None:
+            return tuple(resize(x, 1 / scale) for x in self.warped())
+        grid = self.geometry.sparse(int(scale)) if scale >= 4 else self.geometry.grid
+        return self._warp_both(flow, grid, halve=True)
+
+    def _sampled_flow(self, scale: float) -> Tensor | None:
+        """The flow so far, (B,4,2H/scale,2W/scale), at the central 2x2 pixels of each cell; at scale 1 at all pixels.
+
+        None where that is not all that the block reads.
+        """
         if scale >= 4 and all(o.scale >= 1 for o in self.outputs):
-            return self._warp_sparse(int(scale))
-        if scale == 2:
-            return self._warp_both(self.full_flow(), self.geometry.grid, halve=True)
-        return tuple(resize(x, 1 / scale) for x in self.warped())
+            return _total(self.geometry.sparse_flow(o, int(scale)) for o in self._flows())
+        # At scale 2 the central 2x2 pixels are all pixels, and the next block wants the full flow as well.
+        return self.full_flow() if scale in (1, 2) else None
+
+    def assembled(self, scale: float, dtype: torch.dtype) -> Tensor | None:
+        """A block's whole input (B,C,H/scale,W/scale) by `assemble`; None where there is none, or it does not fit."""
+        if self.ways.assemble is None or not self.outputs or torch.is_grad_enabled():
+            return None
+        if (flow := self._sampled_flow(scale)) is None:
+            return None
+        seen = self.rest_at(scale), self.timestep_at(scale)
+        return self.ways.assemble(self.src0, self.src1, flow, *seen, int(scale), dtype)
+
+    def assembled_strip(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Rows `start` to `stop` of `assembled` at full size."""
+        seen = self._rest_rows(start, stop), self.timestep_at(1)[:, :, start:stop]
+        return self.ways.assemble(self.src0, self.src1, self.full_flow(), *seen, 1, dtype, (start, stop))
 
     def strip(self, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
         """Rows `start` to `stop` of the sources, the rest, the flow and the timestep at full size, and only those."""
         flow = self.full_flow()[:, :, start:stop]
         sources = self._warp_both(flow, self.geometry.grid.rows(start, stop))
-        rest = _total(resize_rows(o.rest, int(o.scale), start, stop) for o in self._rests())
-        return sources, rest, flow, self.timestep_at(1)[:, :, start:stop]
+        return sources, self._rest_rows(start, stop), flow, self.timestep_at(1)[:, :, start:stop]
+
+    def _rest_rows(self, start: int, stop: int) -> Tensor:
+        return _total(resize_rows(o.rest, int(o.scale), start, stop) for o in self._rests())
 
     def warped(
         self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
@@ -176,10 +232,6 @@ class Pass:
     ) -> tuple[Tensor, Tensor]:
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
         return warp(src0, flow[:, :2], grid, mode, halve), warp(src1, flow[:, 2:4], grid, mode, halve)
-
-    def _warp_sparse(self, scale: int) -> tuple[Tensor, Tensor]:
-        flow = _total(self.geometry.sparse_flow(o, scale) for o in self._flows())
-        return self._warp_both(flow, self.geometry.sparse(scale), halve=True)
 
     def blend(self, mode: str = "bilinear") -> Tensor:
         """The frame that flow and mask so far give."""
@@ -216,6 +268,13 @@ def _central(side: int, scale: int, device: torch.device) -> Tensor:
     """Indices of the two central pixels of each cell of `scale` pixels: all that bilinear down-sampling reads."""
     start = torch.arange(scale // 2 - 1, side, scale, device=device)
     return torch.stack((start, start + 1), 1).flatten()
+
+
+def _not_rounded(device: torch.device) -> AbstractContextManager:
+    """Products in float32 where autocast, in training, would make them in half: flow of 64 px is off by 0.25 then."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _linear(side: int, factor: float, points: Tensor) -> Tensor:

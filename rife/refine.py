@@ -5,11 +5,13 @@ ECCV2022-RIFE model/refine.py; `full_resolution` is refine_2R.py. Names are keys
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from .fused import ConvAct
-from .warp import resize, warp
+from .warp import SamplingGrid, resize, warp
 
 _WIDTH = 16
 
@@ -53,14 +55,19 @@ class Contextnet(nn.Module):
         self.conv3 = Conv2(2 * c, 4 * c, act)
         self.conv4 = Conv2(4 * c, 8 * c, act)
 
-    def forward(self, x: Tensor, flow: Tensor) -> list[Tensor]:
-        """x (B,3,H,W), flow (B,2,H,W) in pixels -> warped features, finest first."""
+    def forward(
+        self, x: Tensor, flow: Tensor, grid_of: Callable[[Tensor], SamplingGrid] | None = None
+    ) -> list[Tensor]:
+        """x (B,3,H,W), flow (B,2,H,W) in pixels -> warped features, finest first.
+
+        grid_of: gives the grid of features, where somebody has it already.
+        """
         levels = []
         for i, block in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
             x = block(x)
             if i > 0 or not self.full_resolution:
                 flow = resize(flow, 0.5) * 0.5
-            levels.append(warp(x, flow))
+            levels.append(warp(x, flow, grid_of and grid_of(x)))
         return levels
 
 

@@ -71,8 +71,8 @@ def links(right: Tensor, below: Tensor) -> Links:
     return Links(across[..., 1::2].contiguous(), across[..., ::2].contiguous(), *three.split(1, 1))
 
 
-def relax(motion: Tensor, equations: Tensor, bound: Links, sweeps: int) -> None:
-    """Moves `motion` towards the solution, in place.
+def relax(motion: Tensor, equations: Tensor, bound: Links, sweeps: int) -> Tensor:
+    """`motion`, moved towards the solution.
 
     For x = (u, v) of a pixel: (xx + n, xy; xy, yy + n) x = (xd, yd) + sum of link * x over its neighbours, n being the
     sum of its links. motion: packed with a border of one, (B,2,2,h+2,w/2+2); what the border holds does not matter.
@@ -81,7 +81,7 @@ def relax(motion: Tensor, equations: Tensor, bound: Links, sweeps: int) -> None:
     own, mixed, free = equations[:, :2] + bound.total, equations[:, 2:3], equations[:, 3:]
     determinant = torch.addcmul(own[:, :1] * own[:, 1:], mixed, mixed, value=-1).clamp_min_(_LEAST)
     straight, crossed = own.flip(1) / determinant, mixed / determinant
-    half = motion.shape[4] - 2
+    half, motion = motion.shape[4] - 2, motion.clone()
     for colour in (0, 1) * sweeps:
         around = motion[:, :, 1 - colour]
         pulled = torch.addcmul(free[:, :, colour], bound.same, around[..., 1:-1, 1:-1])
@@ -97,3 +97,4 @@ def relax(motion: Tensor, equations: Tensor, bound: Links, sweeps: int) -> None:
             pulled[..., row::2, :].addcmul_(link, neighbour[..., :half])
         solved = (straight[:, :, colour] * pulled).addcmul_(crossed[:, :, colour], pulled.flip(1), value=-1)
         motion[:, :, colour, 1:-1, 1:-1].lerp_(solved, _OVER)
+    return motion

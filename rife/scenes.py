@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -92,15 +94,14 @@ def find_scenes(frames: Iterable[Tensor], device: torch.device | str | None = No
     return finder.scenes
 
 
-def choose_scale(scenes: Scenes, height: int, width: int, coarsest: float) -> tuple[float, str]:
+def choose_scale(scenes: Scenes, height: int, width: int, reach: tuple[float, float]) -> tuple[float, str]:
     """The scale for `Model.inference` of frames of height x width, and why.
 
-    coarsest: the largest downscale of the network's blocks, 8 or 16; it sets how far they see. Limits from panned and
-    real clips with the bundled checkpoint (coarsest 8): at scale 1 it follows up to 12 px, at 0.5 up to 40.
+    reach: pixels that the network follows at scale 1 and at 0.5, as `IFNetConfig.reach` has them.
     """
     moves = sorted(e.motion for i, e in enumerate(scenes.evidence) if e and i + 1 not in scenes.cuts)
     motion = moves[len(moves) * 9 // 10] if moves else 0.0
-    near, far = 1.5 * coarsest, 5 * coarsest
+    near, far = reach
     scale = 1.0 if motion <= near else 0.5 if motion <= far else 0.25
     why = f"9 of 10 pairs move up to {motion:.0f} px; this network follows {near:.0f} px at scale 1, {far:.0f} at 0.5"
     while scale < 1 and min(height, width) * scale < _SMALLEST:
@@ -240,7 +241,7 @@ def thumbnails(frames: Tensor) -> Tensor:
     images = _floats(cells.permute(0, 3, 1, 2))
     size = [min(side, max(_BLOCK, round(side * SIDE / max(images.shape[-2:])))) for side in images.shape[-2:]]
     if list(images.shape[-2:]) != size:
-        images = F.interpolate(images, size=size, mode="area")
+        images = _by_area(images, size)
     if min(size) < _BLOCK:
         images = F.interpolate(images, size=[max(side, _BLOCK) for side in size], mode="nearest")
     return images.expand(-1, 3, -1, -1)
@@ -258,18 +259,56 @@ def _floats(numbers: Tensor) -> Tensor:
 
 def unexplained(thumbs0: Tensor, thumbs1: Tensor) -> Tensor:
     """(P,3,h,w) twice -> (P,): the share of the pictures' structure that moving blocks about does not explain."""
-    return _compare(thumbs0, thumbs1)[0]
+    return _compare(_Pictures.of(thumbs0), _Pictures.of(thumbs1))[0]
 
 
-def _compare(thumbs0: Tensor, thumbs1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(P,3,h,w) twice -> unexplained, motion in thumbnail pixels, contrast of the flatter picture; all (P,)."""
-    luma = torch.tensor(_LUMA, device=thumbs0.device).view(3, 1, 1)
-    a, b = (thumbs0 * luma).sum(1), (thumbs1 * luma).sum(1)
-    both = _match(a, b), _match(b, a)
-    flatter = torch.minimum(*(contrast.mean(1) for _, contrast, _ in both))
-    found, contrast, moved = zip(*both, strict=True)
-    found, contrast, moved = (torch.cat(part, 1) for part in (found, contrast, moved))
-    weight = contrast.clamp(max=_MOST_CONTRAST)
+class _Blocks(NamedTuple):
+    """Blocks of P pictures: their pixels without the mean (P,K,pixels), contrast (P,K), places (K,), (K,)."""
+
+    pixels: Tensor
+    contrast: Tensor
+    y: Tensor
+    x: Tensor
+
+    @classmethod
+    def of(cls, pictures: Tensor, step: int) -> _Blocks:
+        """Of pictures (P,h,w), one each `step` pixels."""
+        parts = pictures.unfold(1, _BLOCK, step).unfold(2, _BLOCK, step)
+        rows, columns = parts.shape[1:3]
+        parts = parts.reshape(len(pictures), rows * columns, _BLOCK * _BLOCK)
+        parts = parts - parts.mean(2, keepdim=True)
+        y = torch.arange(rows, device=pictures.device) * float(step)
+        x = torch.arange(columns, device=pictures.device) * float(step)
+        return cls(parts, parts.norm(dim=2) / _BLOCK, y.repeat_interleave(columns), x.repeat(rows))
+
+
+class _Pictures(NamedTuple):
+    """What `_compare` wants to know of P thumbnails."""
+
+    blocks: _Blocks  # side by side
+    places: _Blocks  # at every pixel: what is looked through
+    side: int
+
+    @classmethod
+    def of(cls, thumbs: Tensor) -> _Pictures:
+        """Of thumbnails (P,3,h,w)."""
+        grey = sum(weight * thumbs[:, i] for i, weight in enumerate(_LUMA))
+        return cls(_Blocks.of(grey, _BLOCK), _Blocks.of(grey, 1), max(thumbs.shape[2:]))
+
+    def some(self, which: slice) -> _Pictures:
+        """Those of these indices."""
+        blocks, places = (
+            part._replace(pixels=part.pixels[which], contrast=part.contrast[which]) for part in self[:2]
+        )
+        return self._replace(blocks=blocks, places=places)
+
+
+def _compare(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor, Tensor]:
+    """P pictures twice -> unexplained, motion in thumbnail pixels, contrast of the flatter picture; all (P,)."""
+    found, moved = (torch.cat(part, 1) for part in zip(_match(one, other), _match(other, one), strict=True))
+    contrasts = one.blocks.contrast, other.blocks.contrast
+    flatter = torch.minimum(*(contrast.mean(1) for contrast in contrasts))
+    weight = torch.cat(contrasts, 1).clamp(max=_MOST_CONTRAST)
     weight = weight * weight / (weight + _FAINT)
     missing = (weight * (1 - found.clamp(min=0) ** 2)).sum(1)
     # A picture of next to no structure explains nothing and is no evidence either.
@@ -277,40 +316,27 @@ def _compare(thumbs0: Tensor, thumbs1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return share, torch.nanquantile(moved, 0.9, dim=1).nan_to_num(), flatter
 
 
-def _match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each block of a (P,h,w) in b: best correlation, contrast, distance (nan: unsure); all (P, blocks)."""
-    height, width = a.shape[1:]
-    blocks, ys, xs = _blocks(a, _BLOCK)
-    places, yb, xb = _blocks(b, 1)
-    contrast, contrast_b = (x.norm(dim=2) / _BLOCK for x in (blocks, places))
-    product = blocks @ places.transpose(1, 2) / _BLOCK**2
-    correlation = product / ((contrast + _NOISE)[:, :, None] * (contrast_b + _NOISE)[:, None])
-    dy, dx = (ys[:, None] - yb), (xs[:, None] - xb)
-    reach = max(2, round(max(height, width) * _REACH))
+def _match(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor]:
+    """Each block of one picture in the other: best correlation, distance (nan: unsure); both (P, blocks)."""
+    blocks, places = one.blocks, other.places
+    unit = blocks.pixels / ((blocks.contrast + _NOISE) * _BLOCK**2)[:, :, None]
+    correlation = (unit @ places.pixels.transpose(1, 2)).div_((places.contrast + _NOISE)[:, None])
+    dy, dx = (blocks.y[:, None] - places.y), (blocks.x[:, None] - places.x)
     distance = (dy * dy + dx * dx).sqrt()
-    correlation = correlation.masked_fill(distance > reach, -1.0)
+    correlation.masked_fill_(distance > max(2, round(one.side * _REACH)), -1.0)
     # Motion is the nearest of nearly equal matches: smooth and striped pictures match far away as well.
     near = (correlation - distance * _NEARER).max(2).indices
     alike, way = (
         x.gather(2, near[:, :, None])[:, :, 0] for x in (correlation, distance.expand_as(correlation))
     )
-    way = torch.where((alike > _SURE) & (contrast > _FAINT), way, torch.nan)
-    return correlation.amax(2), contrast, way
-
-
-def _blocks(picture: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(P,h,w) -> blocks without their means (P,K,pixels), and where they are (K,), (K,)."""
-    parts = picture.unfold(1, _BLOCK, step).unfold(2, _BLOCK, step)
-    rows, columns = parts.shape[1:3]
-    parts = parts.reshape(len(picture), rows * columns, _BLOCK * _BLOCK)
-    y = torch.arange(rows, device=picture.device) * float(step)
-    x = torch.arange(columns, device=picture.device) * float(step)
-    return parts - parts.mean(2, keepdim=True), y.repeat_interleave(columns), x.repeat(rows)
+    way = torch.where((alike > _SURE) & (blocks.contrast > _FAINT), way, torch.nan)
+    return correlation.amax(2), way
 
 
 def _evidence(samples: Sequence[Tensor], thumbs: Tensor, side: int) -> list[Evidence]:
-    """Of each two neighbours, from N samples of pixels (h,w,C) and the thumbnails; side: the frames' longer one."""
-    share, motion, contrast = _compare(thumbs[:-1], thumbs[1:])
+    """Of each two neighbours, from some pixels (h,w,C) of each and the thumbnails; side: the frames' longer one."""
+    pictures = _Pictures.of(thumbs)
+    share, motion, contrast = _compare(pictures.some(slice(None, -1)), pictures.some(slice(1, None)))
     motion = motion * (side / max(thumbs.shape[2:]))
     change = torch.stack([_change(a, b) for a, b in zip(samples, samples[1:], strict=False)])
     change = change.to(share.device)
@@ -323,4 +349,28 @@ def _change(a: Tensor, b: Tensor) -> Tensor:
     """The largest mean difference that a cell has between two pictures (h,w,C)."""
     difference = (a - b).abs_()
     cells = [max(1, side // _CELL) for side in difference.shape[:2]]
-    return F.adaptive_avg_pool2d(difference.flatten(1)[None, None], cells).amax()
+    return _by_area(difference.flatten(1), cells).amax()
+
+
+def _by_area(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(...,h,w) -> means of `size` equal parts, which share a pixel's row or column where the sides are no multiples.
+
+    What F.adaptive_avg_pool2d and F.interpolate's "area" do, which MPS refuses for such sides (pytorch#96056).
+    """
+    height, width = size
+    if x.shape[-2] % height:
+        x = _parts(x.shape[-2], height, x.device) @ x
+    else:
+        x = x.unflatten(-2, (height, -1)).mean(-2)
+    if x.shape[-1] % width:
+        return x @ _parts(x.shape[-1], width, x.device).T
+    return x.unflatten(-1, (width, -1)).mean(-1)
+
+
+@lru_cache(maxsize=32)
+def _parts(side: int, parts: int, device: torch.device) -> Tensor:
+    """Matrix (parts, side) that takes the mean of each part of `side` numbers."""
+    numbers = torch.arange(side, device=device)
+    first = torch.arange(parts, device=device)[:, None] * side
+    inside = (numbers >= first // parts) & (numbers * parts < first + side)
+    return inside.float() / inside.sum(1, keepdim=True)

@@ -33,7 +33,8 @@ def settled(flow: Tensor, mask: Tensor, change: Tensor, timestep: Tensor) -> tup
     change: of `change_around`; timestep: broadcasts to (B,1,H,W). Motion between the frames counts from a quarter of a
     pixel on, from a pixel on fully.
     """
-    speed = (flow[:, 2:4] - flow[:, :2]).norm(dim=1, keepdim=True)
+    # On a CPU Tensor.norm takes fifty times as long.
+    speed = (flow[:, 2:4] - flow[:, :2]).square().sum(1, True).sqrt()
     change = change * ((speed - 0.25) / 0.75).clamp(0, 1)
     fade = torch.logit(1 - timestep.float(), eps=1e-6).to(mask.dtype)
     return flow * change, torch.lerp(fade.expand_as(mask), mask, change.to(mask.dtype))

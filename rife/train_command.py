@@ -27,13 +27,13 @@ from .datasets import (
     triplets,
 )
 from .ifnet import IFNet
+from .layouts import memory_format
 from .learner import PRECISIONS
 from .losses import RECIPES
 from .model import Model, default_device
 from .perceptual import VGGLoss
 from .runfolder import RunFolder
 from .training import HeldOut, Result, Settings, Trainer
-from .warp import memory_format
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> int:
     settings = _settings(args, device)
-    model = Model.from_network(_network(args).to(device, memory_format=memory_format(device)))
+    # As convolutions will run, which autocast makes in half precision.
+    form = memory_format(device, PRECISIONS[args.precision] or torch.float32)
+    model = Model.from_network(_network(args).to(device, memory_format=form))
     # Rendered crops are first half as large.
     halved = not args.data and args.small_until > 0
     check_crop(args.crop, model.net.pad_multiple() * (2 if halved else 1))

@@ -12,12 +12,15 @@ x + (1 - t) v.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pyramid import Geometry
 from .relaxation import even, links, packed, relax, unpacked
-from .warp import resize, sampling_grid, warp
+from .warp import resize, warp
 
 # Of the finest level's, from coarse to fine: downscale, steps of Lucas and Kanade.
 _LEVELS = ((8, 5), (4, 4), (2, 3), (1, 2))
@@ -33,21 +36,32 @@ _FARTHEST = 4.0  # pixels that the refinement of one level may move anything
 
 
 @torch.no_grad()
-def motion_flow(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int = 2) -> Tensor:
+def motion_flow(
+    img0: Tensor,
+    img1: Tensor,
+    timestep: Tensor,
+    coarse: Tensor,
+    finest: int = 2,
+    geometry: Geometry | None = None,
+    wrap: Callable[[Callable], Callable] = lambda function: function,
+) -> Tensor:
     """Flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
 
     img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W). coarse: flow
     (B,4,H/(4*finest),W/(4*finest)) in the same pixels that is tried besides, and followed where it matches better.
+    geometry: of the frames, which saves making the grids anew. wrap: what is put around the two functions that do
+    nearly all of it, over and over; a compiler, for instance.
     """
-    v = None
-    for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest), _LEVELS, strict=True):
+    step, reweighted = wrap(_step), wrap(_reweighted)
+    v, geometry = None, geometry or Geometry(*img0.shape[2:], img0.device)
+    for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest, geometry), _LEVELS, strict=True):
         v = level.still() if v is None else 2 * resize(v, 2)
         if factor == 4:
             v = _better(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
         level.equalise(v)
         for _ in range(steps):
-            v = v + _step(level, v)
-        v = v + _refinement(level, v)
+            v = v + step(level, v)
+        v = v + _refinement(level, v, reweighted)
     v = v * finest
     return torch.cat((-level.t * v, (1 - level.t) * v), 1)
 
@@ -55,10 +69,10 @@ def motion_flow(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, fi
 class _Level:
     """Both frames at one size, and the time between them."""
 
-    def __init__(self, frames: Tensor, t: Tensor):
+    def __init__(self, frames: Tensor, t: Tensor, geometry: Geometry):
         self.frame0, self.frame1 = frames.chunk(2)  # (B,3,h,w) in 0..1
         self.t = t  # (B,1,1,1), or (B,1,h,w)
-        self.grid = sampling_grid(*frames.shape[2:], frames.device)
+        self.grid = geometry.grid_of(frames)
         # Of the pixels of each window, as many as there are, and three colours.
         self.texture = _around(frames.new_full((1, 1, *frames.shape[2:]), 3 * _TEXTURE))
 
@@ -77,13 +91,13 @@ class _Level:
         self.frame0, self.frame1 = self.frame0 * gain, self.frame1 / gain
 
 
-def _pyramid(img0: Tensor, img1: Tensor, timestep: Tensor, finest: int) -> list[_Level]:
+def _pyramid(img0: Tensor, img1: Tensor, timestep: Tensor, finest: int, geometry: Geometry) -> list[_Level]:
     """From coarse to fine."""
     frames, t = torch.cat((img0, img1)).float(), timestep.float()
     levels = []
     for factor in (finest, *[2] * (len(_LEVELS) - 1)):
         frames, t = _smaller(frames, factor), _smaller(t, factor) if t.shape[-1] > 1 else t
-        levels.append(_Level(frames, t))
+        levels.append(_Level(frames, t, geometry))
     return levels[::-1]
 
 
@@ -137,21 +151,25 @@ def _step(level: _Level, v: Tensor) -> Tensor:
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
 
 
-def _refinement(level: _Level, v: Tensor) -> Tensor:
+def _refinement(level: _Level, v: Tensor, reweighted: Callable) -> Tensor:
     """Change of v that lowers the energy of brightness, gradients and smoothness.
 
     The frames are warped once; the robust weights are taken anew a few times, and each time the linear equations that
     they make are solved by `relax`.
     """
-    height, width = v.shape[2:]
     terms, start = packed(even(_terms(level, v))), packed(even(v))
     motion, found = F.pad(start, (1, 1, 1, 1)), v
-    inner = motion[..., 1:-1, 1:-1]
     for _ in range(_REWEIGHTED):
-        equations = _equations(terms, start, inner)
-        relax(motion, equations, links(*_tension(found)), _SWEEPS)
-        found = unpacked(inner)[..., :height, :width]
+        motion, found = reweighted(terms, start, motion, found)
     return (found - v).clamp_(-_FARTHEST, _FARTHEST)
+
+
+def _reweighted(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The motion, with a border and packed, and (B,2,h,w), after sweeps with weights that it gives itself."""
+    height, width = v.shape[2:]
+    inside = (..., slice(1, -1), slice(1, -1))
+    motion = relax(motion, _equations(terms, start, motion[inside]), links(*_tension(v)), _SWEEPS)
+    return motion, unpacked(motion[inside])[..., :height, :width]
 
 
 def _terms(level: _Level, v: Tensor) -> Tensor:

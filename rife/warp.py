@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .fused import convolve
+from .sampling import sample
 
 
 class SamplingGrid(NamedTuple):
@@ -38,9 +39,9 @@ def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid
     """Identity grid of `height` x `width` on `device`."""
     y = torch.linspace(-1.0, 1.0, height, device=device).view(1, 1, height, 1).expand(1, 1, height, width)
     x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, 1, width).expand(1, 1, height, width)
-    # A side of one pixel has no extent: any finite step does.
-    step = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=device)
-    return SamplingGrid(torch.cat((x, y), 1), step.view(2, 1, 1))
+    # A side of one pixel has no extent: any finite step does. A tensor made on the host would make a GPU wait for it.
+    step = [x.new_full((1, 1, 1), 2.0 / max(side - 1, 1)) for side in (width, height)]
+    return SamplingGrid(torch.cat((x, y), 1), torch.cat(step))
 
 
 def warp(
@@ -54,32 +55,23 @@ def warp(
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
-    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; where there is none (`samples_plainly`) it stays with bilinear.
+    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less.
     halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
     """
     if grid is None:
         grid = sampling_grid(*image.shape[-2:], image.device)
     points = torch.addcmul(grid.base, flow.float(), grid.step).permute(0, 2, 3, 1)
-    border = "border"
-    if samples_plainly(image.device):
-        # With align_corners=True a clamped grid and zero padding give the same bits.
-        points, border, mode = points.clamp(-1.0, 1.0), "zeros", "bilinear"
     image_dtype, image = image.dtype, image.float()
     strips = _strips(image, points, 2 if halve else 1)
     if strips > 1:
         points = points.unflatten(1, (strips, -1)).squeeze(0)
         image = image.expand(strips, -1, -1, -1)
-    warped = F.grid_sample(image, points, mode=mode, padding_mode=border, align_corners=True)
+    warped = sample(image, points, mode)
     if halve:
         warped = resize(warped, 0.5)
     if strips > 1:
         warped = warped.permute(0, 2, 3, 1).flatten(0, 1)[None].permute(0, 3, 1, 2)
     return warped.to(image_dtype)
-
-
-def samples_plainly(device: torch.device) -> bool:
-    """Whether grid_sample has neither border padding nor bicubic mode there: on MPS; DirectML is taken for the same."""
-    return device.type in ("mps", "privateuseone")
 
 
 def _strips(image: Tensor, points: Tensor, rows: int) -> int:
@@ -90,14 +82,6 @@ def _strips(image: Tensor, points: Tensor, rows: int) -> int:
     if image.device.type != "cpu" or image.shape[0] > 1 or image.requires_grad or points.requires_grad:
         return 1
     return math.gcd(points.shape[1] // rows, 2 ** (torch.get_num_threads() - 1).bit_length())
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Of frames and weights on `device`: channels last where convolutions are faster for it.
-
-    On CPUs they are twice as fast, on CUDA in half precision. Weights otherwise get converted at each call.
-    """
-    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
 def resize(x: Tensor, factor: float) -> Tensor:

@@ -148,13 +148,16 @@ def test_a_network_without_timestep_says_so():
         net(img, img, timestep=0.25)
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0"])
+NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
+
+
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0", "bundled"])
 @pytest.mark.parametrize("strip", [64 * 2, 64 * 6, 64 * 22, 64 * 40])
 @torch.no_grad()
 def test_strips_leave_no_seam(version, strip, monkeypatch):
     """Large frames begin their finest block strip by strip; here small ones do, in strips of 2 to 40 rows."""
     torch.manual_seed(0)
-    net = IFNet(RELEASES[version]).eval()
+    net = IFNet(NETWORKS[version]).eval()
     img0, img1 = torch.rand(2, 3, 128, 64), torch.rand(2, 3, 128, 64)
     whole = net.predict(img0, img1, 0.3)
     monkeypatch.setattr(ifnet, "_STRIP_PIXELS", strip)
@@ -169,9 +172,8 @@ def test_strips_leave_no_seam(version, strip, monkeypatch):
 
 @pytest.mark.parametrize("version", ["4.25", "4.26", "4.6", "4.17", "bundled"])
 def test_8k_fits_into_8_gb_and_4k_into_2(version):
-    configs = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
     with torch.device("meta"):
-        network = IFNet(configs[version]).half()
+        network = IFNet(NETWORKS[version]).half()
     assert peak(network, 4352, 7680) < 7e9
     assert peak(network, 2176, 3840) < 2.2e9
 

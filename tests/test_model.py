@@ -11,8 +11,6 @@ from pathlib import Path
 import golden_recipe as golden
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import rife
 from rife.ifnet import IFNet
@@ -347,34 +345,3 @@ def test_a_bfloat16_network_does_not_round_the_picture():
     error = (exact.inference(img, img.roll(1, 3)) - half.inference(img, img.roll(1, 3))).abs()
     assert half.net.source(img).dtype == torch.float32
     assert error.max() < 1e-3  # rounding the frames alone makes 2e-3 of it
-
-
-class SmallDevice(TorchDispatchMode):
-    """Refuses what MPS does not have: float64, and sampling with border padding or bicubic."""
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        if "grid_sampler" in str(operation):
-            assert args[2:4] == (0, 0), "only bilinear, only zeros"  # interpolation mode, padding mode
-        result = operation(*args, **(kwargs or {}))
-        assert not any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in tree_leaves(result))
-        return result
-
-
-@pytest.mark.parametrize("version", ["4.26", "4.17", "3.8", "RIFE"])
-@pytest.mark.parametrize("onednn", [True, False])
-def test_a_device_without_float64_border_padding_and_bicubic(version, onednn, monkeypatch):
-    """As on MPS and DirectML; without oneDNN as on every accelerator and on ARM."""
-    torch.manual_seed(0)
-    model = rife.load_model(
-        rife.ifnet.IFNet(rife.RELEASES[version]).state_dict(), variant=version, device="cpu"
-    )
-    img0, img1 = torch.rand(2, 1, 3, 40, 72)
-    expected = model.inference(img0, img1)
-    monkeypatch.setattr(rife.warp, "samples_plainly", lambda device: True)
-    monkeypatch.setattr(rife.fused, "_ONEDNN", onednn)
-    with SmallDevice():
-        plain = model.inference(img0, img1)
-    torch.testing.assert_close(plain, expected, atol=1e-4, rtol=0)
-    with pytest.raises(AssertionError, match="only bilinear"), SmallDevice():
-        monkeypatch.undo()
-        model.inference(img0, img1)

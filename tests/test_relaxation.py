@@ -38,7 +38,7 @@ def solution(equations: Tensor, right: Tensor, below: Tensor) -> Tensor:
 def relaxed(equations: Tensor, right: Tensor, below: Tensor, sweeps: int, border: float = 0.0) -> Tensor:
     height, width = equations.shape[2:]
     motion = F.pad(packed(even(torch.zeros_like(equations[:, :2]))), (1, 1, 1, 1), value=border)
-    relax(motion, packed(even(equations)), links(right, below), sweeps)
+    motion = relax(motion, packed(even(equations)), links(right, below), sweeps)
     return unpacked(motion[..., 1:-1, 1:-1])[..., :height, :width]
 
 

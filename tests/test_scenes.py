@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from rife.bundled import BUNDLED_CONFIG
+from rife.config import RELEASES
 from rife.data import RenderedMotion
 from rife.report import report
 from rife.scenes import SceneFinder, Scenes, choose_scale, find_scenes
@@ -133,13 +137,19 @@ def test_motion_is_told_in_pixels(dx):
 
 def test_the_scale_is_chosen_by_motion_size_and_network():
     slow, fast = find_scenes(texture(12, 4, 8)), find_scenes(texture(12, 4, 20))
-    assert choose_scale(slow, 720, 1280, 8)[0] == 1
-    assert choose_scale(fast, 720, 1280, 8)[0] == 0.5
-    assert choose_scale(fast, 720, 1280, 16)[0] == 1
-    assert choose_scale(fast, 720, 1280, 3)[0] == 0.25
-    scale, why = choose_scale(fast, 200, 300, 3)
+    assert choose_scale(slow, 720, 1280, (12, 40))[0] == 1
+    assert choose_scale(fast, 720, 1280, (12, 40))[0] == 0.5
+    assert choose_scale(fast, 720, 1280, (24, 80))[0] == 1
+    assert choose_scale(fast, 720, 1280, (4, 15))[0] == 0.25
+    scale, why = choose_scale(fast, 200, 300, (4, 15))
     assert scale == 0.5 and "too small" in why
-    assert choose_scale(Scenes(), 720, 1280, 8)[0] == 1
+    assert choose_scale(Scenes(), 720, 1280, (12, 40))[0] == 1
+
+
+def test_a_network_reaches_as_far_as_its_blocks_and_its_solver():
+    assert RELEASES["4.26"].reach == (24, 80)
+    assert RELEASES["4.6"].reach == replace(BUNDLED_CONFIG, variational=False).reach == (12, 40)
+    assert replace(BUNDLED_CONFIG, variational=True).reach == (24, 80)
 
 
 def test_the_report_counts_what_the_plan_does(shots):
