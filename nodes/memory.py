@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife import engine, scenes, video
+from ..rife.acceleration import most_per_pass
 from ..rife.layouts import memory_format
 from ..rife.memory import is_out_of_memory, most_that_fit
 from ..rife.model import Motion, named_dtype
@@ -143,9 +144,13 @@ def interpolate(
     else:
         options = {"scale": scale, "TTA": tta, "ensemble": ensemble}
         model, batch = load(
-            with_precision(patcher, precision), *shape[1:3], wanted=min(batch_size or total, total),
-            auto=not batch_size, channels=shape[3] + (masks is not None), **options,
-        )  # fmt: skip
+            with_precision(patcher, precision),
+            *shape[1:3],
+            wanted=min(batch_size or most_per_pass(total, acceleration), total),
+            auto=not batch_size,
+            channels=shape[3] + (masks is not None),
+            **options,
+        )
         accelerate(model, acceleration)
         engine.interpolate(
             model,

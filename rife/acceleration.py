@@ -17,16 +17,25 @@ from torch import Tensor, cuda, nn
 
 from . import kernels
 from .ifnet import Prediction, assembles
+from .memory import is_out_of_memory
 from .pyramid import PLAIN, Ways
 from .variational import motion_flow
 
 log = logging.getLogger(__name__)
 
 ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
+_PASSES = (
+    4  # of a clip at least: the first is plain, and in the second there is compiling, capturing or comparing
+)
 _RUNS = 3  # of each kind, to see which is faster
 _wins: dict[
     tuple, bool
 ] = {}  # whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid
+
+
+def most_per_pass(total: int, how: str) -> int:
+    """New frames of a clip with so many that one pass may have: in a single pass nothing would be accelerated."""
+    return total if how == "off" else -(-total // _PASSES)
 
 
 class Accelerated:
@@ -59,9 +68,9 @@ class Accelerated:
             try:
                 self._fast = self._fast or self._make(inputs, options)
                 return Prediction(*self._fast(*inputs))
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # noqa: BLE001 - compilers fail in every way
+                if is_out_of_memory(error):
+                    raise
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
                 log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
                 self._works = False

@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from .acceleration import most_per_pass
 from .copies import Rows, Target, copies, write
 from .memory import ENCODED_SINGLY, Limits, free_memory, is_out_of_memory, most_that_fit
 from .model import check_finite
@@ -81,7 +82,7 @@ def interpolate(
     timesteps: times between 0 and 1 exclusive, rising, made for every pair instead of multiplier's even ones;
     then M = (N-1)*(len(timesteps)+1) + 1. plan: of N frames, by `rife.timeline.plan`, instead of both: any rate, loop,
     cuts ...; then M = len(plan). scale, TTA, ensemble: see `Model.inference`.
-    batch_size: new frames per forward pass; default by size and, on an accelerator, free memory.
+    batch_size: new frames per forward pass at most; default by size and, on an accelerator, free memory.
     precision: fp32, fp16 or bf16 for this run, with a copy of the network; auto: as the model is.
     out: a contiguous tensor of the result's shape to write into; out_dtype: of the result, default frames'.
     on_progress(done, total, newest frame or None): before the first and after every batch, counting new frames;
@@ -402,13 +403,22 @@ class _Maker:
         self._encoded: dict[int, Tensor] = {}  # frames that the model has seen already
         # What fitted into one pass before, for passes that take as much memory as these.
         self._kind = (*map(str, (model.run_device, model.run_dtype)), self._shape, *options.values())
-        self._kind += (getattr(model, "static_shapes", False),)
+        self._static = getattr(model, "static_shapes", False)
+        self._kind += (self._static,)
         self._limits, self._free = Limits.of(model), free_memory(model.run_device)
         wanted = batch_size or _auto_batch(model, self._shape, options, self._free)
+        if total and not batch_size:
+            wanted = min(wanted, most_per_pass(total, getattr(model, "acceleration", "off")))
         self.batch = self._even(self._limits.begin(self._kind, wanted, self._free))
 
     def _even(self, batch: int) -> int:
-        """So many per pass that the last one is not filled up with what nobody wants."""
+        """So many per pass that all passes are of a size.
+
+        Those that are made for one shape are of powers of two: else every length of a clip, and every other amount of
+        free memory, would be another shape.
+        """
+        if self._static:
+            return 1 << batch.bit_length() - 1
         left = batch if self._total is None else self._total - self.made
         return -(-left // -(-left // batch))
 
@@ -418,7 +428,7 @@ class _Maker:
         while done < len(tasks):
             end = min(done + self.batch, len(tasks))
             # The last batch filled up, for models that are compiled for one size of it.
-            size = self.batch if getattr(self._model, "static_shapes", False) else end - done
+            size = self.batch if self._static else end - done
             if self._pass(size, tasks[done:end], rows[done:end], frame_at):
                 self.made += end - done
                 done = end

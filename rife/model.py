@@ -152,6 +152,11 @@ class Model:
         """Whether batches of different sizes cost more than batches filled up to one size."""
         return self._accelerated is not None
 
+    @property
+    def acceleration(self) -> str:
+        """What `accelerate` was last asked for."""
+        return self._accelerated.how if self._accelerated else "off"
+
     def accelerate(self, how: str = "off") -> Model:
         """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
 
@@ -167,7 +172,7 @@ class Model:
             return self
         with torch.inference_mode(False), torch.no_grad():
             network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
-        return Model.from_network(network).accelerate(self._accelerated.how if self._accelerated else "off")
+        return Model.from_network(network).accelerate(self.acceleration)
 
     @property
     def learner(self) -> Learner:

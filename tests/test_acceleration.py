@@ -119,6 +119,45 @@ def test_unknown_words_are_refused(model):
     assert not model.accelerate("off").static_shapes and model.accelerate("compile").static_shapes
 
 
+def passes(model, monkeypatch, fit: int) -> list[int]:
+    """The sizes of the passes that are made from now on, where so many new frames would fit into one."""
+    sizes: list[int] = []
+
+    def between(self, a, *more, **how):
+        sizes.append(len(a))
+        return a[:, :3, :32, :48]
+
+    monkeypatch.setattr(rife.engine, "_auto_batch", lambda *_: fit)
+    monkeypatch.setattr(rife.Model, "between", between)
+    return sizes
+
+
+def test_a_clip_that_fits_into_one_pass_is_accelerated_too(model, monkeypatch):
+    sizes = passes(model, monkeypatch, 24)
+    rife.interpolate(model, clip(10))
+    rife.interpolate(model.accelerate("compile"), clip(10))
+    assert sizes == [9, 2, 2, 2, 2, 2]
+
+
+def test_passes_are_of_one_shape_whatever_the_length_and_nearly_whatever_fits(model, monkeypatch):
+    model.accelerate("cuda graphs")
+    for fit in (8, 11, 15):
+        sizes = passes(model, monkeypatch, fit)
+        for n in (33, 49, 50, 81):
+            rife.interpolate(model, clip(n))
+        assert set(sizes) == {8}
+
+
+def test_memory_that_ran_out_is_no_reason_to_do_without(model):
+    def full(graph, inputs):
+        raise RuntimeError("MPS backend out of memory")
+
+    accelerated(model, "compile", backend=full)
+    torch._dynamo.reset()
+    with pytest.raises(RuntimeError, match="Not enough memory for one new frame"):
+        rife.interpolate(model, clip(4))
+
+
 def test_another_precision_stays_accelerated(model):
     assert model.accelerate("compile").with_precision("bf16").static_shapes
     assert not model.accelerate("off").with_precision("bf16").static_shapes

@@ -162,13 +162,19 @@ def test_running_out_of_memory_while_results_are_saved_halves_the_batch_too(monk
 
 
 @pytest.mark.parametrize(
-    ("frames", "batch_size", "batches"), [(26, 24, [13, 13]), (6, 4, [3, 3]), (9, 8, [8]), (8, 3, [3, 3, 3])]
+    ("frames", "batch_size", "batches", "of_one_shape"),
+    [
+        (26, 24, [13, 12], [16, 16]),
+        (6, 4, [3, 2], [4, 4]),
+        (9, 8, [8], [8]),
+        (8, 3, [3, 3, 1], [2, 2, 2, 2]),
+    ],
 )
-def test_passes_are_of_even_size_so_that_none_is_filled_up_in_vain(frames, batch_size, batches):
-    model = Fader()
-    model.static_shapes = True
-    rife.interpolate(model, ramp(frames), batch_size=batch_size)
-    assert model.batches == batches
+def test_passes_are_of_even_size_or_of_one_shape_for_all_clips(frames, batch_size, batches, of_one_shape):
+    for model, expected in ((Fader(), batches), (Fader(), of_one_shape)):
+        model.static_shapes = expected is of_one_shape
+        rife.interpolate(model, ramp(frames), batch_size=batch_size)
+        assert model.batches == expected
 
 
 def test_a_pass_that_was_filled_up_and_did_not_fit_is_not_taken_for_one_frame():
