@@ -131,7 +131,7 @@ def test_without_pinned_memory_it_goes_on_with_plain_memory_and_says_so_once(mon
 NETWORKS = {name: replace(config, adaptive="") for name, config in RELEASES.items()}
 NETWORKS["bundled"] = replace(BUNDLED_CONFIG, variational=True, dissolve=True)
 OPTIONS = [
-    {"batch": 4}, {"scale": 0.5}, {"scale": 2}, {"TTA": True}, {"ensemble": True}, {"channels": 4, "TTA": True},
+    {"batch": 4}, {"scale": 0.5}, {"scale": 2}, {"ensemble": True}, {"channels": 4, "TTA": True},
 ]  # fmt: skip
 ONE_OF_EACH_KIND = ["bundled", "4.26", "4.17", "4.6", "3.6", "RIFE", "1.4-2F1.5C"]
 SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
