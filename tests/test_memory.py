@@ -150,8 +150,11 @@ def estimate_of_counted(version: str, size: str, dtype: torch.dtype, **options) 
     return estimate / peak(network, *SIZES[size], **options)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("version", [*NETWORKS, *LEGACY_RELEASES])
+@pytest.mark.parametrize(
+    ("version", "size"),
+    [(version, "1080p") for version in (*NETWORKS, *LEGACY_RELEASES)]
+    + [(version, "4K") for version in (*ONE_OF_EACH_KIND, "4.26.heavy", "4.25.lite", "RIFE_2R", "2.4")],
+)
 def test_every_version_needs_no_more_memory_than_it_says_and_not_much_less(version, size):
     assert 1 <= estimate_of_counted(version, size, torch.float16) < 1.6
     if version in ("bundled", "4.26", "3.6", "RIFE", "2.4"):
