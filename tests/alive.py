@@ -15,6 +15,13 @@ from rife.memory import ENCODED_SINGLY
 from rife.model import Model
 
 
+def run(operation, args, kwargs):
+    if operation is torch.ops.aten.grid_sampler_2d.default and args[0].is_meta:
+        # Only its shape; PyTorch would take it apart into hundreds of operations to find that out.
+        return args[0].new_empty(*args[0].shape[:2], *args[1].shape[1:3])
+    return operation(*args, **kwargs)
+
+
 class Alive(TorchDispatchMode):
     """Bytes of the tensors made under it that are alive: `now`, and at the `peak`. Views count once."""
 
@@ -24,7 +31,7 @@ class Alive(TorchDispatchMode):
         self._holders: dict[int, int] = {}
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
+        result = run(operation, args, kwargs or {})
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor)

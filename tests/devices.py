@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from alive import run
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +20,7 @@ class SmallDevice(TorchDispatchMode):
         name = operation.overloadpacket.__name__
         if refusal := self._refusal(name, args):
             raise RuntimeError(f"{name}: {refusal}")
-        result = operation(*args, **(kwargs or {}))
+        result = run(operation, args, kwargs or {})
         if any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in tree_leaves(result)):
             raise TypeError("no float64")
         return result
@@ -67,7 +68,7 @@ class HostWaits(TorchDispatchMode):
         tensors = [x for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
         if name in self._READS or (name.startswith("index") and any(x.dtype == torch.bool for x in tensors)):
             self.found.append(name)
-        result = operation(*args, **(kwargs or {}))
+        result = run(operation, args, kwargs or {})
         devices = {x.device.type for x in (*tensors, result) if isinstance(x, torch.Tensor)}
         if name in ("_to_copy", "copy_") and len(devices) > 1 and not (kwargs or {}).get("non_blocking"):
             self.found.append(f"{name} of {tuple(tensors[-1].shape)}")
