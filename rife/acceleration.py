@@ -24,13 +24,11 @@ from .variational import motion_flow
 log = logging.getLogger(__name__)
 
 ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
-_PASSES = (
-    4  # of a clip at least: the first is plain, and in the second there is compiling, capturing or comparing
-)
+# Of a clip at least: the first is plain, and in the second there is compiling, capturing or comparing.
+_PASSES = 4
 _RUNS = 3  # of each kind, to see which is faster
-_wins: dict[
-    tuple, bool
-] = {}  # whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid
+# Whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid.
+_wins: dict[tuple, bool] = {}
 
 
 def most_per_pass(total: int, how: str) -> int:
@@ -49,8 +47,8 @@ class Accelerated:
             raise ValueError(f"acceleration is {how!r}, expected one of {', '.join(ACCELERATIONS)}. Use one.")
         self._network, self.how = network, how
         reason = _unfit(network.config, how)
-        self._works = reason is None
-        if not self._works:
+        self.works = reason is None  # until it turns out that it does not
+        if not self.works:
             log.warning("No %s: %s. Going on without.", how, reason)
         # Not of a closure: what is compiled is kept with the code of `_run`, for the next model of this network, too.
         self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
@@ -64,7 +62,7 @@ class Accelerated:
         inputs = src0, src1, _time_tensor(timestep, src0)
         options = tuple(scales), ensemble, geometry
         key = src0.shape, src1.shape, src0.dtype, src0.device, options
-        if self._works and key == self._key:
+        if self.works and key == self._key:
             try:
                 self._fast = self._fast or self._make(inputs, options)
                 return Prediction(*self._fast(*inputs))
@@ -73,7 +71,7 @@ class Accelerated:
                     raise
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
                 log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
-                self._works = False
+                self.works = False
         self._key, self._fast = key, None
         return Prediction(*_run(self._network, *inputs, *options))
 

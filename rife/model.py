@@ -150,12 +150,12 @@ class Model:
     @property
     def static_shapes(self) -> bool:
         """Whether batches of different sizes cost more than batches filled up to one size."""
-        return self._accelerated is not None
+        return self.acceleration != "off"
 
     @property
     def acceleration(self) -> str:
-        """What `accelerate` was last asked for."""
-        return self._accelerated.how if self._accelerated else "off"
+        """What `accelerate` was last asked for, as far as it works."""
+        return self._accelerated.how if self._accelerated and self._accelerated.works else "off"
 
     def accelerate(self, how: str = "off") -> Model:
         """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.

@@ -72,21 +72,23 @@ def test_where_it_does_not_work_a_warning_and_the_plain_way(model, how, caplog):
 
 def test_a_network_that_looks_at_the_motion_stays_plain(caplog):
     net = rife.ifnet.IFNet(rife.RELEASES["4.0"])
-    Accelerated(net, "compile")
+    model = rife.Model.from_network(net).accelerate("compile")
     assert "looks at the motion" in caplog.text
+    # So its passes need not be of one shape.
+    assert not model.static_shapes and model.acceleration == "off"
 
 
 @pytest.mark.parametrize("how", ["compile", "cuda graphs", "triton"])
 def test_a_three_network_rife_can_be_accelerated_or_says_why_not(how, caplog):
     """It stopped with: 'LegacyConfig' object has no attribute 'adaptive'."""
     network = LegacyRIFE(LEGACY_RELEASES["3.1"])
-    assert Accelerated(network, how)._works == (how != "triton")
+    assert Accelerated(network, how).works == (how != "triton")
     assert ("other inputs than those of 4.x" in caplog.text) == (how == "triton")
 
 
 @pytest.mark.parametrize("version", ["RIFE", "RIFE_m", "3.6"])
 def test_the_kernel_is_not_for_networks_with_other_inputs(version, caplog):
-    assert not Accelerated(rife.ifnet.IFNet(rife.RELEASES[version]), "triton")._works
+    assert not Accelerated(rife.ifnet.IFNet(rife.RELEASES[version]), "triton").works
     assert "No triton" in caplog.text
 
 

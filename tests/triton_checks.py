@@ -151,7 +151,7 @@ def choice() -> dict:
     run._fast = None
     acceleration._wins.update(dict.fromkeys(acceleration._wins, True))
     images.append(run(*sources, 0.5, net.config.scales, False, geometry=geometry).image)
-    return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run._works}
+    return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run.works}
 
 
 def interpreted() -> dict:
