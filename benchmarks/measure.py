@@ -20,24 +20,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def load_core():
     """The core of this checkout as `rife`, without its root on sys.path (nodes/ would hide ComfyUI's nodes.py)."""
-    folder = ROOT / "rife"
-    spec = importlib.util.spec_from_file_location(
-        "rife", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rife"] = module
-    spec.loader.exec_module(module)
-    return module
+    return _load("rife", ROOT / "rife")
 
 
 def load_pack() -> str:
     """The name under which this checkout is loaded as ComfyUI loads a pack: under any name, from a file."""
+    return _load("rife_pack", ROOT).__name__
+
+
+def _load(name: str, folder: Path):
     spec = importlib.util.spec_from_file_location(
-        "rife_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return spec.name
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_comfyui(cpu: bool) -> None:

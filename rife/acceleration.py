@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -19,6 +18,7 @@ from . import kernels
 from .ifnet import Prediction, assembles
 from .memory import is_out_of_memory
 from .pyramid import PLAIN, Ways
+from .stopwatch import seconds
 from .variational import motion_flow
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,8 @@ def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype:
     most = 4 * max(torch.finfo(dtype).eps, 2**-10)
     if not off <= most:
         raise RuntimeError(f"its picture is off by {off:.2g}, by {most:.2g} at most was expected")
-    times = [[_seconds(run, inputs) for run in (plain, fused)] for _ in range(_RUNS)]
+    device, runs = inputs[0].device, [partial(run, *inputs) for run in (plain, fused)]
+    times = [[seconds(device, run) for run in runs] for _ in range(_RUNS)]
     before, after = (min(column) for column in zip(*times, strict=True))
     log.info(
         "Triton's kernel on %dx%d: %.2f times as fast as without (%.2f ms, %.2f ms). Going on with%s it.",
@@ -159,16 +160,6 @@ def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype:
         "" if after < before else "out",
     )
     return after < before
-
-
-def _seconds(run: Callable, inputs: tuple[Tensor, ...]) -> float:
-    device = inputs[0].device
-    wait = torch.get_device_module(device).synchronize
-    wait(device)
-    begun = time.perf_counter()
-    run(*inputs)
-    wait(device)
-    return time.perf_counter() - begun
 
 
 def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> Callable:

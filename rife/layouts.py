@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import time
 from functools import cache
 
 import torch
 import torch.nn.functional as F
+
+from .stopwatch import seconds
 
 _TRUNKS = ((192, 32, 48), (64, 128, 192))  # channels, height, width inside of blocks, of 4 pairs at a time
 _RUNS, _CALLS = 3, 4
@@ -47,15 +47,11 @@ def _seconds(
     width: int,
 ) -> float:
     """What a few 3x3 convolutions take, at best; the first run chooses and loads kernels."""
-    wait = torch.get_device_module(device).synchronize
     x = torch.zeros(4, channels, height, width, device=device, dtype=dtype).to(memory_format=form)
     weight = x.new_zeros(channels, channels, 3, 3).to(memory_format=form)
-    best = math.inf
-    for _ in range(1 + _RUNS):
-        wait(device)
-        begun = time.perf_counter()
+
+    def convolve() -> None:
         for _ in range(_CALLS):
             F.conv2d(x, weight, padding=1)
-        wait(device)
-        best = min(best, time.perf_counter() - begun)
-    return best
+
+    return min(seconds(device, convolve) for _ in range(1 + _RUNS))

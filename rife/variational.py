@@ -141,9 +141,8 @@ def _step(level: _Level, v: Tensor) -> Tensor:
     at0, at1 = level.seen(v)
     difference = at0 - at1
     weight = 1 / (difference.abs().mean(1, True) + _NOISE)
-    rows = torch.stack(
-        (*_gradient(torch.lerp(at1, at0, level.t)), difference), 1
-    )  # (B,3,3,h,w) dx, dy, difference
+    # (B,3,3,h,w) dx, dy, difference of each colour
+    rows = torch.stack((*_gradient(torch.lerp(at1, at0, level.t)), difference), 1)
     products = torch.cat(((rows[:, :1] * rows).sum(2), (rows[:, 1:2] * rows[:, 1:]).sum(2)), 1)
     xx, xy, xd, yy, yd = _around(products.mul_(weight)).split(1, 1)
     xx, yy = xx + level.texture, yy + level.texture

@@ -10,10 +10,10 @@ import pytest
 
 CORE = Path(__file__).parent.parent / "rife"
 ORDER = (
-    "version files config memory fused layouts sampling warp refine pyramid still relaxation variational ifnet kernels "
-    "acceleration twins legacy checkpoint transfer catalog losses perceptual auxiliary learner model timeline "
-    "scenes cogvideo report copies engine codecs stills media overlap writer parts video segments clips metrics "
-    "pictures baselines scoring tables protocols score data workflow datasets bundled training runfolder "
+    "version files config memory fused stopwatch layouts sampling warp refine pyramid still relaxation variational "
+    "ifnet kernels acceleration twins legacy checkpoint transfer catalog losses perceptual auxiliary learner model "
+    "timeline scenes cogvideo report copies engine codecs stills media overlap writer parts video segments clips "
+    "metrics pictures baselines scoring tables protocols score data workflow datasets bundled training runfolder "
     "train_command interpolate_command cli __main__ __init__ "
 ).split()
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from rife import layouts
+from rife import layouts, stopwatch
 from rife.layouts import memory_format
 
 
@@ -26,7 +26,7 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(torch, "get_device_module", lambda device: types.SimpleNamespace(synchronize=wait))
     monkeypatch.setattr(layouts, "F", types.SimpleNamespace(conv2d=convolve))
-    monkeypatch.setattr(layouts, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(stopwatch, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
     layouts._faster.cache_clear()
     yield clock
     layouts._faster.cache_clear()
