@@ -384,7 +384,8 @@ class LegacyRIFE(nn.Module):
         return self._need(dtype.itemsize, 1.0).peak(shape[1] * shape[2])
 
     def need(self, height: int, width: int, scale: float = 1.0, ensemble: bool = False) -> Need:
-        """Memory for frames of that (padded) size; held to the bytes counted in tests/test_memory.py."""
+        """Memory for frames of that (padded) size; held to the bytes counted in tests/test_memory.py, and to what a
+        process grew by on a CPU, which has workspace for convolutions besides."""
         return self._need(self.get_dtype().itemsize, scale)
 
     def _need(self, size: int, scale: float) -> Need:
@@ -392,7 +393,7 @@ class LegacyRIFE(nn.Module):
         one in 2F, a quarter in the others without `conv0`, a sixteenth in those with it; or, for frames that were
         enlarged, in the finest flow block."""
         cfg = self.config
-        fusion = cfg.context * size * (28 if cfg.full_resolution else 9 if cfg.shallow else 2.6) + 24
+        fusion = cfg.context * size * (29 if cfg.full_resolution else 9.5 if cfg.shallow else 2.7) + 24
         share = (0.45 if cfg.attention else 0.6) + 0.72 * cfg.full_resolution
         block = cfg.channels[-1] * size * share + (8 if cfg.attention else 24)
         return Need(3 * size, 24, max(fusion, block * scale**2 if scale > 1 else 0), 3 * size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,7 +41,9 @@ def counting_backend(counts):
     return backend
 
 
-def test_compiled_for_one_shape_whatever_the_clip(model, monkeypatch):
+@pytest.mark.parametrize("variational_too", [False, True])
+def test_compiled_for_one_shape_whatever_the_clip(model, variational_too, monkeypatch):
+    model.net.config = replace(model.net.config, variational=variational_too)
     monkeypatch.setattr(variational, "_SWEEPS", 1)  # shorter to compile
     counts: list[int] = []
     compiled = 0
@@ -53,8 +56,9 @@ def test_compiled_for_one_shape_whatever_the_clip(model, monkeypatch):
                 rife.interpolate(model, clip(n), 3, batch_size=4), frames, atol=1e-6, rtol=0
             )
             compiled = compiled or len(counts)
-    # The network whole, and two parts of its solver at first for one size, then for all: not anew for another length.
-    assert len(counts) == compiled
+    assert len(counts) == compiled  # not anew for another length
+    # Nor in pieces; of the solver, two functions for each of its four levels at most.
+    assert 1 < compiled <= 1 + 2 * 4 if variational_too else compiled == 1
 
 
 @pytest.mark.parametrize("how", ["compile", "cuda graphs", "triton"])

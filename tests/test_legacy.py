@@ -176,3 +176,13 @@ def test_alpha_of_half_networks_follows_the_colours():
         model = Model.from_network(LegacyRIFE(LEGACY_RELEASES["2.4"]).half().eval())
         sources = [model.encode(torch.empty(1, 4, 64, 64), name=None) for _ in range(2)]
         assert model.between(*sources, (4, 64, 64)).shape == (1, 4, 64, 64)
+
+
+def test_memory_estimate_knows_that_full_resolution_costs_more():
+    def per_pixel(arch):
+        network = LegacyRIFE(LEGACY_RELEASES[arch])
+        return network.memory_used_forward((1, 64, 64, 3), torch.float32) / 64**2
+
+    # Measured growth of the process, bytes per pixel.
+    measured = {"1.4": 638, "1.4-2F": 1887, "1.8": 415, "arXiv-RIFE": 701, "arXiv-2F": 2025}
+    assert all(size < per_pixel(arch) < 1.5 * size for arch, size in measured.items())
