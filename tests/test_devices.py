@@ -140,6 +140,13 @@ def test_a_small_device_makes_the_same_frames(name, onednn, small_device, monkey
     torch.testing.assert_close(plain, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["4.26", "4.17", "3.8", "RIFE"])
+def test_a_small_device_refuses_what_other_devices_do(name):
+    model = on_cpu(name)
+    with pytest.raises(RuntimeError, match="only bilinear"), devices.SmallDevice():
+        model.inference(*moved())
+
+
 @pytest.mark.parametrize("size", [(96, 160), (97, 163), (180, 320)])
 def test_a_small_device_finds_cuts_and_interpolates(size, small_device):
     """The default node failed on MPS at 720x480, 1280x720, 1920x1080 and most other sizes."""
