@@ -25,8 +25,8 @@ import comfyui_server
 import host
 
 import rife
-from rife.data import RenderedMotion
-from rife.video import write_png
+from rife.training.synthetic import RenderedMotion
+from rife.video.job import write_png
 
 
 def node(kind: str, **inputs) -> dict:

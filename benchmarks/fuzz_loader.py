@@ -31,9 +31,9 @@ from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.checkpoint import load_network
-from rife.ifnet import IFNet
-from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+from rife.checkpoint.load import load_network
+from rife.networks.ifnet import IFNet
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 
 SECONDS = 5
 FAST = 6  # of the seeds: the others have ten million weights

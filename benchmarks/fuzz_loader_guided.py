@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["rife"]):
     import fuzz_loader
 
     import rife
-    from rife.checkpoint import load_network
+    from rife.checkpoint.load import load_network
 
 MAX_BYTES = 300_000
 

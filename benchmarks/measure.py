@@ -52,7 +52,7 @@ def load_comfyui(cpu: bool) -> None:
 def tame_weights(rife, release: str = "4.26") -> dict[str, torch.Tensor]:
     """Random weights whose flows stay within a few pixels, so that rounding does not decide the picture."""
     torch.manual_seed(0)
-    state_dict = rife.ifnet.IFNet(rife.RELEASES[release]).state_dict()
+    state_dict = rife.networks.ifnet.IFNet(rife.RELEASES[release]).state_dict()
     for key, value in state_dict.items():
         if "lastconv" in key:
             value.mul_(0.3)
@@ -140,7 +140,7 @@ def work(rife, config, height: int, width: int, dtype: torch.dtype) -> tuple[flo
     side = config.pad
     height, width = (-(-s // side) * side for s in (height, width))
     with torch.device("meta"), torch.no_grad():
-        network = rife.ifnet.IFNet(config).to(dtype)
+        network = rife.networks.ifnet.IFNet(config).to(dtype)
         frame = torch.empty(1, 3, height, width)
         flops, traffic = FlopCounterMode(display=False), _Traffic()
         with traffic, flops:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from measure import load_core, machine, seconds, tame_weights
 
 rife = load_core()
-read_picture = importlib.import_module("rife.clips").read_picture
+read_picture = importlib.import_module("rife.video.frames").read_picture
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

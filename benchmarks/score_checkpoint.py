@@ -18,9 +18,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.datasets import load_clip, real_triplets, rendered_triplets
-from rife.metrics import psnr
-from rife.video import read_frames
+from rife.evaluation.metrics import psnr
+from rife.training.datasets import load_clip, real_triplets, rendered_triplets
+from rife.video.job import read_frames
 
 
 def load(path: Path, max_width: int) -> torch.Tensor:

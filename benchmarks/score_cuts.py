@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from rife.cogvideo import cogvideo_scenes
-from rife.scenes import find_scenes
-from rife.video import VideoWriter, read_frames, to_bytes
+from rife.timeline.cogvideo import cogvideo_scenes
+from rife.timeline.scenes import find_scenes
+from rife.video.job import VideoWriter, read_frames, to_bytes
 
 # Cuts of the clips themselves, found by eye, by name.
 KNOWN = {"bbb-1080p60-2s": {21}, "bbb-480p-30s": {285, 378, 553}, "nasa_13013": {202}}

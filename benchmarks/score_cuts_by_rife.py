@@ -5,8 +5,9 @@
 The edits of score_cuts.py. Per pair, the network's flows and mask at t = 0.5 on pictures of 192 points width give
 `residual`, the mean difference of both warped frames; `share`, the same as a part of their difference unwarped; and
 `mask`, how far the mask is from 1/2. Each gets the thresholds that serve it best on these very edits (value, and
-multiple of the median of the three pairs on each side), so what is shown is the most that it can reach; rife.scenes has
-the thresholds that it always has. "confirmed": cuts of rife.scenes that this evidence does not contradict.
+multiple of the median of the three pairs on each side), so what is shown is the most that it can reach;
+rife.timeline.scenes has the thresholds that it always has. "confirmed": cuts of rife.timeline.scenes that this
+evidence does not contradict.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from score_cuts import cases
 
 import rife
-from rife.model import pad_to
-from rife.scenes import find_scenes
-from rife.warp import warp
+from rife.model.model import pad_to
+from rife.ops.warp import warp
+from rife.timeline.scenes import find_scenes
 
 WIDTH = 192
 VALUES = [i / 40 for i in range(1, 40)]
@@ -61,10 +62,10 @@ def main() -> None:
         pairs += len(values)
         seen.append((case, ours, values))
     rows = [("method", "value", "times", "cuts", "found", "false", "precision", "recall"),
-            ("rife.scenes", "", "", *score([(case.cuts, ours) for case, ours, _ in seen]))]  # fmt: skip
+            ("rife.timeline.scenes", "", "", *score([(case.cuts, ours) for case, ours, _ in seen]))]  # fmt: skip
     for i, name in enumerate(("residual", "share", "mask")):
         rows.append((f"RIFE {name}", *best(seen, i, confirm=False)))
-        rows.append((f"rife.scenes confirmed by {name}", *best(seen, i, confirm=True)))
+        rows.append((f"rife.timeline.scenes confirmed by {name}", *best(seen, i, confirm=True)))
     for row in rows:
         print(f"{row[0]:34s}", *(f"{v:>10.3f}" if isinstance(v, float) else f"{v:>10}" for v in row[1:]))
     print(f"{pairs} pairs, {1000 * seconds / pairs:.1f} ms of RIFE per pair on one core")

@@ -20,10 +20,9 @@ from einops import rearrange
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.baselines import BASELINES, average, motion_size
-from rife.clips import clip_frames
-from rife.score import Gallery, clip_samples
-from rife.scoring import (
+from rife.cli.score import Gallery, clip_samples
+from rife.evaluation.baselines import BASELINES, average, motion_size
+from rife.evaluation.scoring import (
     METRICS,
     Network,
     Row,
@@ -35,8 +34,9 @@ from rife.scoring import (
     write_csv,
     write_rows,
 )
-from rife.tables import aligned, held_out_table, worst_frames
-from rife.video import to_bytes
+from rife.evaluation.tables import aligned, held_out_table, worst_frames
+from rife.video.frames import clip_frames
+from rife.video.job import to_bytes
 
 
 def fade_samples(path: Path, max_width: int) -> Iterator[Sample]:

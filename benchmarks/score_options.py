@@ -17,8 +17,8 @@ from pathlib import Path
 from score_checkpoint import load
 
 import rife
-from rife.datasets import real_triplets, rendered_triplets
-from rife.metrics import psnr
+from rife.evaluation.metrics import psnr
+from rife.training.datasets import real_triplets, rendered_triplets
 
 OPTIONS = {
     "plain": {},

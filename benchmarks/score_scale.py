@@ -3,7 +3,7 @@
     python benchmarks/score_scale.py CLIP ... [--model CKPT] [--csv FILE]
 
 A pan of d pixels is two windows of one picture, d apart: its middle is known exactly, and so is the motion. Real clips
-have more than one motion in them; they turn where the pans do (`rife.config.IFNetConfig.reach`). More than
+have more than one motion in them; they turn where the pans do (`rife.networks.config.IFNetConfig.reach`). More than
 60 dB counts as 60.
 """
 
@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.clips import clip_frames
-from rife.metrics import psnr
+from rife.evaluation.metrics import psnr
+from rife.video.frames import clip_frames
 
 SCALES = (1.0, 0.5, 0.25)
 PANS = (8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96)

@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.bundled import BUNDLED_CONFIG
-from rife.ifnet import IFNet
-from rife.layouts import memory_format
-from rife.learner import PRECISIONS
+from rife.model.training_step import PRECISIONS
+from rife.networks.ifnet import IFNet
+from rife.ops.memory_format import memory_format
+from rife.training.bundled import BUNDLED_CONFIG
 
 NETWORKS = {"bundled": BUNDLED_CONFIG} | {name: rife.RELEASES[name] for name in ("RIFE", "RIFE_m", "4.25")}
 COLUMNS = (

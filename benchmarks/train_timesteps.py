@@ -21,11 +21,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.bundled import Curriculum, match_init
-from rife.data import RenderedMotion
-from rife.ifnet import IFNet
-from rife.metrics import psnr
-from rife.training import Settings, Trainer
+from rife.evaluation.metrics import psnr
+from rife.networks.ifnet import IFNet
+from rife.training.bundled import Curriculum, match_init
+from rife.training.synthetic import RenderedMotion
+from rife.training.trainer import Settings, Trainer
 
 NETWORK = replace(rife.RELEASES["RIFE_m"], channels=(90, 60, 40), refine="")
 TIMES = (0.25, 0.5, 0.75)

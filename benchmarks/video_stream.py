@@ -32,10 +32,10 @@ import numpy as np
 import torch
 
 import rife
-from rife.codecs import Encoding
-from rife.media import Clip
-from rife.video import interpolate_video, to_pixels, to_tensor
-from rife.writer import VideoWriter
+from rife.video.codecs import Encoding
+from rife.video.job import interpolate_video, to_pixels, to_tensor
+from rife.video.reader import Clip
+from rife.video.writer import VideoWriter
 
 
 class FirstFrame:

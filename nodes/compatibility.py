@@ -10,8 +10,8 @@ from fractions import Fraction
 from comfy_api.latest import ComfyAPI, io
 from torch import Tensor
 
-from ..rife.timeline import Clock, Plan, plan
-from ..rife.workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
+from ..rife.comfyui_workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
+from ..rife.timeline.plans import Clock, Plan, plan
 from . import load, memory
 from .timing import result_line
 from .types import check_images

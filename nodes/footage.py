@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ..rife.datasets import Shot, load_clip, read_folder, shots, split
+from ..rife.training.datasets import Shot, load_clip, read_folder, shots, split
 from .types import check_images, trim_window
 
 NO_FOLDER = "none"

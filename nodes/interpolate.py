@@ -9,10 +9,10 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.cogvideo import cogvideo_scenes
-from ..rife.report import report
-from ..rife.scenes import Scenes
-from ..rife.timeline import Clips, Clock, exact_rate
+from ..rife.timeline.cogvideo import cogvideo_scenes
+from ..rife.timeline.plans import Clips, Clock, exact_rate
+from ..rife.timeline.report import report
+from ..rife.timeline.scenes import Scenes
 from . import memory
 from . import timing as when
 from .types import (

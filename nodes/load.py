@@ -12,10 +12,10 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..rife.catalog import DOWNLOADS, Download, download
-from ..rife.checkpoint import load_network
-from ..rife.config import AMBIGUOUS
-from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
+from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
+from ..rife.checkpoint.load import load_network
+from ..rife.model.model import BUNDLED_CHECKPOINT, PRECISIONS
+from ..rife.networks.config import AMBIGUOUS
 from . import memory
 from .types import InterpModel
 

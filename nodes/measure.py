@@ -12,10 +12,11 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..rife import engine, scoring
-from ..rife.baselines import average
-from ..rife.pictures import flow_picture, heat_map, line_colours, longest_flow, ticks
-from ..rife.scoring import (
+from ..rife.engine import in_memory as engine
+from ..rife.evaluation import scoring
+from ..rife.evaluation.baselines import average
+from ..rife.evaluation.charts import flow_picture, heat_map, line_colours, longest_flow, ticks
+from ..rife.evaluation.scoring import (
     EQUAL_DB,
     Row,
     Sample,

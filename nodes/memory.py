@@ -22,17 +22,19 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
-from ..rife import engine, scenes, video
-from ..rife.acceleration import most_per_pass
-from ..rife.layouts import memory_format
-from ..rife.memory import is_out_of_memory, most_that_fit
-from ..rife.model import Motion, named_dtype
-from ..rife.parts import Chunks, Part
-from ..rife.pictures import flow_picture
-from ..rife.scenes import Scenes
-from ..rife.timeline import Clips, Clock, Plan
-from ..rife.timeline import plan as make_plan
-from ..rife.video import Job
+from ..rife.engine import in_memory as engine
+from ..rife.engine.chunks import Chunks, Part
+from ..rife.evaluation.charts import flow_picture
+from ..rife.model.acceleration import most_per_pass
+from ..rife.model.device_memory import is_out_of_memory, most_that_fit
+from ..rife.model.model import Motion, named_dtype
+from ..rife.ops.memory_format import memory_format
+from ..rife.timeline import scenes
+from ..rife.timeline.plans import Clips, Clock, Plan
+from ..rife.timeline.plans import plan as make_plan
+from ..rife.timeline.scenes import Scenes
+from ..rife.video import job as video
+from ..rife.video.job import Job
 from .native import adapt
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..rife.model import Model, pad_to
+from ..rife.model.model import Model, pad_to
 
 
 def adapt(patcher):

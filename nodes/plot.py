@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..rife.pictures import ticks
+from ..rife.evaluation.charts import ticks
 
 _INK, _GRID, _START = (40, 40, 40), (225, 225, 225), (150, 150, 150)
 _RAW, _MEAN, _SCORE = (170, 195, 230), (30, 90, 180), (200, 80, 20)

@@ -9,8 +9,8 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import nn
 
-from ..rife.checkpoint import load_network, save_checkpoint
-from ..rife.model import named_dtype
+from ..rife.checkpoint.load import load_network, save_checkpoint
+from ..rife.model.model import named_dtype
 from . import memory
 from .load import FOLDERS
 from .native import adapt

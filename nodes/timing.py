@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
-from ..rife import timeline
-from ..rife.timeline import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
+from ..rife.timeline import plans as timeline
+from ..rife.timeline.plans import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first

@@ -13,10 +13,10 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..rife.data import check_crop
-from ..rife.datasets import RealFrames, Shot, triplets
-from ..rife.model import Model
-from ..rife.training import Result, Settings, Step, Trainer, score_triplets
+from ..rife.model.model import Model
+from ..rife.training.datasets import RealFrames, Shot, triplets
+from ..rife.training.synthetic import check_crop
+from ..rife.training.trainer import Result, Settings, Step, Trainer, score_triplets
 from . import footage, memory, plot
 from .train_form import Form, train_inputs, train_outputs
 from .trained import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..rife.losses import RECIPES
+from ..rife.losses.functional import RECIPES
 from . import footage
 from .types import InterpModel, LossMap, model_input, training_dtype_input
 

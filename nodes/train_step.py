@@ -11,8 +11,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.metrics import psnr
-from ..rife.model import Model, pad_to
+from ..rife.evaluation.metrics import psnr
+from ..rife.model.model import Model, pad_to
 from . import memory
 from .trained import (
     Training,

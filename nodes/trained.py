@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..rife.config import IFNetConfig
-from ..rife.ifnet import IFNet
-from ..rife.model import Model
+from ..rife.model.model import Model
+from ..rife.networks.config import IFNetConfig
+from ..rife.networks.ifnet import IFNet
 from . import memory
 from .native import adapt
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..rife.acceleration import ACCELERATIONS
-from ..rife.model import PRECISIONS, SCALES
+from ..rife.model.acceleration import ACCELERATIONS
+from ..rife.model.model import PRECISIONS, SCALES
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")

@@ -15,12 +15,12 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..rife.codecs import Encoding
-from ..rife.media import Clip, Look
-from ..rife.parts import Chunks, Timing
-from ..rife.timeline import Clock, exact_rate
-from ..rife.video import Job, to_pixels
-from ..rife.writer import VideoWriter
+from ..rife.engine.chunks import Chunks, Timing
+from ..rife.timeline.plans import Clock, exact_rate
+from ..rife.video.codecs import Encoding
+from ..rife.video.job import Job, to_pixels
+from ..rife.video.reader import Clip, Look
+from ..rife.video.writer import VideoWriter
 from . import memory
 from . import timing as when
 from .types import (

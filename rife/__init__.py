@@ -6,10 +6,10 @@ middle = model.inference(img0, img1)           # (B,3,H,W) in 0..1
 clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
 """
 
-from .checkpoint import UnknownCheckpointError, detect, save_checkpoint
-from .config import RELEASES, IFNetConfig
-from .engine import interpolate, interpolate_stream
-from .model import Model, load_model
+from .checkpoint.load import UnknownCheckpointError, detect, save_checkpoint
+from .engine.in_memory import interpolate, interpolate_stream
+from .model.model import Model, load_model
+from .networks.config import RELEASES, IFNetConfig
 from .version import __version__
 
 __all__ = [

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rife import variational
-from rife.memory import ENCODED_SINGLY
-from rife.model import Model
+from rife.model.model import Model
+from rife.networks import variational_flow as variational
+from rife.networks.memory_estimate import ENCODED_SINGLY
 
 
 def run(operation, args, kwargs):

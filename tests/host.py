@@ -219,7 +219,7 @@ class Host:
         return pack
 
     def module(self, name: str) -> ModuleType:
-        """A module of the pack, such as "rife.model"."""
+        """A module of the pack, such as "rife.model.model"."""
         return sys.modules[f"{PACK}.{name}"]
 
     def run(self, node_id: str, **inputs):

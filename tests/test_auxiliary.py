@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import rife
-from rife.auxiliary import EncoderLoss, TimePredictor
-from rife.ifnet import IFNet
+from rife.losses.auxiliary import EncoderLoss, TimePredictor
+from rife.networks.ifnet import IFNet
 
 HEADS = {name: rife.RELEASES[name] for name in ("4.7", "4.10", "4.25")}
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from rife.baselines import FlowWarping, average, has_opencv
-from rife.data import RenderedMotion
-from rife.metrics import psnr
+from rife.evaluation.baselines import FlowWarping, average, has_opencv
+from rife.evaluation.metrics import psnr
+from rife.training.synthetic import RenderedMotion
 
 needs_opencv = pytest.mark.skipif(not has_opencv(), reason="OpenCV is not installed (pip install .[score])")
 
@@ -32,7 +32,7 @@ def test_warping_by_the_true_flow_of_a_pan_gives_the_true_frames():
 
 def test_without_opencv_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    from rife.baselines import BASELINES
+    from rife.evaluation.baselines import BASELINES
 
     with pytest.raises(RuntimeError, match="pip install opencv-python-headless"):
         BASELINES["dis"](torch.zeros(3, 32, 32), torch.zeros(3, 32, 32), [0.5])
@@ -41,7 +41,7 @@ def test_without_opencv_the_message_says_what_to_install(monkeypatch):
 @needs_opencv
 @pytest.mark.parametrize("name", ["dis", "farneback"])
 def test_classical_flow_beats_averaging_on_rendered_motion(name):
-    from rife.baselines import BASELINES
+    from rife.evaluation.baselines import BASELINES
 
     scene = RenderedMotion(128, 160, seed=3, max_motion=8.0, objects=3)
     img0, true, img1 = scene.clip(2, timesteps=2).clamp(0, 1)
@@ -51,7 +51,7 @@ def test_classical_flow_beats_averaging_on_rendered_motion(name):
 
 @needs_opencv
 def test_motion_is_measured_in_pixels():
-    from rife.baselines import motion_size
+    from rife.evaluation.baselines import motion_size
 
     picture = RenderedMotion(128, 160, seed=5, max_motion=1.0, objects=0).clip(2, timesteps=1)[0].clamp(0, 1)
     assert motion_size(picture, picture) < 0.1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from rife.bundled import BUNDLED_CONFIG, Curriculum, match_init
-from rife.data import RenderedMotion
-from rife.datasets import RealFrames, shots
-from rife.ifnet import IFNet
-from rife.scenes import Scenes
+from rife.networks.ifnet import IFNet
+from rife.timeline.scenes import Scenes
+from rife.training.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from rife.training.datasets import RealFrames, shots
+from rife.training.synthetic import RenderedMotion
 
 
 def test_the_matching_filters_see_no_difference_between_equal_frames():

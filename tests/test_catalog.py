@@ -21,10 +21,12 @@ import pytest
 import torch
 from web import Web, etag_of, fail, hang_up, redirect, serve, silence
 
-from rife import catalog, cli, transfer
-from rife.catalog import DOWNLOADS, Download, DownloadError, download, find, sources
-from rife.config import RELEASES
-from rife.transfer import Patience, TransferError, alone
+from rife.checkpoint import catalog
+from rife.checkpoint import download as transfer
+from rife.checkpoint.catalog import DOWNLOADS, Download, DownloadError, download, find, sources
+from rife.checkpoint.download import Patience, TransferError, alone
+from rife.cli import app as cli
+from rife.networks.config import RELEASES
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = Patience(stall=0.25, attempts=3, backoff=0.0, poll=0.01)
@@ -544,7 +546,7 @@ def test_a_server_that_does_not_answer_can_be_cancelled_too(entry, web, tmp_path
 PROCESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from rife.catalog import Download, download
+from rife.checkpoint.catalog import Download, download
 print(download(Download("x", "4.15.lite", (sys.argv[2],), "x.pkl"), sys.argv[3]))
 """
 

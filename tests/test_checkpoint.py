@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 import rife
-from rife.checkpoint import clean_keys, convert, load_network
-from rife.config import AMBIGUOUS, RELEASES
-from rife.files import read_file
-from rife.ifnet import IFNet
-from rife.legacy import LEGACY_RELEASES, LegacyRIFE
+from rife.checkpoint.files import read_file
+from rife.checkpoint.load import clean_keys, convert, load_network
+from rife.networks.config import AMBIGUOUS, RELEASES
+from rife.networks.ifnet import IFNet
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 
 SPELLINGS = {
     "plain": lambda sd: dict(sd),

@@ -10,10 +10,10 @@ import pytest
 import torch
 from test_video import make, picture
 
-from rife import cli
-from rife.media import Clip
-from rife.model import BUNDLED_CHECKPOINT
-from rife.video import VideoWriter, probe
+from rife.cli import app as cli
+from rife.model.model import BUNDLED_CHECKPOINT
+from rife.video.job import VideoWriter, probe
+from rife.video.reader import Clip
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_interrupt_is_exit_code_130_and_leaves_nothing(tmp_path, checkpoint, mon
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rife.writer.VideoWriter.write", interrupt)
+    monkeypatch.setattr("rife.video.writer.VideoWriter.write", interrupt)
     args = ["interpolate", source, tmp_path / "out.mp4", "--model", checkpoint, "--device", "cpu"]
     assert cli.main([str(a) for a in args]) == 130
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "small.pkl"]
@@ -152,7 +152,7 @@ def test_slow_motion_by_a_factor_and_codec_options(tmp_path, checkpoint):
 
 
 def test_resume_takes_what_a_broken_run_left(tmp_path, checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr("rife.segments._PER_PROCESS", 100)
+    monkeypatch.setattr("rife.video.segments._PER_PROCESS", 100)
     source, target = make(tmp_path / "in.mkv", frames=40), tmp_path / "out.mkv"
     args = [source, target, "--resume", "--codec", "ffv1", "--model", checkpoint]
     write, left = VideoWriter.write, [40]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from test_video import make, picture
 
-from rife.clips import clip_frames, read_picture, reduced
-from rife.video import write_png
+from rife.video.frames import clip_frames, read_picture, reduced
+from rife.video.job import write_png
 
 
 def test_a_folder_of_pictures_is_a_clip_in_the_order_of_its_numbers(tmp_path):

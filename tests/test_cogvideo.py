@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rife.cogvideo import _small, cogvideo_scenes, structural_similarity
-from rife.timeline import Clock, plan
+from rife.timeline.cogvideo import _small, cogvideo_scenes, structural_similarity
+from rife.timeline.plans import Clock, plan
 
 
 def gradient(n: int, step: float, h: int = 90, w: int = 130) -> torch.Tensor:

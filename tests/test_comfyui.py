@@ -17,9 +17,9 @@ from PIL import Image
 from web import serve
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.timeline import Clock, Curve, plan
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.timeline.plans import Clock, Curve, plan
 
 pytest_plugins = ["comfyui_server"]
 

@@ -21,9 +21,9 @@ import torch
 from comfyui_server import Server
 from test_workflows import write_clip
 
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.media import probe, read_frames
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.video.reader import probe, read_frames
 
 NAMES = ("ComfyUI-Frame-Interpolation", "ComfyUI-VideoHelperSuite")
 RATE, FRAMES = Fraction(24000, 1001), 30

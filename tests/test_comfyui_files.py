@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 pytest_plugins = ["comfyui_server"]
 

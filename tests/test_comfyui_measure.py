@@ -13,10 +13,10 @@ from PIL import Image
 from test_nodes_measure import disc
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.metrics import psnr
-from rife.pictures import flow_picture
+from rife.evaluation.charts import flow_picture
+from rife.evaluation.metrics import psnr
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 pytest_plugins = ["comfyui_server"]
 

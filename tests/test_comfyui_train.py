@@ -19,11 +19,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import rife
-from rife.config import RELEASES
-from rife.data import RenderedMotion
-from rife.ifnet import IFNet
-from rife.model import pad_to
-from rife.writer import VideoWriter
+from rife.model.model import pad_to
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.training.synthetic import RenderedMotion
+from rife.video.writer import VideoWriter
 
 pytest_plugins = ["comfyui_server"]
 

@@ -14,8 +14,8 @@ from test_comfyui import _node
 from test_video import make, make_of, packets, rendered
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 pytest_plugins = ["comfyui_server"]
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 import rife
-from rife.catalog import find
-from rife.checkpoint import load_network, save_checkpoint
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.timeline import Clock, plan
-from rife.workflow import VFI_WIDGETS, convert
+from rife.checkpoint.catalog import find
+from rife.checkpoint.load import load_network, save_checkpoint
+from rife.comfyui_workflow import VFI_WIDGETS, convert
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.timeline.plans import Clock, plan
 
 pytest_plugins = ["comfyui_server"]
 

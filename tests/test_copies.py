@@ -10,9 +10,9 @@ import torch
 from streams import DEVICE, pretended
 
 import rife
-import rife.engine
-from rife import copies
-from rife.timeline import Clock, plan
+import rife.engine.in_memory
+from rife.engine import transfers as copies
+from rife.timeline.plans import Clock, plan
 
 
 class Fader:
@@ -36,7 +36,7 @@ class Fader:
 def overlapped(monkeypatch, greedy: bool = False):
     """Enters a pretended CUDA in which every frame takes some pieces, most of them used again."""
     monkeypatch.setattr(copies, "_PIECE", 256)
-    monkeypatch.setattr(rife.engine, "copies", lambda device, result: copies.Overlapped(DEVICE))
+    monkeypatch.setattr(rife.engine.in_memory, "copies", lambda device, result: copies.Overlapped(DEVICE))
     return pretended(monkeypatch, copies, greedy)
 
 

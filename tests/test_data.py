@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rife.data import RenderedMotion, concatenated, noise_textures
-from rife.metrics import psnr
-from rife.warp import warp
+from rife.evaluation.metrics import psnr
+from rife.ops.warp import warp
+from rife.training.synthetic import RenderedMotion, concatenated, noise_textures
 
 
 def scenes(seed: int = 3, size: int = 64, **options) -> RenderedMotion:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rife.data import RenderedMotion
-from rife.datasets import (
+from rife.timeline.scenes import Scenes
+from rife.training.datasets import (
     Pictures,
     RealFrames,
     Shot,
@@ -19,8 +19,8 @@ from rife.datasets import (
     texture_pool,
     triplets,
 )
-from rife.scenes import Scenes
-from rife.video import write_png
+from rife.training.synthetic import RenderedMotion
+from rife.video.job import write_png
 
 
 def counting(frames: int, height: int = 48, width: int = 64, step: int = 10) -> torch.Tensor:

@@ -11,12 +11,16 @@ import torch
 from torch import nn
 
 import rife
-from rife import fused, metrics, pyramid, sampling, warp
-from rife.bundled import BUNDLED_CONFIG
-from rife.ifnet import IFNet
-from rife.legacy import LEGACY_RELEASES, LegacyRIFE
-from rife.scenes import find_scenes
-from rife.timeline import Clock, plan
+from rife.evaluation import metrics
+from rife.networks import multiscale as pyramid
+from rife.networks.ifnet import IFNet
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
+from rife.ops import conv as fused
+from rife.ops import grid_sample as sampling
+from rife.ops import warp
+from rife.timeline.plans import Clock, plan
+from rife.timeline.scenes import find_scenes
+from rife.training.bundled import BUNDLED_CONFIG
 
 BUNDLED = replace(BUNDLED_CONFIG, variational=True, dissolve=True)
 # These look at the motion, by the official rule, before they choose their pyramid: values must come back.

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rife
-from rife.engine import pair_times
-from rife.timeline import Clock, plan
+from rife.engine.in_memory import pair_times
+from rife.timeline.plans import Clock, plan
 
 
 class Fader:
@@ -118,7 +118,7 @@ def test_the_next_clip_and_the_next_model_of_a_network_begin_at_what_fitted():
 
 def test_a_clip_with_more_free_memory_tries_larger_passes_again(monkeypatch):
     network, free = torch.nn.Identity(), 4 << 30
-    monkeypatch.setattr(rife.engine, "free_memory", lambda device: free)
+    monkeypatch.setattr(rife.engine.in_memory, "free_memory", lambda device: free)
     batches = []
     for fits, free in ((2, 4 << 30), (8, 4 << 30), (8, 16 << 30)):  # noqa: B007 - seen by the lambda
         model = Fader(fits)
@@ -145,13 +145,13 @@ def test_every_back_end_that_runs_out_of_memory_is_understood_without_being_told
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_running_out_of_memory_while_results_are_saved_halves_the_batch_too(monkeypatch, stream):
-    class Tight(rife.copies.Copies):
+    class Tight(rife.engine.transfers.Copies):
         def save(self, images, rows):
             if len(images) > 2:
                 raise torch.OutOfMemoryError("pretended")
             super().save(images, rows)
 
-    monkeypatch.setattr(rife.engine, "copies", lambda device, result: Tight(device))
+    monkeypatch.setattr(rife.engine.in_memory, "copies", lambda device, result: Tight(device))
     model = Fader()
     if stream:
         out = torch.stack(list(rife.interpolate_stream(model, ramp(9), batch_size=8)))
@@ -219,7 +219,7 @@ def test_the_batch_follows_free_memory_where_the_device_tells_and_the_options(mo
 
     def batch(free, channels=3, **options):
         options = {"scale": 1.0, "TTA": False, "ensemble": False} | options
-        return rife.engine._auto_batch(Elsewhere(), (480, 720, channels), options, free)
+        return rife.engine.in_memory._auto_batch(Elsewhere(), (480, 720, channels), options, free)
 
     assert batch(None) == 24  # by size
     assert batch(16 << 30) == 8 and batch(16 << 30, scale=2) == 2
@@ -422,15 +422,17 @@ def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
     frames = torch.rand(6, 4, 5, 3)
     whole, stream = Counter(), Counter()
     expected = rife.interpolate(whole, frames, 3, batch_size=batch_size)
-    out = torch.stack(list(rife.engine.interpolate_stream(stream, frames, 3, batch_size=batch_size)))
+    out = torch.stack(
+        list(rife.engine.in_memory.interpolate_stream(stream, frames, 3, batch_size=batch_size))
+    )
     assert torch.equal(out, expected)
     assert (whole.encoded, stream.encoded) == (6, 6)
 
 
 def test_a_stream_of_bytes_gives_the_frames_of_the_same_numbers():
     frames = (torch.rand(6, 24, 32, 3) * 255).byte()
-    made = list(rife.engine.interpolate_stream(Fader(), iter(frames), 3))
-    expected = list(rife.engine.interpolate_stream(Fader(), iter(frames.float() / 255), 3))
+    made = list(rife.engine.in_memory.interpolate_stream(Fader(), iter(frames), 3))
+    expected = list(rife.engine.in_memory.interpolate_stream(Fader(), iter(frames.float() / 255), 3))
     assert all(
         torch.equal(a if a.is_floating_point() else a.float() / 255, b)
         for a, b in zip(made, expected, strict=True)

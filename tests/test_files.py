@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save, save_file
 
 import rife
-from rife.checkpoint import load_network
-from rife.files import read_file
+from rife.checkpoint.files import read_file
+from rife.checkpoint.load import load_network
 
 SMALL = golden.state_dict("4.22.lite")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rife import fused
+from rife.ops import conv as fused
 
 
 @pytest.fixture(params=[True, False], ids=["onednn", "plain"])

@@ -8,12 +8,12 @@ import pytest
 import torch
 from alive import peak
 
-from rife import ifnet
-from rife.bundled import BUNDLED_CONFIG
-from rife.config import RELEASES
-from rife.ifnet import IFNet, Prediction, _time_tensor
-from rife.pyramid import Pass, _central, _linear, blend, swap
-from rife.warp import resize, warp
+from rife.networks import ifnet
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet, Prediction, _time_tensor
+from rife.networks.multiscale import Pass, _central, _linear, blend, swap
+from rife.ops.warp import resize, warp
+from rife.training.bundled import BUNDLED_CONFIG
 
 
 def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Prediction:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from host import comfyui_or_reason
 
-from rife import kernels
+from rife.networks import triton_kernels as kernels
 
 CHECKS = Path(__file__).parent / "triton_checks.py"
 

@@ -7,8 +7,9 @@ import types
 import pytest
 import torch
 
-from rife import layouts, stopwatch
-from rife.layouts import memory_format
+from rife.ops import memory_format as layouts
+from rife.ops import stopwatch
+from rife.ops.memory_format import memory_format
 
 
 @pytest.fixture

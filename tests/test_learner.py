@@ -10,13 +10,13 @@ import torch.distributed as dist
 from test_training import TINY
 
 import rife
-from rife import learner
-from rife.bundled import match_init
-from rife.data import RenderedMotion, Sample
-from rife.ifnet import IFNet
-from rife.learner import Batch, Learner
-from rife.losses import Objective
-from rife.metrics import psnr
+from rife.evaluation.metrics import psnr
+from rife.losses.functional import Objective
+from rife.model import training_step as learner
+from rife.model.training_step import Batch, Learner
+from rife.networks.ifnet import IFNet
+from rife.training.bundled import match_init
+from rife.training.synthetic import RenderedMotion, Sample
 
 R = rife.RELEASES
 SMALL = {

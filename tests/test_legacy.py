@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import rife
-from rife.checkpoint import load_network
-from rife.legacy import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
-from rife.model import Model
+from rife.checkpoint.load import load_network
+from rife.model.model import Model
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
 
 FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rife import metrics
-from rife.ifnet import Prediction
-from rife.losses import (
+from rife.evaluation import metrics
+from rife.losses.functional import (
     Objective,
     census_loss,
     distillation_loss,
@@ -23,6 +22,7 @@ from rife.losses import (
     ssim,
     time_loss,
 )
+from rife.networks.ifnet import Prediction
 
 
 def pictures(height: int = 24, width: int = 20) -> tuple[torch.Tensor, torch.Tensor]:

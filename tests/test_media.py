@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_video import NTSC, make, make_sound, picture
 
-from rife.codecs import VideoError
-from rife.media import Clip, DamagedError
+from rife.video.codecs import VideoError
+from rife.video.reader import Clip, DamagedError
 
 
 def make_at(path, ticks, time_base=Fraction(1, 90000), codec="libx264", pix_fmt="yuv420p", options=None):

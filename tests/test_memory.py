@@ -12,13 +12,13 @@ import torch
 from alive import peak
 from torch import nn
 
-from rife import memory
-from rife.bundled import BUNDLED_CONFIG
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.legacy import LEGACY_RELEASES, LegacyRIFE
-from rife.memory import Limits, free_memory, is_out_of_memory, most_that_fit
-from rife.model import Model
+from rife.model import device_memory as memory
+from rife.model.device_memory import Limits, free_memory, is_out_of_memory, most_that_fit
+from rife.model.model import Model
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
+from rife.training.bundled import BUNDLED_CONFIG
 
 GB = 1 << 30
 SAID = [

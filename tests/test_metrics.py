@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rife.metrics import (
+from rife.evaluation.metrics import (
     SSIM_WINDOWS,
     interpolation_error,
     interpolation_error_rms,

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import rife
-from rife.ifnet import IFNet
-from rife.model import pad_to
+from rife.model.model import pad_to
+from rife.networks.ifnet import IFNet
 
 ROOT = Path(__file__).parent.parent
 
@@ -338,7 +338,7 @@ def test_wrapping_a_network_copies_and_moves_nothing():
 
 def test_a_bfloat16_network_does_not_round_the_picture():
     torch.manual_seed(0)
-    state = rife.ifnet.IFNet(rife.RELEASES["4.26"]).state_dict()
+    state = rife.networks.ifnet.IFNet(rife.RELEASES["4.26"]).state_dict()
     state = {k: v * 0.1 if "lastconv" in k else v for k, v in state.items()}
     exact, half = (rife.load_model(state, device="cpu", dtype=d) for d in (None, torch.bfloat16))
     img = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=(64, 64), mode="bicubic").clamp(0, 1)

@@ -19,9 +19,9 @@ from torch import nn
 from web import Web, fail, serve
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.timeline import Clock, plan
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
+from rife.timeline.plans import Clock, plan
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -487,7 +487,7 @@ def web(host, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with Web().running() as running:
         running.files["/flownet.pkl"] = golden.release_file("4.15.lite")
-        catalog = sys.modules[f"{stand_in.PACK}.rife.catalog"]
+        catalog = sys.modules[f"{stand_in.PACK}.rife.checkpoint.catalog"]
         urls = (running.url + "/flownet.pkl",)
         row = replace(catalog.DOWNLOADS["4.15.lite"], urls=urls)
         monkeypatch.setitem(catalog.DOWNLOADS, "4.15.lite", row)

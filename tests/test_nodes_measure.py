@@ -14,9 +14,9 @@ import torch
 from test_nodes import Blend, Film, checkpoint, host, model  # noqa: F401
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
-from rife.metrics import psnr, ssim
+from rife.evaluation.metrics import psnr, ssim
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 
 def disc(n=9, h=64, w=96):
@@ -121,7 +121,7 @@ def test_score_says_when_a_clip_is_too_short_or_both_are_connected(host, model):
 
 
 def test_lpips_is_asked_for(host, monkeypatch):
-    scoring = sys.modules[f"{stand_in.PACK}.rife.scoring"]
+    scoring = sys.modules[f"{stand_in.PACK}.rife.evaluation.scoring"]
     monkeypatch.setattr(scoring, "lpips_metric", lambda: lambda made, true: 0.125)
     text = host.run("RIFEScore", images=disc(2), compared=disc(2), lpips=True)[0]
     assert json.loads(text)["methods"]["compared"]["lpips"] == 0.125

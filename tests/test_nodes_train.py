@@ -10,9 +10,9 @@ import pytest
 import torch
 from trainable import digest, paper, patcher_of, tiny
 
-from rife.data import RenderedMotion
-from rife.metrics import psnr
-from rife.writer import VideoWriter
+from rife.evaluation.metrics import psnr
+from rife.training.synthetic import RenderedMotion
+from rife.video.writer import VideoWriter
 
 pytest_plugins = ["training_host"]
 
@@ -57,7 +57,7 @@ def mean_psnr(images, truth):
 
 def test_held_out_frames_are_not_learnt_from(host, model, monkeypatch):
     clip, seen = moving_clip(), []
-    real = host.module("rife.datasets").RealFrames
+    real = host.module("rife.training.datasets").RealFrames
     original = real.__post_init__
     monkeypatch.setattr(real, "__post_init__", lambda self: (seen.extend(self.shots), original(self))[1])
     out = train(host, model, [clip], held_out=0.4)
@@ -69,7 +69,7 @@ def test_held_out_frames_are_not_learnt_from(host, model, monkeypatch):
 
 def test_the_best_state_is_returned_with_its_own_steps(host, model, monkeypatch):
     """Scores are made to say that the second look was the best one."""
-    training = host.module("rife.training")
+    training = host.module("rife.training.trainer")
     looks = iter([30.0, 31.0, 33.0, 32.0, 31.5])
     monkeypatch.setattr(
         training, "score_triplets", lambda *_: {"held out": training.Score(next(looks), 0.9, 20.0)}

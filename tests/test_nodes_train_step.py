@@ -12,8 +12,8 @@ from safetensors import safe_open
 from trainable import digest, paper, patcher_of, tiny
 
 import rife
-from rife.legacy import LEGACY_RELEASES, LegacyRIFE
-from rife.model import pad_to
+from rife.model.model import pad_to
+from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 
 pytest_plugins = ["training_host"]
 
@@ -127,7 +127,7 @@ def test_memory_is_made_before_and_running_out_says_what_to_do(host, model, trip
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(host.module("rife.model").Model, "update", fail)
+    monkeypatch.setattr(host.module("rife.model.model").Model, "update", fail)
     with pytest.raises(RuntimeError, match="does not fit .* Crop the images"):
         host.run("RIFETrainStep", interp_model=model, **triplet)
     assert host.freed and host.emptied

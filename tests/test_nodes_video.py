@@ -14,10 +14,10 @@ import torch
 from test_nodes import Blend, moving, native
 from test_video import make, packets
 
-from rife.codecs import Encoding
-from rife.media import Look
-from rife.video import probe, read_frames
-from rife.writer import VideoWriter
+from rife.video.codecs import Encoding
+from rife.video.job import probe, read_frames
+from rife.video.reader import Look
+from rife.video.writer import VideoWriter
 
 
 @pytest.fixture

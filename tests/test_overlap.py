@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rife.overlap import Behind, ahead
+from rife.video.threads import Behind, ahead
 
 
 def named(kind: str) -> int:

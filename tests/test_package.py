@@ -29,7 +29,7 @@ LOCAL = (
     "rife_demo",
 )
 SDIST = (
-    "__init__.py nodes/__init__.py rife/model.py rife/weights/rife_comfy.safetensors web/docs/RIFEInterpolate.md "
+    "__init__.py nodes/__init__.py rife/model/model.py rife/weights/rife_comfy.safetensors web/docs/RIFEInterpolate.md "
     "locales/zh/nodeDefs.json docs/pictures/before_after.webp tests/test_package.py tools/workflows.py "
     "benchmarks/bundled_checkpoint.csv README.md LICENSE NOTICE CHANGELOG.md"
 ).split() + [f"example_workflows/Interpolate a video 2x.{kind}" for kind in ("json", "jpg")]
@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_core_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert all(re.match(r"rife/|rife_interpolation-[\d.]+\.dist-info/", name) for name in names)
-    sources = {f"rife/{path.name}" for path in (ROOT / "rife").glob("*.py")}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rife").rglob("*.py")}
     assert sources | {"rife/weights/rife_comfy.safetensors"} == {n for n in names if n.startswith("rife/")}
 
 

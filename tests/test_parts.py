@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_video import Fader, rendered
 
-from rife.parts import Timing, check_forward, part_frames, part_of
-from rife.timeline import Clock, Curve
+from rife.engine.chunks import Timing, check_forward, part_frames, part_of
+from rife.timeline.plans import Clock, Curve
 
 
 def clip() -> torch.Tensor:

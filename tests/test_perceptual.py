@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_training import SHORT, source, tiny
 
-from rife.perceptual import VGGLoss, _vgg19, gram_loss
-from rife.training import Trainer
+from rife.losses.perceptual import VGGLoss, _vgg19, gram_loss
+from rife.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

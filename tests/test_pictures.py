@@ -4,7 +4,7 @@ import xml.etree.ElementTree
 import pytest
 import torch
 
-from rife.pictures import chart_svg, flow_picture, heat_map, line_colours, ticks
+from rife.evaluation.charts import chart_svg, flow_picture, heat_map, line_colours, ticks
 
 
 def flow(u: float, v: float) -> torch.Tensor:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from rife import protocols
-from rife.baselines import average
-from rife.protocols import PROTOCOLS, psnr_y, read_yuv
-from rife.scoring import means, score
-from rife.video import write_png
+from rife.evaluation import benchmarks as protocols
+from rife.evaluation.baselines import average
+from rife.evaluation.benchmarks import PROTOCOLS, psnr_y, read_yuv
+from rife.evaluation.scoring import means, score
+from rife.video.job import write_png
 
 
 def write(path: Path, value: int, size=(32, 48)) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rife.relaxation import even, links, packed, relax, unpacked
+from rife.ops.red_black_sor import even, links, packed, relax, unpacked
 
 SIZES = [(6, 8), (5, 8), (6, 7), (5, 7), (1, 1), (1, 4), (3, 1)]
 

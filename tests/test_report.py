@@ -8,10 +8,10 @@ from math import floor
 import pytest
 import torch
 
-from rife.engine import interpolate
-from rife.report import report
-from rife.scenes import Scenes, find_scenes
-from rife.timeline import Clips, Clock, plan
+from rife.engine.in_memory import interpolate
+from rife.timeline.plans import Clips, Clock, plan
+from rife.timeline.report import report
+from rife.timeline.scenes import Scenes, find_scenes
 
 SOURCE, TARGET = 24, 60
 

@@ -12,9 +12,9 @@ import torch
 from test_training import SHORT, TINY, same, source, tiny, weights
 
 import rife
-from rife.datasets import rendered_triplets
-from rife.runfolder import RunFolder
-from rife.training import Trainer
+from rife.training.datasets import rendered_triplets
+from rife.training.run_folder import RunFolder
+from rife.training.trainer import Trainer
 
 HELD_OUT = {"held": rendered_triplets(4, 1, 64)}
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rife.bundled import BUNDLED_CONFIG
-from rife.config import RELEASES
-from rife.data import RenderedMotion
-from rife.report import report
-from rife.scenes import SceneFinder, Scenes, choose_scale, find_scenes
-from rife.timeline import Clock, plan
+from rife.networks.config import RELEASES
+from rife.timeline.plans import Clock, plan
+from rife.timeline.report import report
+from rife.timeline.scenes import SceneFinder, Scenes, choose_scale, find_scenes
+from rife.training.bundled import BUNDLED_CONFIG
+from rife.training.synthetic import RenderedMotion
 
 
 def shot(seed: int, n: int = 8, h: int = 96, w: int = 160) -> torch.Tensor:

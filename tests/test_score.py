@@ -10,9 +10,10 @@ import pytest
 import torch
 from test_video import make
 
-from rife import cli, scoring
-from rife.baselines import has_opencv
-from rife.video import read_frames, write_png
+from rife.cli import app as cli
+from rife.evaluation import scoring
+from rife.evaluation.baselines import has_opencv
+from rife.video.job import read_frames, write_png
 
 
 @pytest.fixture

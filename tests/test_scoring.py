@@ -9,9 +9,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from rife.baselines import average
-from rife.scenes import Scenes
-from rife.scoring import (
+from rife.evaluation.baselines import average
+from rife.evaluation.scoring import (
     METRICS,
     MOTION_CLASSES,
     Network,
@@ -25,6 +24,7 @@ from rife.scoring import (
     usable_starts,
     write_rows,
 )
+from rife.timeline.scenes import Scenes
 
 
 def frames(count: int) -> list[torch.Tensor]:

@@ -18,11 +18,11 @@ import pytest
 from test_media import make_at
 from test_video import Fader, make, packets
 
-from rife import segments
-from rife.codecs import Encoding, VideoError
-from rife.media import Clip
-from rife.segments import Claims, Segments, cut
-from rife.video import Job, Timing, render
+from rife.video import segments
+from rife.video.codecs import Encoding, VideoError
+from rife.video.job import Job, Timing, render
+from rife.video.reader import Clip
+from rife.video.segments import Claims, Segments, cut
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -158,7 +158,7 @@ WORKER = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 import torch
-from rife import segments
+from rife.video import segments
 segments._PER_PROCESS = 100
 from test_video import Fader
 from test_segments import job_of

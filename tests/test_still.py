@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import rife
-from rife.bundled import BUNDLED_CONFIG
-from rife.ifnet import IFNet
-from rife.still import change_around, settled
+from rife.networks.ifnet import IFNet
+from rife.networks.static_regions import change_around, settled
+from rife.training.bundled import BUNDLED_CONFIG
 
 
 def network(still_radius: int) -> IFNet:

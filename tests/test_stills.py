@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from test_video import Fader, make, picture
 
-from rife.codecs import VideoError
-from rife.media import Clip, DamagedError
-from rife.stills import find_reel, is_pattern
-from rife.video import VideoWriter, interpolate_video, read_frames
+from rife.video.codecs import VideoError
+from rife.video.images import find_reel, is_pattern
+from rife.video.job import VideoWriter, interpolate_video, read_frames
+from rife.video.reader import Clip, DamagedError
 
 LASTING = [100, 50, 70, 200, 100, 30, 40]
 

@@ -1,5 +1,5 @@
-from rife.scoring import Row
-from rife.tables import aligned, held_out_table, paired, protocol_table, worst_frames
+from rife.evaluation.scoring import Row
+from rife.evaluation.tables import aligned, held_out_table, paired, protocol_table, worst_frames
 
 
 def row(clip="a", task="2x", method="m", psnr=30.0, motion=2.0, name="0-2", time=0.5) -> Row:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rife.timeline import AT_CUTS, LONGEST_DRAWING, Clock, Curve, Step, exact_rate, plan
+from rife.timeline.plans import AT_CUTS, LONGEST_DRAWING, Clock, Curve, Step, exact_rate, plan
 
 RATES = [
     F(8),

@@ -18,8 +18,8 @@ from test_datasets import clip, write
 from test_training import TINY, tiny, weights
 
 import rife
-from rife import train_command
-from rife.datasets import texture_pool
+from rife.cli import train as train_command
+from rife.training.datasets import texture_pool
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import rife
-from rife import learner
-from rife.bundled import BUNDLED_CONFIG, Curriculum, match_init
-from rife.data import RenderedMotion, Sample
-from rife.datasets import RealFrames, rendered_triplets, shots
-from rife.ifnet import IFNet
-from rife.training import (
+from rife.model import training_step as learner
+from rife.networks.ifnet import IFNet
+from rife.training.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from rife.training.datasets import RealFrames, rendered_triplets, shots
+from rife.training.synthetic import RenderedMotion, Sample
+from rife.training.trainer import (
     Averaged,
     Feed,
     Settings,

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import rife
-from rife import ifnet, twins
-from rife.checkpoint import load_network
-from rife.config import AMBIGUOUS, RELEASES
-from rife.ifnet import IFNet
-from rife.pyramid import Pass
+from rife.checkpoint import ambiguous as twins
+from rife.checkpoint.load import load_network
+from rife.networks import ifnet
+from rife.networks.config import AMBIGUOUS, RELEASES
+from rife.networks.ifnet import IFNet
+from rife.networks.multiscale import Pass
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 import rife
-from rife.bundled import BUNDLED_CONFIG
-from rife.data import RenderedMotion, noise_textures
-from rife.ifnet import IFNet
-from rife.pyramid import Output, Pass
-from rife.variational import motion_flow
-from rife.warp import resize
+from rife.networks.ifnet import IFNet
+from rife.networks.multiscale import Output, Pass
+from rife.networks.variational_flow import motion_flow
+from rife.ops.warp import resize
+from rife.training.bundled import BUNDLED_CONFIG
+from rife.training.synthetic import RenderedMotion, noise_textures
 
 
 def moved(
@@ -174,7 +174,7 @@ def test_blocks_after_it_learn_and_the_first_one_from_known_flow():
     (found.image - scenes.gt).abs().mean().backward(retain_graph=True)
     assert net.block3.lastconv[0].weight.grad.abs().max() > 0
     net.zero_grad()
-    rife.losses.flow_loss(found.flows, scenes.flow).backward()
+    rife.losses.functional.flow_loss(found.flows, scenes.flow).backward()
     assert net.block0.lastconv[0].weight.grad.abs().max() > 0
 
 

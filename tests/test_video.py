@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import rife
-from rife import video
-from rife.data import RenderedMotion
-from rife.video import Encoding, VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
+from rife.training.synthetic import RenderedMotion
+from rife.video import job as video
+from rife.video.job import Encoding, VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
 
 NTSC = Fraction(24000, 1001)
 

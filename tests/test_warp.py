@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from rife.sampling import sample_plainly
-from rife.warp import conv_of_doubled, resize, warp
+from rife.ops.grid_sample import sample_plainly
+from rife.ops.warp import conv_of_doubled, resize, warp
 
 
 def test_flow_of_one_pixel_fetches_the_right_neighbour_and_repeats_the_border():

@@ -8,8 +8,8 @@ import json
 import host as stand_in
 import pytest
 
-from rife.cli import main
-from rife.workflow import (
+from rife.cli.app import main
+from rife.comfyui_workflow import (
     DOWNLOAD,
     LOADER,
     LOADER_WIDGETS,

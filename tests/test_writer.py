@@ -13,10 +13,10 @@ import pytest
 from test_media import damage, make_at
 from test_video import Fader, make, picture
 
-from rife.codecs import CODECS, ENCODERS, Encoding, Hdr, VideoError, available, choose
-from rife.media import Clip, Look
-from rife.video import interpolate_video
-from rife.writer import VideoWriter, tick_of
+from rife.video.codecs import CODECS, ENCODERS, Encoding, Hdr, VideoError, available, choose
+from rife.video.job import interpolate_video
+from rife.video.reader import Clip, Look
+from rife.video.writer import VideoWriter, tick_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GREEN = np.array([30, 180, 60], np.uint8)
@@ -177,7 +177,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 import numpy as np
 from fractions import Fraction
-from rife.writer import VideoWriter
+from rife.video.writer import VideoWriter
 noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
 try:
     with VideoWriter(sys.argv[1], Fraction(10), 320, 240, crf=1) as writer:

@@ -9,8 +9,8 @@ import host as stand_in
 import torch
 
 import rife
-from rife.config import RELEASES
-from rife.ifnet import IFNet
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 
 def patcher_of(host, network, dtype=torch.float32):

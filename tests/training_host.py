@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainable import patcher_of, tiny
 
-from rife.data import RenderedMotion
+from rife.training.synthetic import RenderedMotion
 
 
 @pytest.fixture

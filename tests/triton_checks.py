@@ -24,10 +24,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from measure import load_core, tame_weights  # noqa: E402
 
 rife = load_core()
-from rife import acceleration, ifnet, kernels  # noqa: E402
-from rife.acceleration import Accelerated  # noqa: E402
-from rife.pyramid import Geometry, Ways  # noqa: E402
-from rife.warp import resize, warp  # noqa: E402
+from rife.model.acceleration import Accelerated  # noqa: E402
+from rife.model import acceleration  # noqa: E402
+from rife.networks import ifnet  # noqa: E402
+from rife.networks import triton_kernels as kernels  # noqa: E402
+from rife.networks.multiscale import Geometry, Ways  # noqa: E402
+from rife.ops.warp import resize, warp  # noqa: E402
 
 RANDOM_CASES = 24
 # (features, channels of the rest, points per pixel, dtype of the network)

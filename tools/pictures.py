@@ -26,12 +26,12 @@ import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import plots
 
 import rife  # noqa: E402
-from rife.datasets import RealFrames, shots, split, triplets
-from rife.metrics import psnr
-from rife.pictures import flow_picture, heat_map  # noqa: E402
-from rife.timeline import Clock, Curve, Plan, plan  # noqa: E402
-from rife.training import Settings, Trainer
-from rife.video import read_frames  # noqa: E402
+from rife.evaluation.charts import flow_picture, heat_map  # noqa: E402
+from rife.evaluation.metrics import psnr
+from rife.timeline.plans import Clock, Curve, Plan, plan  # noqa: E402
+from rife.training.datasets import RealFrames, shots, split, triplets
+from rife.training.trainer import Settings, Trainer
+from rife.video.job import read_frames  # noqa: E402
 
 PICTURES, WORKFLOWS, HELP = (
     ROOT / "docs" / "pictures",

@@ -1,0 +1,331 @@
+"""The command `rife interpolate`: files in, files out, alone or as one of several processes."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..engine.chunks import OFF, Timing
+from ..model.model import SCALES, Model
+from ..timeline.plans import AT_CUTS, AT_REPEATS, exact_rate
+from ..video.codecs import PICTURES, Encoding, VideoError, available, choose
+from ..video.images import is_animated, is_pattern
+from ..video.job import Job, refuse_same, render, request_of
+from ..video.reader import Clip
+from ..video.segments import Segments
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_VIDEOS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".ts",
+    ".m2ts",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".gif",
+    ".apng",
+)
+_KEPT = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".gif",
+    ".apng",
+    ".webp",
+)  # endings that an output takes from its input
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options, but those of the model."""
+    parser.add_argument(
+        "input", nargs="+", help="videos, globs, folders of videos or pictures, frames/%%05d.png"
+    )
+    parser.add_argument("output", help="a video, out/%%05d.png, or a folder, which takes one file per input")
+    _timing_options(parser)
+    _network_options(parser)
+    _file_options(parser.add_argument_group("files"))
+
+
+def _timing_options(parser: argparse.ArgumentParser) -> None:
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--multi", type=int, metavar="M", help="frame rate times M (default: 2)")
+    rate.add_argument("--fps", metavar="F", help="frame rate of the result: 60, 23.976, 60000/1001 ...")
+    parser.add_argument(
+        "--slow", metavar="S", help="slow motion: S times as long, at the same rate or --fps; no sound"
+    )
+    parser.add_argument(
+        "--keep-fps", action="store_true", help="slow motion: same rate, M times as long, no sound"
+    )
+    parser.add_argument("--loop", action="store_true", help="the last frame leads back to the first")
+    parser.add_argument(
+        "--keep-duration", action="store_true", help="hold the last frame for as long as the input shows it"
+    )
+    parser.add_argument(
+        "--cuts",
+        choices=[*AT_CUTS, OFF],
+        default="hold",
+        help="what is shown between two scenes: the old one, the nearer, a cross-fade, a morph (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats",
+        choices=[*AT_REPEATS, OFF],
+        default="hold",
+        help="repeated frames stay, or give way to motion (animation on twos; default: %(default)s)",
+    )
+
+
+def _network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K"
+    )
+    parser.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
+    parser.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="of the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
+    )
+
+
+def _file_options(group) -> None:
+    group.add_argument(
+        "--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg (default: by the ending)"
+    )
+    group.add_argument(
+        "--crf", type=int, help="quality, lower is better (default: 18 for h264, by the codec)"
+    )
+    group.add_argument("--preset", help="the encoder's trade of speed for size")
+    group.add_argument("--pix-fmt", help="pixel format of FFmpeg (default: by depth and alpha of the input)")
+    group.add_argument("--hardware", action="store_true", help="encode on the GPU or the like")
+    group.add_argument(
+        "--encoder-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the encoder, repeatable",
+    )
+    group.add_argument("--no-audio", action="store_true", help="leave out sound, subtitles and chapters")
+    group.add_argument("--input-fps", metavar="F", help="frame rate of pictures (default: 24)")
+    group.add_argument(
+        "--damaged",
+        choices=("stop", "conceal"),
+        default="stop",
+        help="at a frame that cannot be decoded: stop and keep what was before it, or go on (default: %(default)s)",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep finished segments in OUTPUT.parts, and go on from those that are there",
+    )
+    group.add_argument("--dry-run", action="store_true", help="print what would be done")
+
+
+def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None], Model]) -> int:
+    """Does all inputs; 0, or 1 where one failed. load: the model for a device and a dtype."""
+    pairs = _pairs(args)
+    timing = Timing(
+        request_of(args.multi, exact_rate(args.fps) if args.fps else None, args.slow),
+        args.loop,
+        args.keep_duration,
+        args.cuts,
+        args.repeats,
+    )
+    model, failed = None, 0
+    with _ended_like_interrupted():
+        for source, target in pairs:
+            try:
+                job = _job(args, source, target, timing)
+                if args.dry_run:
+                    print(_described(job, target))
+                    continue
+                model = model or load(_device(args.device), PRECISIONS[args.precision])
+                _one(args, job, target, model)
+            except (ValueError, OSError) as error:
+                if len(pairs) == 1 or args.debug:
+                    raise
+                print(f"rife: {error}", file=sys.stderr)
+                failed = 1
+    return failed
+
+
+def _pairs(args: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Inputs with their outputs. Raises VideoError, FileNotFoundError."""
+    inputs = [path for text in args.input for path in _inputs(text)]
+    output = Path(args.output)
+    if len(inputs) == 1 and not output.is_dir() and not args.output.endswith(("/", os.sep)):
+        return [(inputs[0], output)]
+    if output.suffix and not output.is_dir():
+        hint = "Give a folder as output"
+        if all(path.suffix.lower() in PICTURES for path in inputs):
+            hint = "Give the pictures' folder as input, or 'frames/*.png' in quotes"
+        raise VideoError(f"there are {len(inputs)} inputs for the file {output}. {hint}.")
+    if not args.dry_run:
+        output.mkdir(parents=True, exist_ok=True)
+    names = [_name_of(path) for path in inputs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise VideoError(f"more than one input would become {', '.join(twice)}. Do them one by one.")
+    return [(path, output / name) for path, name in zip(inputs, names, strict=True)]
+
+
+def _name_of(source: Path) -> str:
+    """What an output in a folder is called."""
+    if source.is_dir() or (not source.exists() and (is_pattern(source) or glob.has_magic(source.name))):
+        return (source if source.is_dir() else source.parent).resolve().name + ".mp4"  # of pictures
+    return source.with_suffix(source.suffix if source.suffix in _KEPT else ".mp4").name
+
+
+def _inputs(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir():
+        videos = sorted(p for p in path.iterdir() if _moves(p))
+        pictures = any(p.suffix.lower() in PICTURES for p in path.iterdir())
+        if not videos and not pictures:
+            raise VideoError(f"the folder {path} has no videos and no pictures. Give another one.")
+        return videos or [path]
+    if not path.exists() and glob.has_magic(text):
+        found = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+        if not found:
+            raise FileNotFoundError(f"There is no file like {text}. Give another pattern.")
+        return [path] if all(p.suffix.lower() in PICTURES and not _moves(p) for p in found) else found
+    return [path]
+
+
+def _moves(path: Path) -> bool:
+    ending = path.suffix.lower()
+    return path.is_file() and (ending in _VIDEOS or (ending == ".webp" and is_animated(path)))
+
+
+def _job(args: argparse.Namespace, source: Path, target: Path, timing: Timing) -> Job:
+    options = tuple(tuple(text.partition("=")[::2]) for text in args.encoder_option)
+    encoding = Encoding(
+        args.codec, args.crf, args.preset, args.pix_fmt, args.hardware, options, not args.no_audio
+    )
+    rate = exact_rate(args.input_fps) if args.input_fps else None
+    clip = Clip(source, rate=rate, conceal=args.damaged == "conceal")
+    refuse_same(clip, target)
+    return Job(clip, timing, encoding, args.keep_fps)
+
+
+def _described(job: Job, target: Path) -> str:
+    """The plan, for --dry-run."""
+    clip, look = job.clip, job.clip.look
+    encoder, pix_fmt = choose(target, job.encoding, look.bits, look.alpha)
+    kind = f"{clip.width}x{clip.height}, {look.bits} bits{', alpha' if look.alpha else ''}"
+    rate = f"{_rate(clip.rate)} fps" if clip.rate else "a variable rate"
+    settings = "".join(
+        f", {name} {value}" for name, value in job.encoding.settings(encoder, look.hdr).items()
+    )
+    new = sum(step.kind == "new" for step in job.plan)
+    lines = [
+        f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",
+        f"{target}: {len(job.plan)} frames at {_rate(job.rate)} fps, {float(job.time(len(job.plan))):.2f} s",
+        f"  encoder {encoder.name}, {pix_fmt}{settings}",
+        f"  sound {'copied' if job.sound else 'left out' if clip.audio else 'none'}",
+        f"  {new} new frames, less what cuts and repeated frames leave out",
+        f"  encoders here: {', '.join(available())}",
+    ]
+    return "\n".join(lines)
+
+
+def _device(named: str | None) -> str | None:
+    """With several processes on a machine, each takes its own GPU."""
+    local = os.environ.get("LOCAL_RANK")
+    if named or local is None or not torch.cuda.is_available():
+        return named
+    return f"cuda:{int(local) % torch.cuda.device_count()}"
+
+
+def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None:
+    rank, processes = (int(os.environ.get(name, usual)) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1)))
+    options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
+    if job.clip.audio and not job.same_time and not args.no_audio and rank == 0:
+        print(
+            f"rife: slow motion: the sound of {job.clip.name} is left out, it would not fit.", file=sys.stderr
+        )
+    start = time.perf_counter()
+    with tqdm(total=len(job.plan), unit="frame", disable=True if rank else None, smoothing=0.05) as bar:
+        if args.resume or processes > 1:
+            identity = {
+                "checkpoint": _identity(args.model),
+                "network": [*list(options.values())[:3], args.precision],
+            }
+            segments = Segments(job, target, identity, rank=rank, processes=processes)
+            show = _Progress(bar, segments)
+            joined = segments.run(model, show, **options)
+            count = len(job.plan)
+        else:
+            with job.writer(target) as writer:
+                render(model, job, job.part(), writer, lambda done, _: bar.update(done - bar.n), **options)
+            joined, count = True, writer.count
+    if joined:
+        sound = "sound copied" if job.sound else "no sound"
+        print(
+            f"{target}: {len(job.clip)} -> {count} frames at {_rate(job.rate)} fps, {sound}, "
+            f"{time.perf_counter() - start:.1f} s on {model.run_device}"
+        )
+
+
+class _Progress:
+    """Shows what all processes have done together: looks at the folder now and then."""
+
+    def __init__(self, bar: tqdm, segments: Segments):
+        self._bar, self._segments = bar, segments
+        self._finished, self._looked = segments.frames_done, time.monotonic()
+        bar.initial = bar.n = self._finished
+
+    def __call__(self, count: int) -> None:
+        if time.monotonic() - self._looked > 2.0 or count == 1:
+            self._finished, self._looked = self._segments.frames_done, time.monotonic()
+        self._bar.update(max(0, self._finished + count - self._bar.n))
+
+
+def _identity(checkpoint: Path | None) -> list:
+    if checkpoint is None:
+        return ["bundled"]
+    stat = checkpoint.stat()
+    return [checkpoint.name, stat.st_size]
+
+
+def _rate(rate: Fraction) -> str:
+    return str(rate) if rate.denominator == 1 else f"{rate} ({float(rate):.3f})"
+
+
+class _ended_like_interrupted:
+    """Within the block SIGTERM, as torchrun and job queues send it, ends the work as Ctrl-C does: cleanly."""
+
+    def __enter__(self) -> None:
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._interrupt)
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    @staticmethod
+    def _interrupt(*_) -> None:
+        raise KeyboardInterrupt

@@ -1,0 +1,167 @@
+"""Frames between host and device: plainly, or, for CUDA, while the device computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, cuda
+
+from ..model.device_memory import pinned
+
+Target = Sequence[Tensor]  # a frame of the result: its channels in one tensor (H,W,C), or in parts
+Rows = Sequence[Sequence[Target]]  # for each image, the frames of the result that show it
+
+_PIECE = 16 << 20  # bytes that are pinned and copied at once, a power of two: the allocator would round up
+_OUTWARD, _INWARD = 10, 4  # pieces at most: 224 MB; a batch is 100 MB where the engine chooses it
+
+
+def copies(device: torch.device, result: torch.device) -> Copies:
+    """How frames go to a model on `device` and from there to a result on another."""
+    return Overlapped(device) if device.type == "cuda" and result.type == "cpu" else Copies(device)
+
+
+def write(target: Target, picture: Tensor, rows: slice = slice(None)) -> None:
+    """Copies `picture` (h,W,C) into these rows of a frame of the result."""
+    for part, given in zip(target, picture.split([part.shape[-1] for part in target], -1), strict=True):
+        part[rows].copy_(given)
+
+
+class Copies:
+    """Copies that are done when the call returns."""
+
+    behind = 0  # passes that may be launched before the frames of one are waited for
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.landed = 0  # images that are in the result
+
+    def upload(self, frames: Sequence[Tensor]) -> Tensor:
+        """Frames (H,W,C) as they are -> (N,H,W,C) on the device."""
+        return torch.stack(list(frames)).to(self.device)
+
+    def save(self, images: Tensor, rows: Rows) -> None:
+        """Writes images (B,C,H,W) of the device into the result. What it raises leaves `landed` as it was."""
+        for image, targets in zip(images, rows, strict=True):
+            for target in targets:
+                write(target, rearrange(image, "c h w -> h w c"))
+        self.landed += len(rows)
+
+    def land(self, count: int) -> None:
+        """Returns when the first `count` images are in the result."""
+
+
+class _Flying(NamedTuple):
+    """A piece of some images on its way into the result: lines `start` and on of all their lines (W,C)."""
+
+    buffer: Tensor
+    lines: Tensor
+    arrived: cuda.Event
+    start: int
+    first: int  # number of the first of the images, since the beginning
+    rows: Rows
+
+
+class Overlapped(Copies):
+    """Copies on streams of their own, through pinned memory: the device never waits for the host.
+
+    Pinning the result itself would lock as much memory as the clip has. So frames pass through a few pinned pieces,
+    used in turns. When a batch is saved, that before it is written into the result, as the device computes on.
+    """
+
+    behind = 1
+
+    def __init__(self, device: torch.device):
+        super().__init__(device)
+        self._inward, self._outward = cuda.Stream(device), cuda.Stream(device)
+        self._flying: deque[_Flying] = deque()
+        self._sending: deque[tuple[Tensor, cuda.Event]] = deque()
+        self._free: list[Tensor] = []  # pieces for results
+        self._saved = 0
+
+    def upload(self, frames: Sequence[Tensor]) -> Tensor:
+        first = frames[0]
+        if first.device.type != "cpu":
+            return super().upload(frames)
+        computing = cuda.current_stream(self.device)
+        with cuda.stream(self._inward):
+            sent = torch.empty((len(frames), *first.shape), dtype=first.dtype, device=self.device)
+            for start, lines in _pieces(sent.flatten(0, 1)):
+                buffer = self._to_send()
+                piece = _view(buffer, lines)
+                for i, here, there in _shares(start, len(lines), first.shape[0]):
+                    piece[here].copy_(frames[i][there])
+                lines.copy_(piece, non_blocking=True)
+                gone = cuda.Event()
+                gone.record(self._inward)
+                self._sending.append((buffer, gone))
+        computing.wait_stream(self._inward)
+        sent.record_stream(computing)
+        return sent
+
+    def _to_send(self) -> Tensor:
+        """A piece of pinned memory that nothing is sent from any more."""
+        if len(self._sending) < _INWARD:
+            return pinned((_PIECE,), torch.uint8)
+        buffer, gone = self._sending.popleft()
+        gone.synchronize()
+        return buffer
+
+    def save(self, images: Tensor, rows: Rows) -> None:
+        images = rearrange(images, "b c h w -> b h w c").to(rows[0][0][0].dtype).contiguous()
+        before = len(self._flying)
+        self._outward.wait_stream(cuda.current_stream(self.device))
+        images.record_stream(self._outward)
+        with cuda.stream(self._outward):
+            for start, lines in _pieces(images.flatten(0, 1)):
+                if len(self._flying) >= _OUTWARD:
+                    self._land_one()
+                    before -= 1
+                buffer = self._free.pop() if self._free else pinned((_PIECE,), torch.uint8)
+                piece = _view(buffer, lines)
+                piece.copy_(lines, non_blocking=True)
+                arrived = cuda.Event()
+                arrived.record(self._outward)
+                self._flying.append(_Flying(buffer, piece, arrived, start, self._saved, rows))
+        self._saved += len(rows)
+        # The batch before this one: the device computes meanwhile.
+        for _ in range(before):
+            self._land_one()
+
+    def land(self, count: int) -> None:
+        while self.landed < count and self._flying:
+            self._land_one()
+
+    def _land_one(self) -> None:
+        piece = self._flying.popleft()
+        piece.arrived.synchronize()
+        height = piece.rows[0][0][0].shape[0]
+        for i, here, there in _shares(piece.start, len(piece.lines), height):
+            for target in piece.rows[i]:
+                write(target, piece.lines[here], there)
+            if there.stop == height:
+                # A batch that failed half-way is sent again.
+                self.landed = max(self.landed, piece.first + i + 1)
+        self._free.append(piece.buffer)
+
+
+def _pieces(lines: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Lines (L,W,C) in parts of `_PIECE` bytes at most, each with its first line's number."""
+    step = max(1, _PIECE // (lines[0].numel() * lines.element_size()))
+    for start in range(0, len(lines), step):
+        yield start, lines[start : start + step]
+
+
+def _view(buffer: Tensor, lines: Tensor) -> Tensor:
+    """The beginning of `buffer` as a tensor like `lines`."""
+    return buffer[: lines.numel() * lines.element_size()].view(lines.dtype).view(lines.shape)
+
+
+def _shares(start: int, count: int, height: int) -> Iterator[tuple[int, slice, slice]]:
+    """Which lines of a piece are which lines of which frame: (frame, lines of the piece, lines of the frame)."""
+    for i in range(start // height, -(-(start + count) // height)):
+        top, bottom = max(start, i * height), min(start + count, (i + 1) * height)
+        yield i, slice(top - start, bottom - start), slice(top - i * height, bottom - i * height)

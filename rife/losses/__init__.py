@@ -1,0 +1,1 @@
+"""What training minimises: the paper's losses and those of later releases."""

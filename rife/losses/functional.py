@@ -1,0 +1,231 @@
+"""Losses of RIFE's training, and what a step minimises. Images B C H W in 0..1, flows in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..networks.ifnet import Prediction
+
+
+def _gauss_kernel(x: Tensor) -> Tensor:
+    """5x5 binomial kernel, one per channel, as in ECCV2022-RIFE model/laplacian.py."""
+    row = x.new_tensor((1.0, 4.0, 6.0, 4.0, 1.0)) / 16
+    return (row[:, None] * row[None, :]).expand(x.shape[1], 1, 5, 5)
+
+
+def _blur(x: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=x.shape[1])
+
+
+def laplacian_pyramid(x: Tensor, levels: int = 5) -> list[Tensor]:
+    """Band-pass levels of x, finest first; fewer than `levels` once a side is too small to be blurred.
+
+    Any size: where a side is odd, the up-sampled level is cropped.
+    """
+    kernel = _gauss_kernel(x)
+    pyramid = []
+    for _ in range(levels):
+        if min(x.shape[-2:]) < 3:
+            break
+        down = _blur(x, kernel)[:, :, ::2, ::2]
+        up = x.new_zeros(*x.shape[:2], down.shape[2] * 2, down.shape[3] * 2)
+        up[:, :, ::2, ::2] = down
+        if min(up.shape[-2:]) < 3:
+            break
+        up = _blur(up, 4 * kernel)[:, :, : x.shape[2], : x.shape[3]]
+        pyramid.append(x - up)
+        x = down
+    return pyramid
+
+
+def laplacian_loss(image: Tensor, target: Tensor, levels: int = 5) -> Tensor:
+    """Sum over the pyramid's levels of the mean absolute difference (RIFE paper, equation 6; scalar)."""
+    # The pyramid is linear, so that of the difference is the difference of the pyramids.
+    pyramid = laplacian_pyramid(image - target, levels) or [image - target]
+    return sum((level.abs().mean() for level in pyramid), image.new_zeros(()))
+
+
+def distillation_loss(prediction: Prediction, gt: Tensor, margin: float = 0.01, mean: bool = True) -> Tensor:
+    """Distance of every stage's flow to each teacher's, where the teacher's frame is better by `margin` (scalar).
+
+    RIFE paper section 3.4, ECCV2022-RIFE model/IFNet.py: root of the mean of the four squared differences, or of
+    their sum where `mean` is off, as 4.25 was trained. The epsilon keeps the root's gradient finite where teacher and
+    student agree exactly, as they do in half precision.
+    """
+    total = gt.new_zeros(())
+    for flow_tea, merged_tea in prediction.teachers:
+        error_tea = (merged_tea - gt).abs().mean(1, True)
+        for flow, merged in zip(prediction.flows, prediction.merged, strict=True):
+            worse = ((merged - gt).abs().mean(1, True) > error_tea + margin).float().detach()
+            squared = (flow_tea.detach() - flow) ** 2
+            distance = squared.mean(1, True) if mean else squared.sum(1, True)
+            total = total + ((distance + 1e-12) ** 0.5 * worse).mean()
+    return total
+
+
+def flow_loss(flows: Sequence[Tensor], target: Tensor, gamma: float = 0.8) -> Tensor:
+    """Mean end-point error in pixels of each stage's flow (B,4,H,W), stage i of n weighted gamma^(n-1-i).
+
+    The sequence loss of RAFT (arXiv:2003.12039, equation 7), with the Euclidean distance per direction.
+    """
+    total = target.new_zeros(())
+    for i, flow in enumerate(flows):
+        squared = ((flow - target) ** 2).unflatten(1, (2, 2)).sum(2)
+        total = total + gamma ** (len(flows) - 1 - i) * torch.sqrt(squared + 1e-6).mean()
+    return total
+
+
+def epe(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """End-point error in pixels (B,1,H,W) of a flow (B,2,H,W), 0 where `valid` (B,1,H,W) is 0.
+
+    `EPE` of ECCV2022-RIFE model/loss.py, epsilon included.
+    """
+    error = (((target.detach() - flow) ** 2).sum(1, True) + 1e-6).sqrt()
+    return error if valid is None else error * valid
+
+
+def time_loss(guess: Tensor, timestep: float | Tensor) -> Tensor:
+    """Squared error of guessed timesteps (B,1,1,1), 0 where the true one (float or (B,)) is 0.5 (scalar).
+
+    So in 4.25: a middle frame looks the same played backward, and tells no time.
+    """
+    true = torch.as_tensor(timestep, dtype=guess.dtype, device=guess.device).reshape(-1, 1, 1, 1)
+    return ((guess - true) ** 2 * (true != 0.5)).mean()
+
+
+def sobel_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Absolute difference of horizontal and vertical Sobel edges, summed over both, (B,C,H,W).
+
+    `SOBEL` of ECCV2022-RIFE model/loss.py: channel by channel, zeros beyond the border.
+    """
+    across = image.new_tensor(((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)))
+    kernels = torch.stack((across, across.T))[:, None].repeat(image.shape[1], 1, 1, 1)
+    # Linear: the difference of the edges is the edges of the difference.
+    edges = F.conv2d(image - target, kernels, padding=1, groups=image.shape[1])
+    return edges.abs().unflatten(1, (-1, 2)).sum(2)
+
+
+def census_loss(image: Tensor, target: Tensor, patch: int = 7) -> Tensor:
+    """Soft Hamming distance of the ternary census transforms of two RGB frames, (B,1,H,W), 0 on the outermost pixels.
+
+    `Ternary` of ECCV2022-RIFE model/loss.py, after UnFlow (arXiv:1711.07837, section 3.2): the difference d of each of
+    the patch x patch neighbours to the centre, in grey, becomes d / sqrt(0.81 + d^2), and two of them differ by
+    e^2 / (0.1 + e^2). Brightness counts little. Zeros lie beyond the border.
+    """
+    squared = (_census(image, patch) - _census(target, patch)) ** 2
+    distance = (squared / (0.1 + squared)).mean(1, True)
+    return F.pad(distance[:, :, 1:-1, 1:-1], (1, 1, 1, 1))
+
+
+def _census(image: Tensor, patch: int) -> Tensor:
+    """(B,patch^2,H,W)"""
+    grey = (image * image.new_tensor((0.2989, 0.5870, 0.1140)).view(1, 3, 1, 1)).sum(1, True)
+    difference = F.unfold(grey, patch, padding=patch // 2).unflatten(2, grey.shape[2:]) - grey
+    return difference / torch.sqrt(0.81 + difference**2)
+
+
+def ssim(image: Tensor, target: Tensor, size: int = 11, stride: int = 1, padding: int = 0) -> Tensor:
+    """Mean structural similarity, channel by channel, over a Gaussian of sigma 1.5, 11x11 (scalar; differentiable).
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13; without
+    padding (with zeros) only windows that lie in the frame count. Smaller frames get a smaller window. 4.25 was trained
+    with 3x3 windows, every third one, and padding 1.
+    """
+    size = min(size, *image.shape[-2:])
+    offsets = torch.arange(size, device=image.device) - (size - 1) / 2
+    row = torch.exp(-(offsets**2) / (2 * 1.5**2)).to(image)
+    window = torch.outer(row, row) / row.sum() ** 2
+
+    def blur(x: Tensor) -> Tensor:
+        kernel = window.expand(x.shape[1], 1, size, size)
+        return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
+
+    mean0, mean1 = blur(image), blur(target)
+    variance0, variance1 = blur(image**2) - mean0**2, blur(target**2) - mean1**2
+    covariance = blur(image * target) - mean0 * mean1
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean0 * mean1 + c1) / (mean0**2 + mean1**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variance0 + variance1 + c2)).mean()
+
+
+RECIPES = ("paper", "4.25")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one step minimises.
+
+    recipe "paper": Laplacian loss of student and teacher, `distill` times the distillation (0.01; 0.005 or 0.002 for
+    RIFE_m). Recipe "4.25", as the author trained it: L1 of every stage, weighted 0.8^(n-1-i), and of both teachers, the
+    same in the features of the network's own encoder, SSIM, a little for short flow, the error of the guessed time;
+    distillation has no margin there and half the weight per teacher. What also needs VGG's weights comes as
+    `perceptual`. Each part counts where the prediction has it. `flow`: weight of the end-point error of every block,
+    where the data knows the flow.
+    perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
+    mse: weight of the mean squared error besides, since absolute ones prefer one guess to a mean of two.
+    encoder: the same, such as `auxiliary.EncoderLoss`; recipe "4.25" applies it to every stage and teacher.
+    """
+
+    recipe: str = "paper"
+    distill: float = 0.01
+    flow: float = 0.01
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+    perceptual_weight: float = 1.0
+    encoder: Callable[[Tensor, Tensor], Tensor] | None = None
+    mse: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
+
+    def __call__(
+        self,
+        prediction: Prediction,
+        gt: Tensor,
+        flow_gt: Tensor | None = None,
+        timestep: float | Tensor = 0.5,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts before they are weighted: loss_l1, loss_tea, loss_distill, loss_flow ..."""
+        parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
+        if self.recipe != "paper" and prediction.time is not None:
+            parts["loss_time"] = (1.0, time_loss(prediction.time, timestep))
+        if self.mse:
+            parts["loss_mse"] = (self.mse, F.mse_loss(prediction.image, gt))
+        known = flow_gt is not None
+        parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
+        if self.perceptual is not None:
+            parts["loss_perceptual"] = (self.perceptual_weight, self.perceptual(prediction.image, gt))
+        total = sum(weight * loss for weight, loss in parts.values())
+        return total, {name: loss for name, (_, loss) in parts.items()}
+
+    def _paper(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
+        tea = prediction.merged_tea
+        return {
+            "loss_l1": (1.0, laplacian_loss(prediction.image, gt)),
+            "loss_tea": (1.0, gt.new_zeros(()) if tea is None else laplacian_loss(tea, gt)),
+            "loss_distill": (self.distill, distillation_loss(prediction, gt)),
+        }
+
+    def _late(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
+        last = len(prediction.merged) - 1
+        stages = [(0.8 ** (last - i), x) for i, x in enumerate(prediction.merged)]
+        teachers = [(1.0, merged) for _, merged in prediction.teachers]
+
+        def l1(frames: Sequence[tuple[float, Tensor]]) -> Tensor:
+            return sum((share * (x - gt).abs().mean() for share, x in frames), gt.new_zeros(()))
+
+        parts = {
+            "loss_l1": (0.1, l1(stages)),
+            "loss_tea": (0.1, l1(teachers)),
+            "loss_distill": (self.distill / 2, distillation_loss(prediction, gt, margin=0.0, mean=False)),
+            "loss_ssim": (0.1, 1 - ssim(prediction.image, gt, size=3, stride=3, padding=1)),
+            "loss_length": (1e-5, ((prediction.flow**2 + 1e-6).sum(1) ** 0.5).mean()),
+        }
+        if self.encoder is not None:
+            parts["loss_encoder"] = (0.1, sum(share * self.encoder(x, gt) for share, x in stages + teachers))
+        return parts

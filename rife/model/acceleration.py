@@ -1,0 +1,187 @@
+"""Passes with less overhead, by choice: torch.compile, CUDA graphs, and a Triton kernel in place of a dozen operations.
+
+All are made for one shape of input. The engine fills its last batch up (`static_shapes`), so that a clip of any length
+needs one shape only. Where they do not work (no compiler, no Triton, no CUDA) a warning says so and the pass is plain.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor, cuda, nn
+
+from ..networks import triton_kernels as kernels
+from ..networks.ifnet import Prediction, assembles
+from ..networks.multiscale import PLAIN, Ways
+from ..networks.variational_flow import motion_flow
+from ..ops.stopwatch import seconds
+from .device_memory import is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
+# Of a clip at least: the first is plain, and in the second there is compiling, capturing or comparing.
+_PASSES = 4
+_RUNS = 3  # of each kind, to see which is faster
+# Whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid.
+_wins: dict[tuple, bool] = {}
+
+
+def most_per_pass(total: int, how: str) -> int:
+    """New frames of a clip with so many that one pass may have: in a single pass nothing would be accelerated."""
+    return total if how == "off" else -(-total // _PASSES)
+
+
+class Accelerated:
+    """`predict_from` of a network without training and teacher, made faster at its second call per shape.
+
+    The first call is plain: it makes the grids (`Geometry`), warms the kernels up, and is all that one frame needs.
+    """
+
+    def __init__(self, network: nn.Module, how: str, backend: str | Callable = "inductor"):
+        if how not in ACCELERATIONS[1:]:
+            raise ValueError(f"acceleration is {how!r}, expected one of {', '.join(ACCELERATIONS)}. Use one.")
+        self._network, self.how = network, how
+        reason = _unfit(network.config, how)
+        self.works = reason is None  # until it turns out that it does not
+        if not self.works:
+            log.warning("No %s: %s. Going on without.", how, reason)
+        # Not of a closure: what is compiled is kept with the code of `_run`, for the next model of this network, too.
+        self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
+        solved = how == "compile" and getattr(network.config, "variational", False)
+        self._ways = Ways(solve=_one_operation(backend)) if solved else PLAIN
+        self._key: tuple | None = None
+        self._fast: Callable | None = None
+
+    def __call__(self, src0: Tensor, src1: Tensor, timestep, scales, ensemble, *, geometry) -> Prediction:
+        """As `IFNet.predict_from`, of which it gives the picture, the flow and the mask."""
+        inputs = src0, src1, _time_tensor(timestep, src0)
+        options = tuple(scales), ensemble, geometry
+        key = src0.shape, src1.shape, src0.dtype, src0.device, options
+        if self.works and key == self._key:
+            try:
+                self._fast = self._fast or self._make(inputs, options)
+                return Prediction(*self._fast(*inputs))
+            except Exception as error:  # noqa: BLE001 - compilers fail in every way
+                if is_out_of_memory(error):
+                    raise
+                cause = (str(error).splitlines() or [type(error).__name__])[0]
+                log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
+                self.works = False
+        self._key, self._fast = key, None
+        return Prediction(*_run(self._network, *inputs, *options))
+
+    def _make(self, inputs: tuple, options: tuple) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """What runs frames of these shapes from now on."""
+        network, device = self._network, inputs[0].device
+        if (compiled := self._compiled) is not None:
+            ways = self._ways
+            return lambda *frames: compiled(network, *frames, *options, ways)
+
+        def plain(*frames, ways=PLAIN):
+            return _run(network, *frames, *options, ways)
+
+        if self.how == "cuda graphs":
+            if device.type != "cuda":
+                raise RuntimeError(f"CUDA graphs need a CUDA device, the model is on {device}")
+            return capture(plain, inputs)
+        if not kernels.runs_on(device):
+            raise RuntimeError(f"Triton needs a GPU, the model is on {device}")
+        fused = partial(plain, ways=Ways(assemble=kernels.warp_and_concatenate))
+        # Models are made anew for each run of a node; what is faster on this device is not asked anew.
+        case = network.config, network.get_dtype(), self._key[:-1], options[:-1]
+        if case not in _wins:
+            _wins[case] = _faster(fused, plain, inputs, network.get_dtype())
+        return fused if _wins[case] else plain
+
+
+def _unfit(config, how: str) -> str | None:
+    """Why a network of this kind cannot be accelerated so."""
+    if getattr(config, "adaptive", ""):
+        return "this network looks at the motion to choose its pyramid"
+    if how == "triton" and not assembles(config):
+        return "this network's blocks have other inputs than those of 4.x"
+    return None
+
+
+def _run(network, src0, src1, timestep, scales, ensemble, geometry, ways=PLAIN) -> tuple[Tensor, ...]:
+    how = {"geometry": geometry} | ({"ways": ways} if any(ways) else {})
+    found = network.predict_from(src0, src1, timestep, scales, ensemble, **how)
+    return found.image, found.flow, found.mask
+
+
+@cache
+def _one_operation(backend: str | Callable) -> Callable[..., Tensor]:
+    """`motion_flow` as one operation, into which a compiler does not look.
+
+    Unrolled it would be 600 kernels, and minutes of compiling. What it repeats is compiled by itself instead, for all
+    of its sizes at once: 90 kernels.
+    """
+    inside = cache(lambda function: torch.compile(function, backend=backend, dynamic=True))
+
+    def solve(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int) -> Tensor:
+        return motion_flow(img0, img1, timestep, coarse, finest, wrap=inside)
+
+    def shaped(img0: Tensor, img1: Tensor, timestep: Tensor, coarse: Tensor, finest: int) -> Tensor:
+        sides = (side // finest for side in img0.shape[2:])
+        return img0.new_empty(img0.shape[0], 4, *sides, dtype=torch.float32)
+
+    # A name of its own for each copy of this module that is loaded, of which ComfyUI makes a path, and each backend.
+    name = re.sub(r"\W", "_", f"rife_{__name__}") + f"::motion_flow_{abs(hash(backend))}"
+    schema = "(Tensor img0, Tensor img1, Tensor timestep, Tensor coarse, int finest) -> Tensor"
+    operation = torch.library.custom_op(name, solve, mutates_args=(), schema=schema)
+    operation.register_fake(shaped)
+    return operation
+
+
+def _time_tensor(timestep: float | Tensor, like: Tensor) -> Tensor:
+    """(B,1,1,1): a number would be a constant of what is compiled."""
+    timestep = torch.as_tensor(timestep, dtype=like.dtype, device=like.device)
+    return timestep.reshape(-1, 1, 1, 1).expand(like.shape[0], 1, 1, 1)
+
+
+def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
+    """Whether `fused` takes less time than `plain` on the device. RuntimeError if it makes another picture."""
+    off = float((fused(*inputs)[0].float() - plain(*inputs)[0].float()).abs().amax())
+    # Sums in another order, in the precision of convolutions: that of the network, or TF32's.
+    most = 4 * max(torch.finfo(dtype).eps, 2**-10)
+    if not off <= most:
+        raise RuntimeError(f"its picture is off by {off:.2g}, by {most:.2g} at most was expected")
+    device, runs = inputs[0].device, [partial(run, *inputs) for run in (plain, fused)]
+    times = [[seconds(device, run) for run in runs] for _ in range(_RUNS)]
+    before, after = (min(column) for column in zip(*times, strict=True))
+    log.info(
+        "Triton's kernel on %dx%d: %.2f times as fast as without (%.2f ms, %.2f ms). Going on with%s it.",
+        *(inputs[0].shape[3], inputs[0].shape[2], before / after, after * 1e3, before * 1e3),
+        "" if after < before else "out",
+    )
+    return after < before
+
+
+def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> Callable:
+    """`function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is copied out."""
+    held = [x.clone() for x in inputs]
+    graph = cuda.CUDAGraph()
+    with cuda.device(inputs[0].device):  # else it would capture what happens on another card
+        # On a stream of its own, as capturing wants it, once before: cuDNN chooses its algorithms at first use.
+        stream = cuda.Stream()
+        stream.wait_stream(cuda.current_stream())
+        with cuda.stream(stream):
+            function(*held)
+        cuda.current_stream().wait_stream(stream)
+        # The graph keeps memory of its own; what plain passes had is free for it.
+        cuda.empty_cache()
+        with cuda.graph(graph):
+            outputs = function(*held)
+
+    def replay(*frames: Tensor) -> tuple[Tensor, ...]:
+        for mine, given in zip(held, frames, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return tuple(x.clone() for x in outputs)
+
+    return replay

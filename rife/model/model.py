@@ -1,0 +1,635 @@
+"""`Model`: one network with padding, scales, test-time augmentation, any timestep, and a training step.
+
+The interface is that of ECCV2022-RIFE's and CogVideo's `Model`; images are (B,C,H,W) in 0..1, RGB.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoint.load import load_network, save_checkpoint
+from ..losses.functional import Objective
+from ..networks.config import RELEASES
+from ..networks.ifnet import IFNet, Prediction
+from ..networks.multiscale import Geometry
+from ..ops.memory_format import memory_format
+from ..ops.warp import SamplingGrid, warp
+from .acceleration import Accelerated
+from .device_memory import pinned
+from .training_step import Batch, Learner
+
+# Trained by this project, see README. Loaded where no path is given.
+BUNDLED_CHECKPOINT = Path(__file__).parent.parent / "weights" / "rife_comfy.safetensors"
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+_MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
+
+
+def load_model(
+    path_or_state_dict: str | os.PathLike | Mapping[str, Any] | None = None,
+    *,
+    variant: str | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> Model:
+    """A ready model from any RIFE checkpoint; without a path, the bundled one.
+
+    path_or_state_dict: file (.safetensors .pkl .pth .pt), folder holding flownet.pkl, or state dict.
+    variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
+    device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU.
+    dtype: of the weights, default float32; or a key of `PRECISIONS`, where auto is half on the accelerators that do it
+    well. Raises FileNotFoundError, UnknownCheckpointError.
+    """
+    source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
+    network = load_network(source, variant)
+    device = torch.device(device or default_device())
+    if isinstance(dtype, str):
+        dtype = named_dtype(dtype) or good_dtype(device)
+    form = memory_format(device, dtype or torch.float32)
+    return Model.from_network(network.to(device, dtype, memory_format=form))
+
+
+def default_device() -> torch.device:
+    """The accelerator of this machine, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return torch.device("xpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def named_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
+        )
+    return PRECISIONS[precision]
+
+
+def good_dtype(device: torch.device) -> torch.dtype:
+    """float16 where the device is fast at it: on CUDA from compute capability 7 on, ROCm, XPU and MPS; else float32.
+
+    Not bfloat16 on a CPU that has it: 1.4 times as fast there, but off by more than 1/255 in a few pixels.
+    """
+    if device.type == "cuda":
+        fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if fast else torch.float32
+    return torch.float16 if device.type in ("xpu", "mps") else torch.float32
+
+
+class Model:
+    """RIFE: `inference` between two frames, `update` for one step of training.
+
+    `Model()` is the paper's network with fresh weights, `Model(arbitrary=True)` its timestep version RIFE_m.
+    local_rank: index of this process's device under DistributedDataParallel; -1 for a single process.
+    """
+
+    def __init__(self, local_rank: int = -1, arbitrary: bool = False):
+        network = IFNet(RELEASES["RIFE_m" if arbitrary else "RIFE"])
+        self._adopt(network, local_rank)
+        self.device()
+
+    @classmethod
+    def from_network(cls, network: nn.Module, local_rank: int = -1) -> Model:
+        """A model around an existing network: nothing is copied or moved."""
+        model = cls.__new__(cls)
+        model._adopt(network, local_rank)
+        return model
+
+    def copy(self) -> Model:
+        """An independent model in the same state, that of its optimiser included.
+
+        It can be trained wherever this one was made, also where ComfyUI made it (in torch.inference_mode).
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            model = Model.from_network(copy.deepcopy(self.net).requires_grad_(True))
+            if self._learner is not None:
+                model.learner_for(self._learner.recipe).load_state_dict(self._learner.state_dict())
+        return model
+
+    def _adopt(self, network: nn.Module, local_rank: int = -1) -> None:
+        self.net = network
+        self._local_rank = local_rank
+        self._learner: Learner | None = None
+        self._geometry: Geometry | None = None  # of the last size only, and gone with the model
+        self._accelerated: Accelerated | None = None
+
+    @property
+    def flownet(self) -> nn.Module:
+        """The network, under the name that ECCV2022-RIFE uses."""
+        return self.net
+
+    @property
+    def config(self):
+        """Architecture: family, candidate versions, timestep and ensemble support, padding."""
+        return self.net.config
+
+    @property
+    def run_device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.net.parameters()).device
+
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return next(self.net.parameters()).dtype
+
+    @property
+    def static_shapes(self) -> bool:
+        """Whether batches of different sizes cost more than batches filled up to one size."""
+        return self.acceleration != "off"
+
+    @property
+    def acceleration(self) -> str:
+        """What `accelerate` was last asked for, as far as it works."""
+        return self._accelerated.how if self._accelerated and self._accelerated.works else "off"
+
+    def accelerate(self, how: str = "off") -> Model:
+        """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
+
+        Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
+        """
+        self._accelerated = None if how == "off" else Accelerated(self.net, how)
+        return self
+
+    def with_precision(self, precision: str = "auto") -> Model:
+        """This model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16."""
+        dtype = named_dtype(precision)
+        if dtype in (None, self.run_dtype):
+            return self
+        with torch.inference_mode(False), torch.no_grad():
+            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
+        return Model.from_network(network).accelerate(self.acceleration)
+
+    @property
+    def learner(self) -> Learner:
+        """Optimiser and guard of `update`, made at first use, when the network is on its device; see `learner_for`."""
+        return self._learner or self.learner_for("paper")
+
+    def learner_for(self, recipe: str) -> Learner:
+        """The learner of a recipe (`losses.RECIPES`); it starts afresh where the last steps were of another one.
+
+        Raises ValueError for networks that nobody published a recipe for.
+        """
+        if not isinstance(self.net, IFNet):
+            raise ValueError(
+                f"{self._name()} cannot be trained: its three networks have no published recipe. "
+                "Start from a single-file RIFE or from the bundled checkpoint."
+            )
+        if self._learner is None or self._learner.recipe != recipe:
+            with torch.inference_mode(False):
+                self._learner = Learner(self.net, self._local_rank, recipe)
+        return self._learner
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over all weights."""
+        return self.learner.optimizer
+
+    def add_teacher(self, seed: int = 0) -> Model:
+        """Gives a network that has none the privileged teacher, for the distillation in `update`.
+
+        Released 4.x files have none; theirs is of 4.25's kind. The optimiser starts afresh, it has more to train.
+        """
+        with torch.inference_mode(False):
+            if not self.config.teacher:
+                self.net.add_teacher(seed)
+                self._learner = None
+        return self
+
+    def train(self) -> Model:
+        """Training mode."""
+        self.net.train()
+        return self
+
+    def eval(self) -> Model:
+        """Evaluation mode."""
+        self.net.eval()
+        return self
+
+    def device(self, device: torch.device | str | None = None) -> torch.device:
+        """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
+        device = torch.device(device or default_device())
+        self.net.to(device, memory_format=memory_format(device, self.run_dtype))
+        return self.run_device
+
+    def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
+        """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
+        if rank <= 0:
+            device, dtype, training = self.run_device, self.run_dtype, self.net.training
+            form = memory_format(device, dtype)
+            self._adopt(load_network(path).to(device, dtype, memory_format=form).train(training))
+        return self
+
+    def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:
+        """Writes safetensors with metadata: to `path` if it ends in .safetensors, else `path`/flownet.safetensors."""
+        if rank > 0:
+            return None
+        path = Path(path)
+        return save_checkpoint(
+            self.net, path if path.suffix == ".safetensors" else path / "flownet.safetensors"
+        )
+
+    def memory_estimate(
+        self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
+        ensemble: bool = False, channels: int = 3,
+    ) -> int:  # fmt: skip
+        """Bytes that `inference` needs at its peak for `batch` pairs of frames of this size and so many channels.
+
+        Beyond what tensors hold at once (tests/test_memory.py counts it), devices need workspace for convolutions.
+        """
+        multiple = _pad_multiple(self.net, self._scales(scale, None))
+        height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
+        reverse = ensemble and self.config.ensemble == "no"
+        need = self.net.need(height, width, scale, ensemble)
+        return need.peak(height * width, batch, TTA, reverse, channels - _colours(channels))
+
+    @torch.no_grad()
+    def inference(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        timestep: float | Tensor = 0.5,
+        ensemble: bool = False,
+    ) -> Tensor:
+        """The frame at `timestep` between img0 (t=0) and img1 (t=1).
+
+        img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB), or more: alpha, masks, depth and other maps follow the
+        flow of the colours, behind 3 colours, or one map behind grey (2); any size, device and floating dtype.
+        timestep: float or (B,) tensor, 0 < t < 1.
+        scale: one of 0.25, 0.5, 1, 2, 4; below 1 the flow is found on smaller frames (large motion, 4K), above 1
+        on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
+        ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
+        finished frames elsewhere. Measured gains and costs: benchmarks/score_options.py.
+        Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
+        """
+        _check_images(img0, img1)
+        options = {"scale": scale, "scale_list": scale_list, "TTA": TTA}
+        source0, source1 = self.encode(img0, **options), self.encode(img1, name="img1", **options)
+        image = self.between(
+            source0, source1, img0.shape[1:], timestep=timestep, ensemble=ensemble, **options
+        )
+        return image.to(img0.device, img0.dtype)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: Tensor,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        name: str | None = "img0",
+    ) -> Tensor:
+        """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
+
+        Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`;
+        with None the caller has looked.
+        """
+        if name is not None:
+            check_finite(images, name)
+        multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
+        # First over the wire as they are. Half networks, too, sample float32 frames.
+        dtype = torch.promote_types(self.run_dtype, torch.float32)
+        images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
+        return self._encode(images, TTA)
+
+    @torch.no_grad()
+    def between(
+        self,
+        source0: Tensor,
+        source1: Tensor,
+        shape: Sequence[int],
+        *,
+        timestep: float | Tensor = 0.5,
+        scale: float = 1,
+        scale_list: Sequence[float] | None = None,
+        TTA: bool = False,
+        ensemble: bool = False,
+    ) -> Tensor:
+        """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
+        times = _check_timestep(timestep, source0.shape[0])
+        scales = self._scales(scale, scale_list)
+        channels, height, width = shape
+        image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
+        return image[:, :, :height, :width].clamp(0, 1)
+
+    @torch.no_grad()
+    def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
+        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+
+        Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
+        times are then middles of middles, which have no flow of their own.
+        """
+        _check_images(img0, img1)
+        times = _check_timestep(timestep, img0.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
+                "Use 0.5, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        height, width = img0.shape[-2:]
+        source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
+        t = torch.tensor(times, device=source0.device, dtype=torch.float32)
+        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = known.flow.float().split(2, 1)
+        mode = getattr(self.config, "sampling", "bilinear")
+        warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
+        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        return Motion(*(x[:, :, :height, :width] for x in parts))
+
+    def _encode(self, images: Tensor, tta: bool) -> Tensor:
+        """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
+        colours = _colours(images.shape[1])
+        rgb = images[:, :colours].expand(-1, 3, -1, -1)
+        parts = [self.net.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
+        if tta:
+            parts.append(self._encode(images.flip(2, 3), False))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _at_times(self, pair: _Pair, times: list[float], options: tuple) -> Tensor:
+        if self.config.timestep:
+            t = torch.tensor(times, dtype=torch.float32)
+            if pair.source0.device.type == "cuda":
+                # Or the copy would wait for all that was launched.
+                t = pinned(t.shape, t.dtype).copy_(t)
+            t = t.to(pair.source0.device, non_blocking=True)
+            return self._predict(pair, t, *options)
+        if all(t == 0.5 for t in times):
+            return self._predict(pair, None, *options)
+        return torch.cat([self._bisect(pair.sample(i), t, options) for i, t in enumerate(times)])
+
+    def _bisect(self, pair: _Pair, t: float, options: tuple) -> Tensor:
+        """t = j/2^k by k middles of middles: exact for networks that only know 0.5."""
+        if not (t * 2**_MAX_BISECTIONS).is_integer():
+            raise ValueError(
+                f"timestep {t:g} cannot be reached by {self._name()}, which has no timestep input and only knows "
+                f"the middle; by recursion it reaches j/2^k up to k={_MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
+                "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        while True:
+            middle = self._predict(pair, None, *options)
+            if t == 0.5:
+                return middle
+            source = self._encode(middle, tta=options[1])
+            pair, t = (
+                (pair._replace(source1=source), t * 2)
+                if t < 0.5
+                else (pair._replace(source0=source), t * 2 - 1)
+            )
+
+    def _predict(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        if not ensemble or self.config.ensemble != "no":
+            return self._turned(pair, t, scales, tta, ensemble)
+        # Blocks that pass features on cannot run backward one by one, but the frames can change places.
+        image = self._turned(pair, t, scales, tta, False)
+        back = pair._replace(source0=pair.source1, source1=pair.source0)
+        return (image + self._turned(back, None if t is None else 1 - t, scales, tta, False)) / 2
+
+    def _turned(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
+        """The frame, for `tta` averaged with that of the frames turned by 180 degrees."""
+        if not tta:
+            return self._forward(pair, t, scales, ensemble)
+        pair, turned = pair.halves()
+        image = self._forward(pair, t, scales, ensemble)
+        return (image + self._forward(turned, t, scales, ensemble).flip(2, 3)) / 2
+
+    def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
+        """One padded pass; returns as many channels as the frames have."""
+        colours = _colours(pair.channels)
+        maps = pair.channels - colours
+        known = pair.source0.shape[1] - maps
+        src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
+        if self._geometry is None or not self._geometry.fits(src0):
+            self._geometry = Geometry(*src0.shape[-2:], src0.device)
+        predict = self._accelerated or self.net.predict_from
+        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
+        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
+        if maps:
+            followed = _follow(
+                pair.source0[:, known:], pair.source1[:, known:], prediction, self._geometry.grid
+            )
+            return torch.cat((image, followed), 1)
+        return image
+
+    def _scales(self, scale: float, scale_list: Sequence[float] | None) -> tuple[float, ...]:
+        config = self.config
+        if scale_list is None:
+            if scale not in SCALES:
+                raise ValueError(
+                    f"scale is {scale}, expected one of {', '.join(f'{s:g}' for s in SCALES)}. "
+                    "Use 0.5 for 4K or large motion, 1 otherwise."
+                )
+            scale_list = config.scales
+        elif len(scale_list) != len(config.scales):
+            raise ValueError(
+                f"scale_list has {len(scale_list)} entries, {self._name()} has {len(config.scales)} blocks with "
+                f"{list(config.scales)}. Give one downscale per block, coarse to fine."
+            )
+        if any(s <= 0 or not math.log2(s).is_integer() for s in scale_list):
+            raise ValueError(
+                f"scale_list is {list(scale_list)}, expected powers of two such as {list(config.scales)}: "
+                "other steps do not fit the blocks' strides."
+            )
+        return tuple(s / scale for s in scale_list)
+
+    def _name(self) -> str:
+        versions = self.config.versions
+        return f"RIFE {'/'.join(versions)}" if versions else f"this RIFE ({self.config.family})"
+
+    def update(
+        self,
+        imgs: Tensor,
+        gt: Tensor,
+        learning_rate: float = 0,
+        mul: float = 1,
+        training: bool = True,
+        flow_gt: Tensor | None = None,
+        timestep: float | Tensor = 0.5,
+        distill_weight: float = 0.01,
+        flow_weight: float = 0.01,
+        max_grad_norm: float | None = None,
+        scale_list: Sequence[float] | None = None,
+        precision: str = "fp32",
+        recipe: str = "paper",
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        guess_time: bool = False,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """One optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
+
+        imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,), where the network
+        has a timestep); H and W are multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the
+        data knows it. mul is accepted for the official signature, which does not use it either.
+        Loss: see `losses.Objective`; by default the paper's, Laplacian of student and teacher, distill_weight *
+        distillation (0.005 or 0.002 for RIFE_m), flow_weight * end-point error of every block. A network without
+        teacher learns without (`add_teacher`). Gradients are clipped to max_grad_norm. scale_list: pyramid of this
+        step. precision: "fp32", "bf16", or "fp16" with loss scaling. perceptual: scalar loss of two frames. guess_time:
+        whether recipe "4.25" uses its own guess of the timestep in this step, as it did in 30% of them.
+        A step whose loss or gradient is not finite changes nothing; RuntimeError after 50 such in a row.
+        Returns the merged frame and: merged_tea, mask, mask_tea, flow (t->0), flow_tea, loss_l1, loss_tea,
+        loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
+        """
+        objective = Objective(recipe, distill_weight, flow_weight, perceptual)
+        learner = self.learner_for(recipe)
+        self.check_update(imgs, gt, timestep)
+        self.train() if training else self.eval()
+        batch = Batch(imgs, gt, timestep, flow_gt)
+        options = {"scale_list": scale_list, "precision": precision, "guess_time": guess_time}
+        skipped = False
+        with torch.inference_mode(False), torch.enable_grad():
+            if training:
+                prediction, losses = learner.backward(batch, objective, **options)
+                skipped = learner.step(learning_rate, max_grad_norm)
+            else:
+                prediction, losses = learner.evaluate(batch, objective, **options)
+        final = prediction.flow
+        flow_tea, merged_tea = (*prediction.teachers, (final, prediction.image))[0]
+        return prediction.image, {
+            "merged_tea": merged_tea,
+            "mask": prediction.mask,
+            "mask_tea": prediction.mask,
+            "flow": final[:, :2],
+            "flow_tea": flow_tea if training else final,
+            **losses,
+            "skipped": skipped,
+        }
+
+    def check_update(self, imgs: Tensor, gt: Tensor, timestep: float | Tensor = 0.5) -> None:
+        """Raises ValueError for what `update` cannot learn from; says what it expects."""
+        if imgs.ndim != 4 or imgs.shape[1] != 6 or gt.shape != (imgs.shape[0], 3, *imgs.shape[2:]):
+            raise ValueError(
+                f"imgs is {tuple(imgs.shape)} and gt {tuple(gt.shape)}, expected (B,6,H,W) and (B,3,H,W). "
+                "Concatenate img0 and img1 along channels."
+            )
+        multiple = self.net.pad_multiple()
+        if imgs.shape[2] % multiple or imgs.shape[3] % multiple:
+            raise ValueError(
+                f"the frames are {imgs.shape[2]}x{imgs.shape[3]}, training needs multiples of {multiple}. Crop them."
+            )
+        # They would reach the sampling grid of a warp, where PyTorch's CPU code ends the process.
+        if not torch.isfinite(imgs.sum() + gt.sum()):
+            raise ValueError("imgs or gt contains NaN or infinity, expected values in 0..1. Repair the data.")
+        times = _check_timestep(timestep, imgs.shape[0])
+        if not self.config.timestep and any(t != 0.5 for t in times):
+            raise ValueError(
+                f"timestep is {times[:4]}, but {self._name()} has no timestep input and can only learn 0.5. "
+                "Give middle frames, or train RIFE_m or a 4.x."
+            )
+
+
+class Motion(NamedTuple):
+    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+
+    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
+    flow1: Tensor  # the same into img1
+    mask: Tensor  # (B,1,H,W), weight of warped0
+    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
+    warped1: Tensor
+
+    def occlusion(self) -> Tensor:
+        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+
+        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
+        mask only says which of the two to believe.
+        """
+        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
+
+
+class _Pair(NamedTuple):
+    """What `Model.encode` made of two frames of `channels` channels each."""
+
+    source0: Tensor
+    source1: Tensor
+    channels: int
+
+    def sample(self, i: int) -> _Pair:
+        """The pair of one sample of the batch."""
+        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1])
+
+    def halves(self) -> tuple[_Pair, _Pair]:
+        """The frames as they are, and turned, as `Model._encode` put them together for test-time augmentation."""
+        (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
+        return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
+
+
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grid: SamplingGrid) -> Tensor:
+    """Further channels of both frames, warped and blended as the colours were."""
+    flow0, flow1 = prediction.flow.split(2, 1)
+    return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))
+
+
+def _colours(channels: int) -> int:
+    """How many of a frame's channels are its picture; what is behind them are maps."""
+    return 1 if channels < 3 else 3
+
+
+def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
+    if hasattr(network, "pad_multiple"):
+        return network.pad_multiple(scales)
+    return int(network.config.pad * max(1.0, max(scales) / max(network.config.scales)))
+
+
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """(B,C,H,W) grown right and down to multiples of `multiple`: mirrored, or repeated where it is too small."""
+    height, width = x.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    if not (down or right):
+        return x
+    mode = "reflect" if down < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, down), mode=mode)
+
+
+def check_finite(images: Tensor, name: str) -> None:
+    """Raises ValueError where `images` hold a NaN."""
+    # One makes the sum NaN.
+    if torch.isnan(images.sum(dtype=torch.float32)):
+        raise ValueError(
+            f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
+            "(often a VAE decode in half precision): repair that first."
+        )
+
+
+def _check_images(img0: Tensor, img1: Tensor) -> None:
+    if img0.ndim != 4 or img0.shape != img1.shape:
+        raise ValueError(
+            f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
+            "Resize one, or add the missing dimension."
+        )
+    if 0 in img0.shape:
+        raise ValueError(
+            f"the frames are {tuple(img0.shape)}, expected at least one, and no empty side. Check the step before."
+        )
+    if not (img0.is_floating_point() and img1.is_floating_point()):
+        raise ValueError(
+            f"the frames are {img0.dtype} and {img1.dtype}, expected floating point in 0..1. Divide bytes by 255."
+        )
+
+
+def _check_timestep(timestep: float | Tensor, batch: int) -> list[float]:
+    if isinstance(timestep, Tensor):
+        times = [float(t) for t in timestep.flatten().tolist()]
+    else:
+        times = [float(timestep)]
+    if len(times) == 1:
+        times = times * batch
+    if len(times) != batch or not all(0 < t < 1 for t in times):
+        raise ValueError(
+            f"timestep is {times[:4]} for a batch of {batch}, expected one value or one per pair, each between "
+            "0 and 1 exclusive: 0 and 1 are the frames themselves."
+        )
+    return times

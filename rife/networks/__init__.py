@@ -1,0 +1,16 @@
+"""Every released RIFE as a torch module, described by a table of releases."""
+
+from .config import AMBIGUOUS, RELEASES, IFNetConfig
+from .ifnet import IFNet, Prediction
+from .three_networks import LEGACY_RELEASES, LegacyConfig, LegacyRIFE
+
+__all__ = [
+    "AMBIGUOUS",
+    "IFNet",
+    "IFNetConfig",
+    "LEGACY_RELEASES",
+    "LegacyConfig",
+    "LegacyRIFE",
+    "Prediction",
+    "RELEASES",
+]

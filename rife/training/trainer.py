@@ -1,0 +1,405 @@
+"""Training: settings, the schedule, the loop, the held-out check. It knows neither files nor the command line.
+
+    trainer = Trainer(model, RealFrames(shots(clip), crop=128), Settings(steps=500), held_out)
+    result = trainer.run(on_step)          # on_step may raise: what there is so far is in trainer.result()
+
+A run is a function of its settings, data and start: an example is decided by the seed, the step and its place in the
+batch, so that an interrupted run goes on as if it never stopped, and any number of processes gives the same training.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..evaluation.metrics import psnr, ssim
+from ..losses.functional import Objective
+from ..model.model import Model
+from ..model.training_step import Batch
+from ..networks.ifnet import IFNet
+from .synthetic import Sample, Source, concatenated
+
+HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) uint8 with their true middle
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a training run besides its start and its data."""
+
+    steps: int = 1000
+    batch: int = 8  # examples per step, of all processes together
+    accumulate: int = 1  # passes that a process takes its share of them in, where memory is short
+    learning_rate: float = 1e-4  # at its peak
+    warm_up: int = 50  # steps to get there; then a cosine down to a hundredth
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"  # "bf16" | "fp16": of the convolutions
+    ema: float = 0.998  # what is scored and kept is a moving average of the weights; 0: the weights
+    seed: int = 0
+    teacher: bool = False  # give a network that has none a privileged teacher to learn from
+    recipe: str = "paper"  # what is minimised, see `losses.Objective`
+    learned_time: float = 0.3  # share of the steps of recipe "4.25" whose timestep is the one that it guesses
+    distill_weight: float = 0.01
+    mse_weight: float = 0.0  # of the mean squared error, see `losses.Objective`
+    flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
+    perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
+    random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
+    score_every: int = 0  # steps between looks at the held-out frames; 0: only before and after
+    allow_worse: bool = False  # whether the result may be worse on them than the start
+    workers: int = 0  # threads that prepare data ahead
+
+
+class StopTraining(Exception):  # noqa: N818  not an error
+    """Raised in `on_step` to end a run early, with what there is so far as its result."""
+
+
+class Score(NamedTuple):
+    """Means over held-out triplets at t = 0.5: of the model, and of frame averaging."""
+
+    psnr: float
+    ssim: float
+    average_psnr: float
+
+
+class Step(NamedTuple):
+    """What `on_step` gets to know."""
+
+    number: int  # of steps done, counted from 1
+    steps: int
+    losses: dict[str, float]
+    learning_rate: float
+    skipped: bool  # the loss or a gradient was not finite
+    known_flow: bool
+    seconds: float  # since `run` was called
+    seconds_left: float
+    scores: dict[str, Score] | None  # where this step ended with a look at the held-out frames
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave. `model` is what to use."""
+
+    best: Model  # best on the held-out frames, the start included; without such frames the last
+    last: Model
+    best_step: int  # 0 is the start
+    before: dict[str, Score]
+    after: dict[str, Score]  # of `best`
+    history: list[Step]
+    allow_worse: bool = False
+
+    @property
+    def model(self) -> Model:
+        """The best; the last where it was allowed to be worse."""
+        return self.last if self.allow_worse else self.best
+
+    @property
+    def improved(self) -> bool:
+        """Whether anything was better than the start on the held-out frames (True without any)."""
+        return not self.before or self.best_step > 0
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Linear warm-up, then a cosine down to a hundredth (RIFE's train.py: 3e-4 to 3e-6)."""
+    warm = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
+    return settings.learning_rate * warm * decay(step, settings)
+
+
+def decay(step: int, settings: Settings) -> float:
+    """The cosine from 1 to a hundredth, after the warm-up."""
+    done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+
+
+def seed_of(settings: Settings, step: int, index: int | str) -> int:
+    """Decides example `index` of a step, and with a name whatever else is random there."""
+    digest = hashlib.blake2b(f"{settings.seed}/{step}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
+    """The downscales of one step: 40% as they are, 30% the coarse ones halved, 30% also none above 4.
+
+    For (16, 8, 4, 2, 1) the three pyramids that 4.25 was trained with.
+    """
+    draw = _draw(seed)
+    if draw < 0.4:
+        return tuple(scales)
+    halved = tuple(s / 2 if s > 2 else s for s in scales)
+    return halved if draw < 0.7 else tuple(min(s, 4) for s in halved)
+
+
+def _draw(seed: int) -> float:
+    """A number from 0 to 1 that the seed decides."""
+    return float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+
+
+class Averaged:
+    """Exponential moving average of a network's weights; what is kept and scored."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network = copy.deepcopy(network).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        # Young averages forget faster, or the first steps would stay in them for long.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mean, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            mean.lerp_(new, 1 - decay)
+
+
+class Feed:
+    """The batches of one process, in `accumulate` parts; threads prepare the next ones while this one is used."""
+
+    def __init__(self, source: Source, settings: Settings, rank: int, world: int):
+        parts = world * settings.accumulate
+        if settings.batch % parts:
+            raise ValueError(
+                f"batch is {settings.batch}, expected a multiple of {parts}: {world} processes that take "
+                f"{settings.accumulate} passes each. Change the batch or `accumulate`."
+            )
+        self.source, self.settings = source, settings
+        self._size = settings.batch // parts
+        self._first = rank * settings.accumulate * self._size
+        self._pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+        self._ahead: dict[int, list[Future]] = {}
+
+    def parts(self, step: int) -> list[Sample]:
+        """This process's share of a step."""
+        indices = range(self._first, self._first + self.settings.accumulate * self._size)
+        if self._pool is None:
+            examples = [self._example(step, i) for i in indices]
+        else:
+            for s in range(step, min(step + 3, self.settings.steps)):
+                if s not in self._ahead:
+                    self._ahead[s] = [self._pool.submit(self._example, s, i) for i in indices]
+            examples = [future.result() for future in self._ahead.pop(step)]
+        return [concatenated(examples[i : i + self._size]) for i in range(0, len(examples), self._size)]
+
+    def _example(self, step: int, index: int) -> Sample:
+        return self.source.example(seed_of(self.settings, step, index), step, step / self.settings.steps)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._ahead.clear()
+
+
+@dataclass
+class _Best:
+    """The best weights so far, their scores, and the step after which they were; 0 is the start."""
+
+    step: int
+    scores: dict[str, Score]
+    weights: dict[str, Tensor] = field(repr=False)
+
+
+class Trainer:
+    """One run: `run` it, look at `result`. The model that is given is never changed; the run has a copy.
+
+    held_out: looked at before, after and every `score_every` steps; the best is kept. local_rank: this process's
+    device index under torch.distributed (which the caller has initialised), -1 for a single process. perceptual: a
+    scalar loss of two frames, such as `perceptual.VGGLoss`, on the model's device. Raises ValueError for settings that
+    do not fit each other, and for networks that cannot be trained.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        settings: Settings,
+        held_out: HeldOut | None = None,
+        local_rank: int = -1,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        if bool(settings.perceptual_weight) != (perceptual is not None):
+            raise ValueError(
+                f"perceptual_weight is {settings.perceptual_weight:g} and perceptual {perceptual}, expected both or "
+                "neither. Give a perceptual loss and its weight, or leave both out."
+            )
+        self.settings, self.held_out = settings, {k: v for k, v in (held_out or {}).items() if v}
+        self.had_teacher = getattr(model.config, "teacher", False)
+        with torch.inference_mode(False):
+            network = model.copy().net.float()
+            self.model = Model.from_network(network, local_rank)
+            if settings.teacher:
+                self.model.add_teacher(settings.seed)
+            self.model.train()
+            self._learner = self.model.learner_for(settings.recipe)
+            self._averaged = Averaged(self.model.net, settings.ema)
+        rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
+        self._feed_of = lambda: Feed(source, settings, rank, self._world)
+        # Long runs would fill the memory with every step.
+        self._remember = max(1, settings.steps // 20_000)
+        self._looked = -1
+        self.step = 0
+        self._perceptual = perceptual
+        self._objective()  # refuses an unknown recipe before any work is done
+        self.before: dict[str, Score] = {}
+        self.history: list[Step] = []
+        self._best: _Best | None = None
+
+    @property
+    def current(self) -> Model:
+        """What the run has learned so far, the average; it goes on changing while the run does."""
+        return Model.from_network(self._averaged.network)
+
+    def run(self, on_step: Callable[[Step], None] | None = None) -> Result:
+        """Trains until the settings' steps are done; returns `result`.
+
+        on_step is called after each step, and may raise: `StopTraining` ends the run, anything else goes through.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            if self._best is None:
+                self.before = self._look()
+            feed, began, first = self._feed_of(), time.monotonic(), self.step
+            try:
+                while self.step < self.settings.steps:
+                    step = self._one_step(feed.parts(self.step))
+                    seconds = time.monotonic() - began
+                    left = seconds / (self.step - first) * (self.settings.steps - self.step)
+                    step = step._replace(seconds=seconds, seconds_left=left)
+                    if self.step % self._remember == 0:
+                        self.history.append(step)
+                    if on_step is not None:
+                        on_step(step)
+            except StopTraining:
+                pass
+            finally:
+                feed.close()
+            return self.result()
+
+    def result(self) -> Result:
+        """Of the run so far; its models are copies, without the teacher if there was none at the start."""
+        with torch.inference_mode(False), torch.no_grad():
+            if self._looked != self.step:
+                self._look()
+            models = self.best(), self.last()
+        kept, worse = self._best, self.settings.allow_worse
+        return Result(*models, kept.step, self.before, kept.scores, list(self.history), worse)
+
+    @property
+    def best_step(self) -> int:
+        """After which step the best so far was; 0 is the start, -1 nothing yet."""
+        return self._best.step if self._best else -1
+
+    def best(self) -> Model:
+        """A copy of the best so far."""
+        model = self.last()
+        weights = {k: v for k, v in self._best.weights.items() if k in model.net.state_dict()}
+        model.net.load_state_dict(weights)
+        return model
+
+    def last(self) -> Model:
+        """A copy of what there is now."""
+        network: IFNet = copy.deepcopy(self._averaged.network).eval()
+        if not self.had_teacher:
+            network.drop_teacher()
+        return Model.from_network(network)
+
+    def _one_step(self, parts: Sequence[Sample]) -> Step:
+        settings, rate = self.settings, learning_rate(self.step, self.settings)
+        options: dict[str, Any] = {"precision": settings.precision}
+        if settings.random_scales:
+            seed = seed_of(settings, self.step, "pyramid")
+            options["scale_list"] = pyramid(self.model.config.scales, seed)
+        if settings.recipe == "4.25":
+            options["guess_time"] = _draw(seed_of(settings, self.step, "time")) < settings.learned_time
+        objective = self._objective()
+        sums: dict[str, Tensor] = {}
+        for i, sample in enumerate(parts):
+            batch, last = self._batch(sample), i == len(parts) - 1
+            _, losses = self._learner.backward(batch, objective, 1 / len(parts), last, **options)
+            sums = {name: sums.get(name, 0) + loss / len(parts) for name, loss in losses.items()}
+        skipped = self._learner.step(rate, settings.max_grad_norm)
+        self._averaged.update(self.model.net, self.step)
+        self.step += 1
+        due = settings.score_every and self.step % settings.score_every == 0
+        scores = self._look() if self.held_out and (due or self.step == settings.steps) else None
+        known = parts[0].flow is not None
+        return Step(self.step, settings.steps, self._mean(sums), rate, skipped, known, 0.0, 0.0, scores)
+
+    def _objective(self) -> Objective:
+        # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
+        # small, the true flow does not give the best picture, so in the end only the picture counts.
+        settings = self.settings
+        flow = settings.flow_weight * decay(self.step, settings) ** 3
+        perceptual = self._perceptual, settings.perceptual_weight
+        return Objective(settings.recipe, settings.distill_weight, flow, *perceptual, mse=settings.mse_weight)
+
+    def _batch(self, sample: Sample) -> Batch:
+        device = self.model.run_device
+        flow = None if sample.flow is None else sample.flow.to(device)
+        imgs = torch.cat((sample.img0, sample.img1), 1).to(device)
+        batch = Batch(imgs, sample.gt.to(device), sample.timestep.to(device), flow)
+        self.model.check_update(batch.imgs, batch.gt, batch.timestep)
+        return batch
+
+    def _mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Over all processes."""
+        values = torch.stack([loss.float() for loss in losses.values()])
+        if self._world > 1:
+            dist.all_reduce(values)
+            values /= self._world
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    def _look(self) -> dict[str, Score]:
+        """Scores what there is so far and keeps it if it is the best; without held-out frames the last is."""
+        scores = score_triplets(self.current, self.held_out)
+        self._looked = self.step
+        if self._best is None or not scores or mean_psnr(scores) > mean_psnr(self._best.scores):
+            weights = {k: v.detach().clone() for k, v in self._averaged.network.state_dict().items()}
+            self._best = _Best(self.step, scores, weights)
+        return scores
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on, as plain tensors, numbers and containers; not the history."""
+        best = self._best
+        return {
+            "step": self.step,
+            "network": self.model.net.state_dict(),
+            "averaged": self._averaged.network.state_dict(),
+            "learner": self._learner.state_dict(),
+            "before": {name: tuple(score) for name, score in self.before.items()},
+            "best": best and (best.step, {k: tuple(v) for k, v in best.scores.items()}, best.weights),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken. Raises RuntimeError where the network is another one."""
+        self.step = state["step"]
+        self.model.net.load_state_dict(state["network"])
+        self._averaged.network.load_state_dict(state["averaged"])
+        self._learner.load_state_dict(state["learner"])
+        self.before = {name: Score(*values) for name, values in state["before"].items()}
+        step, scores, weights = state["best"]
+        self._best = _Best(step, {name: Score(*values) for name, values in scores.items()}, weights)
+        self._looked = -1
+
+
+def mean_psnr(scores: Mapping[str, Score]) -> float:
+    """Over the held-out sets, each counted once."""
+    return sum(score.psnr for score in scores.values()) / len(scores)
+
+
+def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
+    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
+    scores = {}
+    for name, rows in triplets.items():
+        table = []
+        for row in rows:
+            img0, gt, img1 = (x[None].float() / 255 for x in row)
+            ours = model.inference(img0, img1)
+            table.append((psnr(ours, gt), ssim(ours[0], gt[0]), psnr((img0 + img1) / 2, gt)))
+        if table:
+            scores[name] = Score(*(sum(column) / len(column) for column in zip(*table, strict=True)))
+    return scores

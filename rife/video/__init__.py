@@ -1,0 +1,8 @@
+"""Video files and folders of pictures: read, interpolated and written as streams. The only package that needs PyAV."""
+
+from .codecs import Encoding, VideoError
+from .job import interpolate_video
+from .reader import Clip, DamagedError
+from .writer import VideoWriter
+
+__all__ = ["Clip", "DamagedError", "Encoding", "VideoError", "VideoWriter", "interpolate_video"]

@@ -1,0 +1,52 @@
+"""The frames of a clip, whether it is a video file or a folder of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .images import pictures_in
+from .reader import read_frames
+
+
+def clip_frames(
+    path: str | os.PathLike, max_frames: int | None = None, max_width: int | None = None
+) -> Iterator[Tensor]:
+    """Yields (H,W,3) uint8, reduced by whole factors to at most `max_width`, rounded to 8 bit again.
+
+    Pictures come in the order of the numbers in their names. Raises FileNotFoundError, ValueError, VideoError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = pictures_in(path)
+        frames = (read_picture(file) for file in files)
+    else:
+        frames = (torch.from_numpy(frame) for frame in read_frames(path))
+    size = None
+    for frame in islice(frames, max_frames):
+        size = size or frame.shape
+        if frame.shape != size:
+            sizes = " and of ".join(f"{shape[1]}x{shape[0]}" for shape in (size, frame.shape))
+            raise ValueError(
+                f"{path} has frames of {sizes}, expected one size. Take the others out, or resize them."
+            )
+        yield frame if max_width is None else reduced(frame, -(-frame.shape[1] // max_width))
+
+
+def read_picture(path: str | os.PathLike) -> Tensor:
+    """A picture file as (H,W,3) uint8. Raises FileNotFoundError, VideoError."""
+    return torch.from_numpy(next(read_frames(path, 1)))
+
+
+def reduced(frame: Tensor, factor: int) -> Tensor:
+    """(H,W,3) uint8 averaged over squares of `factor` pixels; what is left over at the border is cut off."""
+    if factor == 1:
+        return frame
+    pooled = torch.nn.functional.avg_pool2d(rearrange(frame, "h w c -> c h w").float(), factor)
+    return rearrange(pooled.round().byte(), "c h w -> h w c")

@@ -1,0 +1,220 @@
+"""Video in, video out: decoding, interpolation and encoding at once, in constant memory.
+
+Decoding runs some frames ahead in a thread of its own, encoding some frames behind in another; both queues are bounded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
+from ..engine.in_memory import Interpolator
+from ..timeline.plans import Rate, pair_times
+from .codecs import Encoding, VideoError
+from .images import is_pattern, numbered
+from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
+from .threads import Behind, ahead
+from .writer import VideoWriter, tick_of, write_png
+
+__all__ = [
+    "Clip", "DamagedError", "Encoding", "Job", "Summary", "Timing", "VideoError", "VideoInfo", "VideoWriter",
+    "interpolate_video", "probe", "read_frames", "render", "to_bytes", "write_png",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+_AHEAD, _BEHIND = 4, 6  # frames that wait decoded, and to be encoded
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `interpolate_video` did."""
+
+    frames_in: int
+    frames_out: int
+    rate: Fraction
+    audio: bool
+
+
+class Job:
+    """A clip and what is asked of it: the plan, and when each new picture is shown.
+
+    keep_fps: slow motion, the rate stays and the pictures last longer. Raises ValueError.
+    """
+
+    def __init__(self, clip: Clip, timing: Timing, encoding: Encoding | None = None, keep_fps: bool = False):
+        self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
+        self.plan = timing.plan(clip.clock)
+        request = timing.request
+        if "times" in request:
+            check_forward(self.plan)
+        between = pair_times(request.get("multiplier") or 2, request.get("timesteps"))
+        by_pair = not {"rate", "times", "speed"} & request.keys()
+        self._stretch = len(between) + 1 if keep_fps and by_pair else 1
+        if keep_fps and not by_pair:
+            raise ValueError("a rate is asked for and also that it stays. Choose one.")
+        self.rate = self.plan.rate / self._stretch
+        # The times of frames that come at any time; else they are multiples of 1 / rate.
+        self._times = clip.times if by_pair and clip.rate is None else None
+        self.same_time = self._stretch == 1 and request.get("speed", 1) == 1 and "times" not in request
+        self.tick = 1 / self.rate
+        if self._times is not None:
+            self.tick = clip.time_base / lcm(*(t.denominator for t in between))
+        if self.same_time:
+            self.tick = tick_of(self.tick, clip.start)
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is sound, it fits, and it is wanted."""
+        return self.clip.audio and self.same_time and self.encoding.audio
+
+    def time(self, k: int) -> Fraction:
+        """When output frame k is shown, seconds after the first; k may be the number of frames."""
+        if self._times is None:
+            return k / self.rate
+        if k == len(self.plan):
+            return 2 * self.time(k - 1) - self.time(k - 2) if k > 1 else 1 / self.rate
+        return self.plan.time(k) * self._stretch
+
+    def part(self, after: int = 0, until: int | None = None) -> Part:
+        """The part of the outputs between two source frames, see `rife.parts.part_of`."""
+        return part_of(self.plan, after, len(self.clip) if until is None else until)
+
+    def writer(self, path: Path, copy: bool = True) -> VideoWriter:
+        """A file for its pictures; `copy`: also for all else that the clip's file holds."""
+        copy = copy and self.same_time
+        return VideoWriter(
+            path, self.rate, self.clip.width, self.clip.height, encoding=self.encoding, clip=self.clip,
+            tick=self.tick, copy=copy,
+        )  # fmt: skip
+
+
+def render(
+    model: Interpolator,
+    job: Job,
+    part: Part,
+    writer: VideoWriter,
+    on_progress: Callable[[int, Tensor], None] | None = None,
+    **options,
+) -> int:
+    """Computes a part of a job into an open writer; the number of source frames that were there.
+
+    on_progress gets the number of frames done and the newest (H,W,C). options: finder of `rife.parts.part_frames`,
+    scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
+    """
+    bits, zero = writer.look.bits, job.time(part.first)
+    read = 0
+
+    def images() -> Iterator[Tensor]:
+        nonlocal read
+        if part.keeps_first:
+            yield from map(to_tensor, job.clip.frames(0, 1))
+        for frame in job.clip.frames(part.start, part.stop):
+            read += 1
+            yield to_tensor(frame)
+
+    frames = part_frames(
+        model, ahead(images(), _AHEAD), job.timing, job.clip.clock_of, len(job.clip), part, **options
+    )
+    with Behind(lambda item: writer.write(*item), _BEHIND, finish_on=DamagedError) as encoder:
+        for k, frame in enumerate(frames, part.first):
+            encoder.put((to_pixels(frame, bits), job.time(k) - zero))
+            if on_progress:
+                on_progress(k - part.first + 1, frame)
+    return read
+
+
+def interpolate_video(
+    model: Interpolator,
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    multiplier: int = 2,
+    *,
+    rate: Rate | None = None,
+    loop: bool = False,
+    keep_duration: bool = False,
+    cuts: str = "hold",
+    repeats: str = "hold",
+    scale: float = 1.0,
+    TTA: bool = False,
+    ensemble: bool = False,
+    batch_size: int | None = None,
+    keep_fps: bool = False,
+    crf: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    slow: Rate | None = None,
+    encoding: Encoding | None = None,
+) -> Summary:
+    """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
+
+    rate: frames per second of the result, instead of multiplier. loop, keep_duration: see `rife.timeline.plan`.
+    cuts: what frames between two scenes show, "hold", "nearest", "blend" or "off"; repeats: what those between
+    repeated frames do, "hold", "retime" or "off".
+    keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. slow: so many
+    times as long, at `rate` or the clip's. encoding: codec, quality ...; crf: the quality alone. on_progress
+    gets the number of frames computed. Raises ValueError, FileNotFoundError, VideoError; nothing stands under
+    `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
+    """
+    source, target = Path(source), Path(target)
+    timing = Timing(request_of(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
+    job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
+    refuse_same(job.clip, target)
+    if job.clip.audio and not job.same_time:
+        log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
+    with job.writer(target) as writer:
+        read = render(
+            model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size,
+            on_progress=on_progress and (lambda count, _: on_progress(count)),
+        )  # fmt: skip
+    return Summary(read, writer.count, job.rate, writer.sound)
+
+
+def request_of(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> dict:
+    """Arguments of `rife.timeline.plan` for a multiplier, a rate, a stretch. Raises ValueError."""
+    request = {"multiplier": 2 if multiplier is None else multiplier} if rate is None else {"rate": rate}
+    if slow is None:
+        return request
+    stretch = Fraction(slow)
+    if stretch <= 0:
+        raise ValueError(f"slow is {slow}, expected more than 0: 4 makes it last four times as long.")
+    return ({} if rate is None else request) | {"speed": 1 / stretch}
+
+
+def refuse_same(clip: Clip, target: Path) -> None:
+    """Raises VideoError where the output would overwrite the input."""
+    targets = numbered(target).values() if is_pattern(target) else [target]
+    there, here = ({(s.st_dev, s.st_ino) for s in map(os.stat, files)} for files in
+                   (clip.files, filter(Path.exists, targets)))  # fmt: skip
+    if there & here:
+        raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
+
+
+def to_tensor(frame: np.ndarray) -> Tensor:
+    """(H,W,C) uint8 as it is, which the engine takes; uint16 -> float in 0..1."""
+    if frame.dtype == np.uint8:
+        return torch.from_numpy(frame)
+    return torch.from_numpy(frame.astype(np.float32)).div_(65535)
+
+
+def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
+    """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded."""
+    if bits == 8:
+        return to_bytes(frame)
+    return frame.float().clamp(0, 1).mul_(65535).round_().cpu().numpy().astype(np.uint16)
+
+
+def to_bytes(frame: Tensor) -> np.ndarray:
+    """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as it is."""
+    if not frame.is_floating_point():
+        return frame.cpu().numpy()
+    return frame.clamp(0, 1).mul_(255).round_().byte().cpu().numpy()
