@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import comfyui_server
-import host
+from find_comfyui import comfyui_or_reason
 
 import rife
 from rife.training.synthetic import RenderedMotion
@@ -53,7 +53,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        with comfyui_server.Server(*host.comfyui_or_reason(), base) as server:
+        with comfyui_server.Server(*comfyui_or_reason(), base) as server:
             for i, picture in enumerate(pixels):
                 write_png(base / "input" / f"{i}.png", picture)
             start = time.perf_counter()

@@ -74,8 +74,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as base:
             print(json.dumps(inside(args.inside.expanduser().resolve(), base)))
         return
-    sys.path.insert(0, str(ROOT / "tests"))
-    from host import comfyui_or_reason
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from find_comfyui import comfyui_or_reason
 
     found = comfyui_or_reason()
     if isinstance(found, str):

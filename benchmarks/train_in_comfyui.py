@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import comfyui_server
-import host
+from find_comfyui import comfyui_or_reason
 
 
 def node(kind: str, **inputs) -> dict:
@@ -88,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder, comfyui_server.Server(
-        *host.comfyui_or_reason(), Path(folder)
+        *comfyui_or_reason(), Path(folder)
     ) as server:  # fmt: skip
         shutil.copy(args.clip, server.base / "input" / args.clip.name)
         prompt, start = training(args.clip.name, args), time.perf_counter()

@@ -29,8 +29,8 @@ def _load_core() -> None:
 
 
 _load_core()
-# Helpers of the tests (golden, host) are modules of this folder.
-sys.path.insert(0, str(Path(__file__).parent))
+# What helps the tests are modules of support/.
+sys.path[:0] = [str(Path(__file__).parent / "support"), str(Path(__file__).parent)]
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import shutil
 import time
 from fractions import Fraction
 
+import fake_comfyui as stand_in
 import golden_recipe as golden
-import host as stand_in
 import numpy
 import pytest
 import torch

@@ -14,11 +14,11 @@ import warnings
 from fractions import Fraction
 from pathlib import Path
 
-import host as stand_in
 import numpy
 import pytest
 import torch
 from comfyui_server import Server
+from find_comfyui import comfyui_or_reason
 from test_workflows import write_clip
 
 from rife.networks.config import RELEASES
@@ -32,7 +32,7 @@ RATE, FRAMES = Fraction(24000, 1001), 30
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """ComfyUI with all three packs, a clip, and one checkpoint, which lies where Fannovel16's pack keeps its own."""
-    comfyui, folder = stand_in.comfyui_or_reason(), Path(os.environ.get("BESIDE", "")).expanduser()
+    comfyui, folder = comfyui_or_reason(), Path(os.environ.get("BESIDE", "")).expanduser()
     missing = [name for name in NAMES if not (folder / name / "__init__.py").is_file()]
     if isinstance(comfyui, str) or not os.environ.get("BESIDE") or missing:
         reason = comfyui if isinstance(comfyui, str) else f"BESIDE names no folder with {', '.join(NAMES)}"

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 from PIL import Image
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 
-import host as stand_in
+import fake_comfyui as stand_in
 import numpy
 import pytest
 import torch
+from node_clips import disc
 from PIL import Image
-from test_nodes_measure import disc
 
 import rife
 from rife.evaluation.charts import flow_picture

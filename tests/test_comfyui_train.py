@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-import host as stand_in
+import fake_comfyui as stand_in
 import numpy
 import pytest
 import torch

@@ -7,7 +7,7 @@ import json
 from fractions import Fraction
 
 import av
-import host as stand_in
+import fake_comfyui as stand_in
 import numpy as np
 import pytest
 from test_comfyui import _node

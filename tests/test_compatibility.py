@@ -7,7 +7,7 @@ import shutil
 import sys
 from fractions import Fraction
 
-import host as stand_in
+import fake_comfyui as stand_in
 import numpy
 import pytest
 import torch

@@ -9,21 +9,25 @@ import sys
 import warnings
 from pathlib import Path
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
+from find_comfyui import comfyui_or_reason
+from used_names import used_names
 
 HERE = Path(__file__).resolve().parent
-CHECKS = re.findall(r"^@check\ndef (\w+)", (HERE / "inside_comfyui.py").read_text(encoding="utf-8"), re.M)
+CHECKS = re.findall(
+    r"^@check\ndef (\w+)", (HERE / "support" / "inside_comfyui.py").read_text(encoding="utf-8"), re.M
+)
 
 
 @pytest.fixture(scope="module")
 def results():
-    found = stand_in.comfyui_or_reason()
+    found = comfyui_or_reason()
     if isinstance(found, str):
         warnings.warn(f"Not tested against the real ComfyUI: {found}", stacklevel=1)
         pytest.skip(found)
     comfyui, python = found
-    command = [python, str(HERE / "inside_comfyui.py"), str(comfyui)]
+    command = [python, str(HERE / "support" / "inside_comfyui.py"), str(comfyui)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=comfyui, check=False)
     lines = [line for line in run.stdout.splitlines() if line.startswith("RESULTS ")]
     assert lines, run.stdout[-2000:] + run.stderr[-4000:]
@@ -39,7 +43,7 @@ def test_the_stand_in_has_every_name_that_the_nodes_use(tmp_path):
     generator = stand_in.installed(tmp_path)
     next(generator)
     try:
-        used = stand_in.used_names()
+        used = used_names()
         assert "comfy.model_management.load_models_gpu" in used and "comfy_api.latest.io.Int.Input" in used
         for dotted in used:
             value = sys.modules[dotted.split(".")[0]]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from host import comfyui_or_reason
+from find_comfyui import comfyui_or_reason
 
 from rife.networks import triton_kernels as kernels
 
-CHECKS = Path(__file__).parent / "triton_checks.py"
+CHECKS = Path(__file__).parent / "support" / "triton_checks.py"
 
 
 def python_with_triton() -> str:

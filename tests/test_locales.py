@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 
 spec = importlib.util.spec_from_file_location("locales_tool", stand_in.ROOT / "tools" / "locales.py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 import torch
 from trainable import digest, paper, patcher_of, tiny

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 import torch
 from safetensors import safe_open

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from importlib import metadata
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 
 ROOT = stand_in.ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 
 from rife.cli.app import main

@@ -6,7 +6,7 @@ import json
 import math
 from fractions import Fraction
 
-import host as stand_in
+import fake_comfyui as stand_in
 import numpy
 import pytest
 from PIL import Image

@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
 
 import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
-import host  # noqa: E402
+import fake_comfyui as host  # noqa: E402
 
 LOCALES, TRANSLATIONS = ROOT / "locales", ROOT / "tools" / "translations"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "es", "de")

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
 
 import front_end  # noqa: E402
-import host  # noqa: E402
 from comfyui_server import Server  # noqa: E402
+from find_comfyui import comfyui_or_reason  # noqa: E402
 
 FOLDER, HELP = ROOT / "example_workflows", ROOT / "web" / "docs" / "pictures"
 OUR_VERSION, CORE_VERSION = "0.1.0", "0.25.0"
@@ -602,7 +602,7 @@ def photograph(page, groups: list[str], path: Path) -> None:
 
 
 def main() -> None:
-    comfyui, chromium = host.comfyui_or_reason(), front_end.chromium_or_reason()
+    comfyui, chromium = comfyui_or_reason(), front_end.chromium_or_reason()
     for found in (comfyui, chromium):
         if isinstance(found, str):
             raise SystemExit(found)

@@ -1,7 +1,7 @@
 """What `test_kernels.py` asks of a Python that has Triton: figures as JSON.
 
-    TRITON_INTERPRET=1 python tests/triton_checks.py interpreted
-    python tests/triton_checks.py compiled
+    TRITON_INTERPRET=1 python tests/support/triton_checks.py interpreted
+    python tests/support/triton_checks.py compiled
 
 Neither needs a GPU: Triton's interpreter runs kernels on tensors of the CPU, and its compilers know all targets.
 """
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from measure import load_core, tame_weights  # noqa: E402
 
 rife = load_core()
-from rife.model.acceleration import Accelerated  # noqa: E402
 from rife.model import acceleration  # noqa: E402
+from rife.model.acceleration import Accelerated  # noqa: E402
 from rife.networks import ifnet  # noqa: E402
 from rife.networks import triton_kernels as kernels  # noqa: E402
 from rife.networks.multiscale import Geometry, Ways  # noqa: E402

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 import torch
 from trainable import patcher_of, tiny

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 _SMALL = ("lastconv", ".conv1.2.", ".conv2.2.", ".conv1.0.weight", ".conv2.0.weight")
 
 

@@ -47,16 +47,17 @@ def check(function):
     return function
 
 
-def load_host():
-    """tests/host.py by path: this folder must not be on ComfyUI's sys.path."""
-    spec = importlib.util.spec_from_file_location("rife_tests_host", Path(__file__).with_name("host.py"))
+def load_helper(name):
+    """tests/support/NAME.py by path: this folder must not be on ComfyUI's sys.path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
-    sys.modules["rife_tests_host"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-host = load_host()
+used_names = load_helper("used_names").used_names  # first: the stand-in wants it, too
+host = load_helper("fake_comfyui")
 
 
 def pack_module(name):
@@ -73,7 +74,7 @@ def load_nodes():
 def names_and_keywords():
     """Every name of ComfyUI in nodes/ exists there and takes the keywords that are passed."""
     wrong = []
-    for dotted, keywords in host.used_names().items():
+    for dotted, keywords in used_names().items():
         try:
             value = resolve(dotted)
         except (ImportError, AttributeError) as error:

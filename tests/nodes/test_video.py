@@ -8,10 +8,10 @@ import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 import torch
-from test_nodes import Blend, moving, native
+from node_clips import Blend, moving, native
 from test_video import make, packets
 
 from rife.video.codecs import Encoding

@@ -8,25 +8,15 @@ import csv
 import json
 import sys
 
-import host as stand_in
+import fake_comfyui as stand_in
 import pytest
 import torch
-from test_nodes import Blend, Film, checkpoint, host, model  # noqa: F401
+from node_clips import Blend, Film, disc
 
 import rife
 from rife.evaluation.metrics import psnr, ssim
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
-
-
-def disc(n=9, h=64, w=96):
-    """A bright disc that moves right by 4 pixels a frame over a gradient, of 8 bit: (N,H,W,3) in 0..1."""
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    frames = [
-        torch.stack((((x - 20 - 4 * i) ** 2 + (y - 30) ** 2 < 200).float(), x / w, y / h), -1)
-        for i in range(n)
-    ]
-    return (torch.stack(frames) * 255).round() / 255
 
 
 def patched(host, network):

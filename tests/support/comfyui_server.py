@@ -19,11 +19,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import host as stand_in
 import pytest
+from find_comfyui import comfyui_or_reason
 from web import Web
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_START = 300  # where two cores are shared by many
 
 
@@ -167,7 +167,7 @@ class Server:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     """A running server, the same for the whole session. Skips, loudly, where there is no ComfyUI."""
-    found = stand_in.comfyui_or_reason()
+    found = comfyui_or_reason()
     if isinstance(found, str):
         warnings.warn(f"Not tested in a real ComfyUI server: {found}", stacklevel=1)
         pytest.skip(found)

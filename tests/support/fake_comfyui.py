@@ -1,16 +1,12 @@
 """A stand-in for ComfyUI: as much of it as the nodes touch, so that they run where there is no ComfyUI.
 
 `test_host_surface.py` holds every name and keyword that the nodes use against the real one.
-Also where the real one is: `find_comfyui`.
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import importlib.util
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,10 +14,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import torch
+from used_names import MODULES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACK = "/somewhere/custom_nodes/ComfyUI-RIFE"  # ComfyUI registers a pack under its path, hyphens and all
-MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 
 
 class InterruptProcessingException(BaseException):
@@ -334,76 +330,3 @@ def small_network(kind, config, channels: tuple[int, ...] = (32, 24, 16, 16, 16)
         for block in network.blocks:
             block.lastconv[0].weight.mul_(20)
     return network
-
-
-def used_names(folder: Path = ROOT / "nodes") -> dict[str, set[str]]:
-    """Every dotted name of ComfyUI that the nodes use, with the keywords they pass to it."""
-    used: dict[str, set[str]] = {}
-    for file in sorted(folder.glob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        aliases = dict(_imports(tree))
-        calls = {
-            id(n.func): {k.arg for k in n.keywords if k.arg}
-            for n in ast.walk(tree)
-            if isinstance(n, ast.Call)
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Attribute, ast.Name)) and (name := _dotted(node, aliases)):
-                used.setdefault(name, set()).update(calls.get(id(node), set()))
-    return used
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                root = name.name.split(".")[0]
-                if root in MODULES:
-                    yield root, root
-        elif (
-            isinstance(node, ast.ImportFrom)
-            and not node.level
-            and (node.module or "").split(".")[0] in MODULES
-        ):
-            for name in node.names:
-                yield name.asname or name.name, f"{node.module}.{name.name}"
-
-
-def _dotted(node: ast.AST, aliases: dict[str, str]) -> str | None:
-    if isinstance(node, ast.Name):
-        return aliases.get(node.id)
-    if isinstance(node, ast.Attribute) and (base := _dotted(node.value, aliases)):
-        return f"{base}.{node.attr}"
-    return None
-
-
-def find_comfyui() -> Path | None:
-    """COMFYUI_PATH, else the ComfyUI in whose custom_nodes this project lies, else ~/comfy/ComfyUI."""
-    if os.environ.get("COMFYUI_PATH"):
-        return Path(os.environ["COMFYUI_PATH"]).expanduser()
-    around = ROOT.parent.parent if ROOT.parent.name == "custom_nodes" else None
-    places = [around, Path.home() / "comfy" / "ComfyUI"]
-    return next((place for place in places if place and (place / "main.py").is_file()), None)
-
-
-def find_python(comfyui: Path) -> str | None:
-    """COMFYUI_PYTHON, else ComfyUI's own environment, else this one if it has what ComfyUI needs."""
-    if os.environ.get("COMFYUI_PYTHON"):
-        return os.environ["COMFYUI_PYTHON"]
-    for own in (".venv/bin/python", "venv/bin/python", ".venv/Scripts/python.exe", "venv/Scripts/python.exe"):
-        if (comfyui / own).exists():
-            return str(comfyui / own)
-    probe = "import torch, aiohttp, comfy_aimdo, transformers, av"
-    fits = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
-    return sys.executable if fits else None
-
-
-def comfyui_or_reason() -> tuple[Path, str] | str:
-    """(its folder, its python), or why there is none."""
-    comfyui = find_comfyui()
-    if comfyui is None or not (comfyui / "main.py").is_file():
-        return f"no ComfyUI at {comfyui or 'COMFYUI_PATH, above this folder, or ~/comfy/ComfyUI'}"
-    python = find_python(comfyui)
-    if python is None:
-        return f"no Python for {comfyui}: set COMFYUI_PYTHON to one that can start it"
-    return comfyui, python

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-import host as stand_in
+import fake_comfyui as stand_in
 import torch
 
 import rife

@@ -1,0 +1,80 @@
+"""RIFE Inbetween, and the lines that nodes show."""
+
+from __future__ import annotations
+
+import fake_comfyui as stand_in
+import pytest
+import torch
+from node_clips import Blend, clip, native
+
+
+def test_inbetween_gives_the_frame_at_its_time(host, model):
+    frames = clip(2)
+    (image,) = host.run(
+        "RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=0.25
+    )
+    whole, *_ = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=4)
+    torch.testing.assert_close(image[0], whole[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("timestep", [0.0, 1.0])
+def test_inbetween_at_either_end_gives_the_image_itself(host, model, timestep):
+    frames = clip(2)
+    (image,) = host.run(
+        "RIFEInbetween", interp_model=model, image0=frames[:1], image1=frames[1:], timestep=timestep
+    )
+    assert torch.equal(image[0], frames[int(timestep)]) and not host.loads
+
+
+def test_inbetween_takes_batches_pair_by_pair_and_one_image_for_all(host):
+    a, b = clip(3), clip(3).flip(0)
+    (images,) = host.run("RIFEInbetween", interp_model=native(Blend()), image0=a, image1=b, timestep=0.5)
+    torch.testing.assert_close(images, (a + b) / 2, atol=1e-6, rtol=0)
+    (images,) = host.run("RIFEInbetween", interp_model=native(Blend()), image0=a[:1], image1=b, timestep=0.5)
+    torch.testing.assert_close(images, (a[:1] + b) / 2, atol=1e-6, rtol=0)
+    assert [(done, total) for done, total, _ in host.progress[-2:]] == [(2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((2, 8, 8, 3), (3, 8, 8, 3)), ((1, 8, 8, 3), (1, 8, 9, 3)), ((1, 8, 8, 3), (1, 8, 8, 4))]
+)
+def test_inbetween_refuses_images_that_do_not_fit(host, model, a, b):
+    with pytest.raises(ValueError, match="image0 is .* expected the same size"):
+        host.run(
+            "RIFEInbetween", interp_model=model, image0=torch.zeros(a), image1=torch.zeros(b), timestep=0.5
+        )
+    with pytest.raises(ValueError, match="timestep is 1.5"):
+        host.run("RIFEInbetween", interp_model=model, image0=clip(1), image1=clip(1), timestep=1.5)
+
+
+def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
+    output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
+    (text,) = output.ui["text"]
+    assert "own training" in text and "metadata" in text
+
+
+def test_a_node_says_in_a_line_what_it_did(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
+    loaded, made = host.lines
+    assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
+    assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
+
+
+def test_the_line_counts_cuts(host, model):
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, cut_frames="1")
+    assert ", 1 cut; took " in host.lines[-1][0]
+
+
+def test_where_no_rate_is_known_the_line_is_silent_about_it(host):
+    line = host.module("nodes.timing").result_line
+    assert line(9, 17, 1.24) == "9 → 17 frames; took 1.2 s"
+
+
+def test_comfyuis_models_of_020_which_do_not_say_what_they_need_work_too(host):
+    class Silent(Blend):
+        memory_used_forward = property()  # hasattr says no
+
+    net = Silent()
+    patcher = stand_in.Patcher(net, torch.device("cpu"), torch.device("cpu"))
+    result = host.run("RIFEInterpolate", interp_model=patcher, images=clip(2, 64, 64), multiplier=2)[0]
+    assert len(result) == 3 and host.loads[-1].memory == 300 * 64 * 64 * 4
