@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..atomic_write import atomic_write
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet
 from ..networks.three_networks import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
@@ -479,16 +479,10 @@ def save_checkpoint(
     kind = "legacy" if isinstance(network.config, LegacyConfig) else "ifnet"
     config = json.dumps({"network": kind, **network.config.to_dict()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    os.close(handle)
-    try:
-        metadata = {**(notes or {}), "format": "pt", "rife_config": config}
-        safetensors.torch.save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(
+            tensors, temporary, {**(notes or {}), "format": "pt", "rife_config": config}
+        )
     return path
 
 

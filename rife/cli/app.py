@@ -18,6 +18,7 @@ import torch
 from einops import rearrange
 from tqdm import tqdm
 
+from ..atomic_write import write_text
 from ..checkpoint.catalog import DOWNLOADS, download, find
 from ..checkpoint.load import convert, load_network
 from ..comfyui_workflow import convert as convert_workflow
@@ -206,9 +207,7 @@ def _convert_workflow(args: argparse.Namespace) -> None:
         raise ValueError(
             f"{args.input} has no node to convert: none of RIFE VFI or FrameInterpolate is in it."
         )
-    temporary = args.output.with_name(args.output.name + ".tmp")
-    temporary.write_text(json.dumps(workflow, indent=2, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(args.output)
+    write_text(args.output, json.dumps(workflow, indent=2, ensure_ascii=False))
     print("\n".join(changes))
     print(f"{args.output}: cuts and repeated frames are off, as they were; see docs/compatibility.md")
 

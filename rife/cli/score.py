@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
+from ..atomic_write import write_text
 from ..evaluation.baselines import BASELINES, average, has_opencv, motion_size
 from ..evaluation.benchmarks import PROTOCOLS
 from ..evaluation.charts import chart_svg, heat_map
@@ -268,10 +269,3 @@ def _write(folder: Path, rows: Sequence[Row], table, gallery: Gallery) -> None:
     )
     gallery.save(folder / "pictures")
     print(f"{folder}: frames.csv, summary.csv, {decibels}.svg, {len(gallery.kept)} error pictures")
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, under its name once it is whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

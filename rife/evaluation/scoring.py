@@ -17,13 +17,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..atomic_write import write_text
 from ..model.model import Model
 from ..timeline.scenes import Scenes
 from .metrics import interpolation_error, interpolation_error_rms, lpips_metric, moving, psnr, ssim
@@ -252,24 +252,18 @@ def rows_csv(rows: Sequence[Row]) -> str:
 
 def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     """`rows_csv` as a file."""
-    _write(Path(path), rows_csv(rows))
+    write_text(path, rows_csv(rows), newline="")
 
 
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """A CSV file, under its name once it is whole."""
-    _write(Path(path), _csv(header, rows))
+    write_text(path, _csv(header, rows), newline="")
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows((header, *rows))
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
 
 
 def shown(value: float, digits: int) -> str:

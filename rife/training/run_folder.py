@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from ..atomic_write import atomic_write
 from ..checkpoint.load import save_checkpoint
 from .trainer import Step, Trainer
 
@@ -74,10 +75,9 @@ class RunFolder:
     def save(self) -> None:
         """State, last.safetensors, and best.safetensors where there is a better one."""
         trainer = self.trainer
-        temporary = self.folder / "state.tmp"
         settings = {k: v for k, v in asdict(trainer.settings).items() if k not in _FREE}
-        torch.save({**trainer.state_dict(), "settings": settings}, temporary)
-        os.replace(temporary, self.folder / "state.pt")
+        with atomic_write(self.folder / "state.pt") as temporary:
+            torch.save({**trainer.state_dict(), "settings": settings}, temporary)
         save_checkpoint(trainer.last(), self.folder / "last.safetensors", torch.float16)
         if trainer.best_step != self._best:
             save_checkpoint(trainer.best(), self.folder / "best.safetensors", torch.float16)
@@ -179,7 +179,5 @@ def _cut(path: Path, step: int) -> None:
     with path.open(newline="") as file:
         names, *rows = csv.reader(file)
     kept = [row for row in rows if len(row) == len(names) and int(row[0]) <= step]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([names, *kept])
-    os.replace(temporary, path)

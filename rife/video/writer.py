@@ -21,6 +21,7 @@ import av
 import av.error
 import numpy as np
 
+from ..atomic_write import atomic_write
 from .codecs import PICTURES, Encoding, VideoError, choose
 from .images import is_pattern
 from .reader import BT709, FULL, Clip, DamagedError, Look, main_stream, open_source
@@ -547,7 +548,6 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> Path:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
     return path

@@ -1,0 +1,53 @@
+"""Files that are there whole or not at all, whatever ends the process or the machine in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives the name to write to, in the folder of `path`; what was written there appears as `path` at the end.
+
+    It is flushed to the disk before it is renamed, so that a power cut leaves the old file or the new one. Where the
+    body raises, what it wrote is removed and `path` stays as it was. Raises OSError.
+    """
+    path = Path(path)
+    # Not made by mkstemp, whose files nobody else may read: this one gets the permissions of any new file.
+    temporary = path.with_name(f"{path.stem[:50]}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        flush_and_rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def flush_and_rename(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
+    """A finished file of the same file system takes the name `path`, once it is safely on the disk. Raises OSError."""
+    with open(temporary, "rb+") as file:  # Windows flushes no file that is open for reading only
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _flush_folder(Path(path).parent)
+
+
+def write_text(path: str | os.PathLike, text: str, newline: str | None = None) -> None:
+    """A text file in UTF-8, through `atomic_write`. newline: as of `open`."""
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline=newline) as file:
+        file.write(text)
+
+
+def _flush_folder(folder: Path) -> None:
+    """The rename itself. Windows cannot open folders, and some network drives cannot flush them: no fault of the file,
+    which is there."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
