@@ -5,7 +5,7 @@
 Known cuts of the clips as they are: `KNOWN` below. The edits: hard cuts between clips, jumps within one, flashes, fades
 to black and across, fast pans, a fine texture that moves 16 px a frame, slow motion, animation on twos through H.264.
 CogVideo's demo calls a pair a cut where the SSIM of 32x32 pictures is below 0.2, and static above 0.996
-(rife/cogvideo.py).
+(rife/timeline/cogvideo.py).
 """
 
 from __future__ import annotations

@@ -1,36 +1,16 @@
-"""Makes the core importable as `rife` from this checkout, without putting the project's root on sys.path.
-
-The root holds a folder `nodes/`, which would hide ComfyUI's own `nodes.py`.
-"""
+"""Puts what helps the tests, tests/support/, on sys.path, and this checkout's core into their reach."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-
-def _load_core() -> None:
-    loaded = sys.modules.get("rife")
-    if loaded is not None and Path(loaded.__file__).parent == ROOT / "rife":
-        return
-    folder = ROOT / "rife"
-    spec = importlib.util.spec_from_file_location(
-        "rife", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rife"] = module
-    spec.loader.exec_module(module)
-
-
-_load_core()
-# What helps the tests are modules of support/.
-sys.path[:0] = [str(Path(__file__).parent / "support"), str(Path(__file__).parent)]
+import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 
 
 @pytest.fixture(autouse=True)

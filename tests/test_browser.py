@@ -13,7 +13,7 @@ import warnings
 
 import front_end
 import pytest
-from test_workflows import FILES, FOLDER, LATER, VIEWERS, newer, write_clip, write_images
+from workflow_files import FILES, FOLDER, LATER, VIEWERS, newer, write_clip, write_images
 
 pytest_plugins = ["comfyui_server"]
 

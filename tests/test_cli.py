@@ -8,7 +8,7 @@ from fractions import Fraction
 import golden_recipe as golden
 import pytest
 import torch
-from test_video import make, picture
+from video_files import make, picture
 
 from rife.cli import app as cli
 from rife.model.model import BUNDLED_CHECKPOINT

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from test_video import make, picture
+from video_files import make, picture
 
 from rife.video.frames import clip_frames, read_picture, reduced
 from rife.video.job import write_png

@@ -13,6 +13,7 @@ import golden_recipe as golden
 import numpy
 import pytest
 import torch
+from comfyui_server import node
 from PIL import Image
 from web import serve
 
@@ -52,29 +53,25 @@ def _frames() -> torch.Tensor:
 
 def images(count=FRAMES) -> dict:
     """Nodes that load the frames into one batch, called "clip"."""
-    nodes = {f"load{i}": _node("LoadImage", image=f"{i}.png") for i in range(count)}
+    nodes = {f"load{i}": node("LoadImage", image=f"{i}.png") for i in range(count)}
     last = ["load0", 0]
     for i in range(1, count):
-        nodes[f"batch{i}"] = _node("ImageBatch", image1=last, image2=[f"load{i}", 0])
+        nodes[f"batch{i}"] = node("ImageBatch", image1=last, image2=[f"load{i}", 0])
         last = [f"batch{i}", 0]
-    nodes["clip"] = _node("ImageFromBatch", image=last, batch_index=0, length=count)
+    nodes["clip"] = node("ImageFromBatch", image=last, batch_index=0, length=count)
     return nodes
-
-
-def _node(class_type: str, **inputs) -> dict:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def interpolation(loader="ours", runner="ours", **options) -> dict:
     prompt = images()
     if loader == "ours":
-        prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
+        prompt["model"] = node("RIFECheckpointLoader", checkpoint="small.safetensors")
     else:
-        prompt["model"] = _node("FrameInterpolationModelLoader", model_name="small.safetensors")
+        prompt["model"] = node("FrameInterpolationModelLoader", model_name="small.safetensors")
     kind = "RIFEInterpolate" if runner == "ours" else "FrameInterpolate"
     options = {"multiplier": 4, **options}
-    prompt["run"] = _node(kind, interp_model=["model", 0], images=["clip", 0], **options)
-    prompt["save"] = _node("SaveImage", images=["run", 0], filename_prefix=f"{loader}-{runner}")
+    prompt["run"] = node(kind, interp_model=["model", 0], images=["clip", 0], **options)
+    prompt["save"] = node("SaveImage", images=["run", 0], filename_prefix=f"{loader}-{runner}")
     return prompt
 
 
@@ -142,18 +139,18 @@ def test_precision_and_acceleration_in_the_server(server):
     assert torch.equal(saved(server, interpolation(acceleration="cuda graphs", fps=13.0)), exact)
     assert "No cuda graphs on this machine" in server.log
     prompt = images()
-    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
+    prompt["model"] = node("RIFECheckpointLoader", checkpoint="small.safetensors")
     ends = {"image0": ["load0", 0], "image1": ["load1", 0]}
-    prompt["run"] = _node("RIFEInbetween", interp_model=["model", 0], **ends, timestep=0.25, precision="bf16")
-    prompt["save"] = _node("SaveImage", images=["run", 0], filename_prefix="between")
+    prompt["run"] = node("RIFEInbetween", interp_model=["model", 0], **ends, timestep=0.25, precision="bf16")
+    prompt["save"] = node("SaveImage", images=["run", 0], filename_prefix="between")
     assert mean_off(saved(server, prompt), exact[1:2]) < 1
 
 
 def test_fps_and_frame_count_come_out(server):
     prompt = interpolation(fps=8.0, timesteps="1/3, 2/3")
     del prompt["save"]
-    prompt["fps"] = _node("PreviewAny", source=["run", 1])
-    prompt["count"] = _node("PreviewAny", source=["run", 2])
+    prompt["fps"] = node("PreviewAny", source=["run", 1])
+    prompt["count"] = node("PreviewAny", source=["run", 2])
     outputs = server.run(prompt)
     assert float(outputs["fps"]["text"][0]) == 24.0 and outputs["count"]["text"] == ["7"]
 
@@ -192,8 +189,8 @@ def test_timings_give_the_frames_of_the_core(server, checkpoint, name):
     steps = plan(Clock(FRAMES, 16), **asked)
     expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), _frames(), plan=steps)
     prompt = interpolation(**inputs)
-    prompt["count"] = _node("PreviewAny", source=["run", 2])
-    prompt["report"] = _node("PreviewAny", source=["run", 3])
+    prompt["count"] = node("PreviewAny", source=["run", 2])
+    prompt["report"] = node("PreviewAny", source=["run", 3])
     outputs = server.run(prompt)
     facts = json.loads(outputs["report"]["text"][0])
     assert int(outputs["count"]["text"][0]) == len(steps) == facts["frames_out"]
@@ -203,10 +200,10 @@ def test_timings_give_the_frames_of_the_core(server, checkpoint, name):
 
 def test_a_mask_goes_through_with_the_images(server):
     prompt = interpolation()
-    prompt["mask"] = _node("ImageToMask", image=["clip", 0], channel="red")
+    prompt["mask"] = node("ImageToMask", image=["clip", 0], channel="red")
     prompt["run"]["inputs"]["mask"] = ["mask", 0]
-    prompt["shown"] = _node("MaskToImage", mask=["run", 5])
-    prompt["save"] = _node("SaveImage", images=["shown", 0], filename_prefix="mask")
+    prompt["shown"] = node("MaskToImage", mask=["run", 5])
+    prompt["save"] = node("SaveImage", images=["shown", 0], filename_prefix="mask")
     result = saved(server, prompt)
     assert worst(result[::4], as_saved(_frames()[..., :1].expand(-1, -1, -1, 3))) == 0 and len(result) == 9
 
@@ -219,15 +216,14 @@ def test_an_unknown_timing_stops_with_our_message(server):
 
 def test_inbetween_in_the_middle_and_at_the_ends(server, checkpoint):
     prompt = images()
-    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="other.safetensors")
+    prompt["model"] = node("RIFECheckpointLoader", checkpoint="other.safetensors")
     for name, t in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
-        node = _node(
+        prompt[name] = node(
             "RIFEInbetween", interp_model=["model", 0], image0=["load0", 0], image1=["load1", 0], timestep=t
         )
-        prompt[name] = node
-    prompt["b1"] = _node("ImageBatch", image1=["start", 0], image2=["middle", 0])
-    prompt["b2"] = _node("ImageBatch", image1=["b1", 0], image2=["end", 0])
-    prompt["save"] = _node("SaveImage", images=["b2", 0], filename_prefix="between")
+    prompt["b1"] = node("ImageBatch", image1=["start", 0], image2=["middle", 0])
+    prompt["b2"] = node("ImageBatch", image1=["b1", 0], image2=["end", 0])
+    prompt["save"] = node("SaveImage", images=["b2", 0], filename_prefix="between")
     result = saved(server, prompt)
     model = rife.load_model(checkpoint, device="cpu")
     assert worst(result, as_saved(rife.interpolate(model, _frames()[:2], 2))) <= 1
@@ -236,13 +232,13 @@ def test_inbetween_in_the_middle_and_at_the_ends(server, checkpoint):
 
 def test_wrong_input_stops_with_our_message(server):
     prompt = {
-        "a": _node("LoadImage", image="0.png"),
-        "b": _node("LoadImage", image="square.png"),
-        "model": _node("RIFECheckpointLoader", checkpoint="small.safetensors"),
-        "run": _node(
+        "a": node("LoadImage", image="0.png"),
+        "b": node("LoadImage", image="square.png"),
+        "model": node("RIFECheckpointLoader", checkpoint="small.safetensors"),
+        "run": node(
             "RIFEInbetween", interp_model=["model", 0], image0=["a", 0], image1=["b", 0], timestep=0.5
         ),
-        "save": _node("PreviewImage", images=["run", 0]),
+        "save": node("PreviewImage", images=["run", 0]),
     }
     entry = server.wait(server.queue(prompt))
     error = server.events(entry)["execution_error"]
@@ -329,10 +325,10 @@ def test_a_checkpoint_that_was_overwritten_is_loaded_again(server):
 
 def test_cancel_stops_a_long_run_and_the_next_one_is_whole(server):
     prompt = images(2)
-    prompt["model"] = _node("RIFECheckpointLoader", checkpoint="small.safetensors")
-    prompt["many"] = _node("RepeatImageBatch", image=["clip", 0], amount=500)
-    prompt["run"] = _node("RIFEInterpolate", interp_model=["model", 0], images=["many", 0], multiplier=100)
-    prompt["save"] = _node("PreviewImage", images=["run", 0])
+    prompt["model"] = node("RIFECheckpointLoader", checkpoint="small.safetensors")
+    prompt["many"] = node("RepeatImageBatch", image=["clip", 0], amount=500)
+    prompt["run"] = node("RIFEInterpolate", interp_model=["model", 0], images=["many", 0], multiplier=100)
+    prompt["save"] = node("PreviewImage", images=["run", 0])
     started = server.queue(prompt)
     time.sleep(2)
     asked = time.monotonic()

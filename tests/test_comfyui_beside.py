@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from comfyui_server import Server
+from comfyui_server import Server, node
 from find_comfyui import comfyui_or_reason
-from test_workflows import write_clip
+from workflow_files import write_clip
 
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
@@ -52,10 +52,6 @@ def network_of_426() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     weights = IFNet(RELEASES["4.26"]).state_dict()
     return {key: value * 0.3 if "lastconv" in key else value for key, value in weights.items()}
-
-
-def node(class_type: str, **inputs) -> dict:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def loaded_by_vhs() -> dict:

@@ -9,6 +9,7 @@ import fake_comfyui as stand_in
 import numpy
 import pytest
 import torch
+from comfyui_server import node
 from node_clips import disc
 from PIL import Image
 
@@ -28,10 +29,6 @@ def pictures(server):
     """The frames, where the server looks for them."""
     for i, frame in enumerate(disc(FRAMES)):
         Image.fromarray((frame * 255).round().byte().numpy()).save(server.base / "input" / f"disc{i}.png")
-
-
-def node(class_type: str, **inputs) -> dict:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def workflow(loader: dict | None = None) -> dict:

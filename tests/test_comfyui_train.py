@@ -15,6 +15,7 @@ import fake_comfyui as stand_in
 import numpy
 import pytest
 import torch
+from comfyui_server import node
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -60,10 +61,6 @@ def triplet() -> list[torch.Tensor]:
     """img0, img1 and the true image between them (H,W,3), as the PNGs hold them."""
     sample = RenderedMotion(40, 56, 1, max_motion=4.0).sample(1, 0.5)
     return [(x[0].movedim(0, 2) * 255).round() / 255 for x in (sample.img0, sample.img1, sample.gt)]
-
-
-def node(class_type: str, **inputs) -> dict:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def step(model: list, **options) -> dict:

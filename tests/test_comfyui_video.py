@@ -10,8 +10,8 @@ import av
 import fake_comfyui as stand_in
 import numpy as np
 import pytest
-from test_comfyui import _node
-from test_video import make, make_of, packets, rendered
+from comfyui_server import node
+from video_files import make, make_of, packets, rendered
 
 import rife
 from rife.networks.config import RELEASES
@@ -34,12 +34,12 @@ def files(server):
 
 def workflow(file="clip.mp4", **options) -> dict:
     return {
-        "model": _node("RIFECheckpointLoader", checkpoint="small.safetensors"),
-        "load": _node("LoadVideo", file=file),
-        "run": _node(
+        "model": node("RIFECheckpointLoader", checkpoint="small.safetensors"),
+        "load": node("LoadVideo", file=file),
+        "run": node(
             "RIFEInterpolateVideo", interp_model=["model", 0], video=["load", 0], multiplier=2, **options
         ),
-        "save": _node("SaveVideo", video=["run", 0], filename_prefix="made", format="auto", codec="auto"),
+        "save": node("SaveVideo", video=["run", 0], filename_prefix="made", format="auto", codec="auto"),
     }
 
 
@@ -65,13 +65,13 @@ def test_a_video_goes_through_with_its_sound_and_is_not_encoded_twice(server, fi
 def test_the_frames_are_those_of_the_image_path(server):
     """What GetVideoComponents gives for our video is, but for one encoding, what RIFE Interpolate makes."""
     prompt = workflow("texture.mkv", crf=0, cuts="off") | {
-        "parts": _node("GetVideoComponents", video=["load", 0]),
-        "images": _node(
+        "parts": node("GetVideoComponents", video=["load", 0]),
+        "images": node(
             "RIFEInterpolate", interp_model=["model", 0], images=["parts", 0], multiplier=2, cuts="off"
         ),
-        "ours": _node("GetVideoComponents", video=["run", 0]),
-        "a": _node("SaveImage", images=["images", 0], filename_prefix="a"),
-        "b": _node("SaveImage", images=["ours", 0], filename_prefix="b"),
+        "ours": node("GetVideoComponents", video=["run", 0]),
+        "a": node("SaveImage", images=["images", 0], filename_prefix="a"),
+        "b": node("SaveImage", images=["ours", 0], filename_prefix="b"),
     }
     # An untrained network makes much of the small difference between ComfyUI's way of decoding and ours.
     prompt["model"]["inputs"]["checkpoint"] = "rife_comfy (bundled)"
@@ -90,9 +90,9 @@ def test_the_frames_are_those_of_the_image_path(server):
 
 def test_images_and_trimmed_videos_go_through_too(server):
     prompt = workflow() | {
-        "trim": _node("Video Slice", video=["load", 0], start_time=0.1, duration=0.2, strict_duration=False),
-        "parts": _node("GetVideoComponents", video=["load", 0]),
-        "create": _node("CreateVideo", images=["parts", 0], audio=["parts", 1], fps=24.0),
+        "trim": node("Video Slice", video=["load", 0], start_time=0.1, duration=0.2, strict_duration=False),
+        "parts": node("GetVideoComponents", video=["load", 0]),
+        "create": node("CreateVideo", images=["parts", 0], audio=["parts", 1], fps=24.0),
     }
     prompt["run"]["inputs"]["video"] = ["trim", 0]
     with opened(server, server.run(prompt)) as container:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from training_runs import clip, write
 
 from rife.timeline.scenes import Scenes
 from rife.training.datasets import (
@@ -19,19 +20,12 @@ from rife.training.datasets import (
     texture_pool,
     triplets,
 )
-from rife.training.synthetic import RenderedMotion
-from rife.video.job import write_png
 
 
 def counting(frames: int, height: int = 48, width: int = 64, step: int = 10) -> torch.Tensor:
     """Grey step*i in frame i over a texture that is the same in all: the value tells the time."""
     pattern = torch.randint(0, 100, (1, height, width, 3))
     return (pattern + step * torch.arange(frames).view(-1, 1, 1, 1)).byte()
-
-
-def clip(frames: int = 9, seed: int = 5) -> torch.Tensor:
-    scene = RenderedMotion(64, 96, seed, max_motion=4.0).clip(frames)
-    return (scene * 255).round().byte().permute(0, 2, 3, 1)
 
 
 def ranges(found: list[Shot]) -> list[range]:
@@ -151,12 +145,6 @@ def test_the_texture_pool_mixes_photographs_and_noise():
     pool = texture_pool([clip()], 4, size=48)
     assert pool.shape == (4, 3, 48, 48) and pool.dtype == torch.uint8
     assert texture_pool([], 3, size=48).shape == (3, 3, 48, 48)
-
-
-def write(folder, frames: torch.Tensor, name: str = "im{}.png") -> None:
-    folder.mkdir(parents=True)
-    for i, frame in enumerate(frames):
-        write_png(folder / name.format(i + 1), frame.numpy())
 
 
 @pytest.mark.parametrize(("name", "length"), [("tri_trainlist.txt", 3), ("sep_trainlist.txt", 7)])

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-CORE = Path(__file__).parent.parent / "rife"
+ROOT = Path(__file__).parent.parent
+CORE = ROOT / "rife"
 # From the bottom up; a package may import those before it.
 ORDER = (
     "version atomic_write ops timeline networks losses checkpoint model engine video evaluation training "
@@ -102,3 +105,50 @@ def test_only_the_nodes_know_comfyui():
 def test_importing_the_core_needs_no_pyav():
     code = f"import sys; sys.path.insert(0, {str(CORE.parent)!r}); sys.modules['av'] = None; import rife"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _tree():
+    spec = importlib.util.spec_from_file_location("tree_tool", ROOT / "tools" / "tree.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tree_in_contributing_is_that_of_the_files():
+    tool = _tree()
+    assert tool.PACKAGES == PACKAGES
+    (written,) = tool.BLOCK.findall(tool.GUIDE.read_text(encoding="utf-8"))
+    assert written == tool.tree(), "run `python tools/tree.py`"
+    silent = [
+        path for folder in ("nodes", "rife") for path in (ROOT / folder).rglob("*.py") if not tool.said(path)
+    ]
+    assert not silent, f"without a docstring: {silent}"
+
+
+def test_files_that_documents_name_are_there():
+    named = re.compile(r"`((?:rife|nodes|tests|tools|benchmarks|docs)/[\w/.-]+\.\w+)`")
+    missing = [
+        f"{page.name}: {name}"
+        for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
+        for name in named.findall(page.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert not missing
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def test_no_file_of_tests_is_longer_than_500_lines():
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS}
+    assert not {name: length for name, length in lengths.items() if length > 500}
+
+
+def test_no_test_imports_from_another_test():
+    """What tests share lies in tests/support/, the only folder of theirs on sys.path."""
+    scripts = [*TESTS, *(ROOT / "tools").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    reached = re.compile(r"^\s*(?:from|import) (?:test_\w+|conftest)\b.*", re.MULTILINE)
+    found = {
+        path.name: lines for path in scripts if (lines := reached.findall(path.read_text(encoding="utf-8")))
+    }
+    assert not found

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
-from test_training import TINY
+from training_runs import TINY
 
 import rife
 from rife.evaluation.metrics import psnr

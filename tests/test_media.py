@@ -10,24 +10,10 @@ from itertools import islice
 import av
 import numpy as np
 import pytest
-from test_video import NTSC, make, make_sound, picture
+from video_files import NTSC, damage, make, make_at, make_sound, picture
 
 from rife.video.codecs import VideoError
 from rife.video.reader import Clip, DamagedError
-
-
-def make_at(path, ticks, time_base=Fraction(1, 90000), codec="libx264", pix_fmt="yuv420p", options=None):
-    """A clip whose frames are shown at these ticks."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
-        stream.codec_context.time_base = time_base
-        for i, tick in enumerate(ticks):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
-            frame.pts, frame.time_base = tick, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 @pytest.mark.parametrize("name", ["in.mp4", "in.mkv"])
@@ -126,15 +112,6 @@ def test_a_clip_that_was_trimmed_without_encoding_begins_where_its_edit_list_say
         for i, frame in enumerate(clip.frames(first), first):
             near = [np.abs(frame.astype(int) - picture(8 + i + k)).mean() for k in (-1, 0, 1)]
             assert min(near) == near[1] < 3.5
-
-
-def damage(path, index: int) -> None:
-    """Overwrites the frame that is stored `index`-th."""
-    with av.open(str(path)) as container:
-        spot = [(p.pos, p.size) for p in container.demux(video=0) if p.size][index]
-    data = bytearray(path.read_bytes())
-    data[spot[0] + spot[1] // 4 : spot[0] + spot[1]] = bytes(spot[1] - spot[1] // 4)
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(

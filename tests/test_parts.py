@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from test_video import Fader, rendered
+from video_files import Fader, rendered
 
 from rife.engine.chunks import Timing, check_forward, part_frames, part_of
 from rife.timeline.plans import Clock, Curve

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import SHORT, source, tiny
+from training_runs import SHORT, source, tiny
 
 from rife.losses.perceptual import VGGLoss, _vgg19, gram_loss
 from rife.training.trainer import Trainer

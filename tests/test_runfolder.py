@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_training import SHORT, TINY, same, source, tiny, weights
+from training_runs import SHORT, TINY, same, source, tiny, weights
 
 import rife
 from rife.training.datasets import rendered_triplets

@@ -8,7 +8,7 @@ import golden_recipe as golden
 import numpy as np
 import pytest
 import torch
-from test_video import make
+from video_files import make
 
 from rife.cli import app as cli
 from rife.evaluation import scoring

@@ -15,20 +15,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_media import make_at
-from test_video import Fader, make, packets
+from video_files import Fader, job_of, make, make_at, packets
 
 from rife.video import segments
-from rife.video.codecs import Encoding, VideoError
-from rife.video.job import Job, Timing, render
+from rife.video.codecs import VideoError
+from rife.video.job import render
 from rife.video.reader import Clip
 from rife.video.segments import Claims, Segments, cut
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def job_of(source, codec="ffv1", **timing) -> Job:
-    return Job(Clip(source), Timing(**timing), Encoding(codec))
 
 
 def frames_of(path):
@@ -156,12 +151,11 @@ def test_a_claim_is_one_process_own_until_it_is_touched_no_more(tmp_path):
 
 WORKER = """
 import sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = [{root!r}, {support!r}]
 import torch
 from rife.video import segments
 segments._PER_PROCESS = 100
-from test_video import Fader
-from test_segments import job_of
+from video_files import Fader, job_of
 from pathlib import Path
 
 class Slow(Fader):
@@ -178,7 +172,7 @@ print(work.run(Slow()))
 
 def workers(folder, source, target, count):
     script = folder / "worker.py"
-    script.write_text(WORKER.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(WORKER.format(root=str(ROOT), support=str(ROOT / "tests" / "support")))
     command = [sys.executable, str(script), str(source), str(target)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return [
@@ -235,7 +229,7 @@ def test_torchrun_restarts_and_goes_on(tmp_path, source):
     kill = "import os\nif os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n" \
            "    import threading; threading.Timer(2.0, lambda: os.kill(os.getpid(), 9)).start()\n"  # fmt: skip
     body = WORKER.replace("map(int, sys.argv[3:5])", "int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])")
-    script.write_text(kill + body.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(kill + body.format(root=str(ROOT), support=str(ROOT / "tests" / "support")))
     target = tmp_path / "many.mkv"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     command = [*launcher, "--master-port", "0", str(script), str(source), str(target)]

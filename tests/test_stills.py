@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
-from test_video import Fader, make, picture
+from video_files import Fader, make, picture
 
 from rife.video.codecs import VideoError
 from rife.video.images import find_reel, is_pattern

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_datasets import clip, write
-from test_training import TINY, tiny, weights
+from training_runs import TINY, clip, tiny, weights, write
 
 import rife
 from rife.cli import train as train_command

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_runs import SHORT, TINY, same, source, tiny, weights
 
 import rife
 from rife.model import training_step as learner
 from rife.networks.ifnet import IFNet
-from rife.training.bundled import BUNDLED_CONFIG, Curriculum, match_init
 from rife.training.datasets import RealFrames, rendered_triplets, shots
-from rife.training.synthetic import RenderedMotion, Sample
+from rife.training.synthetic import Sample
 from rife.training.trainer import (
     Averaged,
     Feed,
@@ -24,30 +24,6 @@ from rife.training.trainer import (
     score_triplets,
     seed_of,
 )
-
-TINY = replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16))
-SCENES = RenderedMotion(32, 32, 1)
-SHORT = Settings(steps=3, batch=2, warm_up=1, learning_rate=1e-3)
-
-
-def tiny() -> rife.Model:
-    torch.manual_seed(0)
-    network = IFNet(TINY)
-    match_init(network)
-    return rife.Model.from_network(network)
-
-
-def source(crop: int = 32, **options) -> Curriculum:
-    return Curriculum(SCENES, crop=crop, small_until=0.0, max_motion=6.0, curriculum=0.0, **options)
-
-
-def weights(model: rife.Model) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in model.net.state_dict().items()}
-
-
-def same(first: rife.Model, second: rife.Model) -> bool:
-    a, b = weights(first), weights(second)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():

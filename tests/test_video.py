@@ -8,58 +8,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from video_files import NTSC, Fader, make, make_of, make_sound, packets, picture, rendered
 
 import rife
-from rife.training.synthetic import RenderedMotion
 from rife.video import job as video
-from rife.video.job import Encoding, VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
-
-NTSC = Fraction(24000, 1001)
-
-
-class Fader:
-    """A stand-in model: cross-fades."""
-
-    run_device, run_dtype = torch.device("cpu"), torch.float32
-
-    def memory_estimate(self, height, width, batch=1, **options):
-        return 1
-
-    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
-        return torch.lerp(img0, img1, timestep.view(-1, 1, 1, 1).to(img0))
-
-
-def picture(i: int, height: int = 48, width: int = 64) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    return (
-        np.stack(((x * 3 + i * 9) % 256, (y * 4) % 256, (x + y + i * 5) % 256), 2).astype(np.uint8) // 2 + 60
-    )
-
-
-def make(path, frames=5, rate=NTSC, height=48, width=64, audio=None, codec="ffv1", pix_fmt="bgr0"):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        sound = container.add_stream(audio, rate=48000, layout="mono") if audio else None
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(i, height, width), format="rgb24")
-            container.mux(stream.encode(frame))
-        if sound:
-            size = sound.codec_context.frame_size or 1024
-            for k in range(10):
-                wave = np.sin(np.arange(k * size, (k + 1) * size) * 0.05).astype(np.float32)[None] * 0.3
-                frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-                frame.sample_rate, frame.pts = 48000, k * size
-                container.mux(sound.encode(frame))
-            container.mux(sound.encode(None))
-        container.mux(stream.encode(None))
-    return path
-
-
-def packets(path, kind="audio"):
-    with av.open(str(path)) as container:
-        stream = getattr(container.streams, kind)[0]
-        return [(float(p.pts * p.time_base), bytes(p)) for p in container.demux(stream) if p.dts is not None]
+from rife.video.job import VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
 
 
 def test_probe_and_read_are_exact(tmp_path):
@@ -167,18 +120,6 @@ def spied(monkeypatch) -> list[np.ndarray]:
     return written
 
 
-def make_of(path, frames: torch.Tensor, rate=NTSC):
-    """A lossless file of these frames."""
-    with VideoWriter(path, rate, *frames.shape[2:0:-1], encoding=Encoding("ffv1")) as writer:
-        for frame in frames:
-            writer.write(video.to_bytes(frame))
-    return path
-
-
-def rendered(seed: int, n: int) -> torch.Tensor:
-    return RenderedMotion(64, 96, seed=seed, max_motion=4.0, objects=4).clip(n).permute(0, 2, 3, 1)
-
-
 def test_one_frame_stays_one_frame(tmp_path):
     source = make(tmp_path / "one.mkv", frames=1)
     assert interpolate_video(Fader(), source, tmp_path / "out.mp4", 2).frames_out == 1
@@ -218,15 +159,6 @@ def test_errors_name_cause_and_way_out(tmp_path):
         with pytest.raises(kind, match=said):
             interpolate_video(Fader(), **{"source": source, "target": tmp_path / "out.mp4", **change})
     _no_leftovers(tmp_path, "in.mkv", "text.mp4", "sound.mka")
-
-
-def make_sound(path):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def test_png_round_trip(tmp_path):

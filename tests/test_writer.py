@@ -10,8 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_media import damage, make_at
-from test_video import Fader, make, picture
+from video_files import Fader, damage, make, make_at, picture
 
 from rife.video.codecs import CODECS, ENCODERS, Encoding, Hdr, VideoError, available, choose
 from rife.video.job import interpolate_video

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
+import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import fake_comfyui as host  # noqa: E402
 
 LOCALES, TRANSLATIONS = ROOT / "locales", ROOT / "tools" / "translations"

@@ -20,9 +20,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import conftest  # noqa: E402, F401  (makes this checkout's `rife` importable)
+import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import plots
 
 import rife  # noqa: E402

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import front_end  # noqa: E402
 from comfyui_server import Server  # noqa: E402

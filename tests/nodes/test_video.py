@@ -12,7 +12,7 @@ import fake_comfyui as stand_in
 import pytest
 import torch
 from node_clips import Blend, moving, native
-from test_video import make, packets
+from video_files import make, packets
 
 from rife.video.codecs import Encoding
 from rife.video.job import probe, read_frames

@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_START = 300  # where two cores are shared by many
 
 
+def node(class_type: str, **inputs) -> dict:
+    """One node of an API-format workflow."""
+    return {"class_type": class_type, "inputs": inputs}
+
+
 class Server:
     """Starts on entering, stops on leaving; `log` is all that it wrote.
 
