@@ -18,8 +18,9 @@ from torch import Tensor
 from ..rife.engine.chunks import Chunks, Timing
 from ..rife.timeline.plans import Clock, exact_rate
 from ..rife.video.codecs import Encoding
+from ..rife.video.colours import Look
 from ..rife.video.job import Job, to_pixels
-from ..rife.video.reader import Clip, Look
+from ..rife.video.reader import Clip
 from ..rife.video.writer import VideoWriter
 from . import memory
 from . import timing as when

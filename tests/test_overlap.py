@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rife.video.threads import Behind, ahead
+from rife.video.threads import BackgroundConsumer, prefetch
 
 
 def named(kind: str) -> int:
@@ -22,11 +22,11 @@ def test_ahead_keeps_order_and_runs_no_further_than_told():
             taken.append(i)
             yield i
 
-    stream = ahead(items(), 3)
+    stream = prefetch(items(), 3)
     assert next(stream) == 0
     time.sleep(0.2)
     assert len(taken) <= 6
-    assert list(stream) == list(range(1, 20)) and not named("ahead")
+    assert list(stream) == list(range(1, 20)) and not named("prefetch")
 
 
 def test_what_goes_wrong_ahead_is_raised_in_its_place():
@@ -34,11 +34,11 @@ def test_what_goes_wrong_ahead_is_raised_in_its_place():
         yield 1
         raise KeyError("broken")
 
-    stream = ahead(items(), 3)
+    stream = prefetch(items(), 3)
     assert next(stream) == 1
     with pytest.raises(KeyError, match="broken"):
         next(stream)
-    assert not named("ahead")
+    assert not named("prefetch")
 
 
 def test_leaving_ahead_early_ends_the_thread_and_closes_the_source():
@@ -50,18 +50,18 @@ def test_leaving_ahead_early_ends_the_thread_and_closes_the_source():
         finally:
             closed.append(True)
 
-    stream = ahead(items(), 2)
+    stream = prefetch(items(), 2)
     next(stream)
     stream.close()
-    assert closed and not named("ahead")
+    assert closed and not named("prefetch")
 
 
 def test_behind_consumes_all_in_order():
     seen = []
-    with Behind(lambda item: (time.sleep(0.001), seen.append(item)), 2) as behind:
+    with BackgroundConsumer(lambda item: (time.sleep(0.001), seen.append(item)), 2) as behind:
         for i in range(50):
             behind.put(i)
-    assert seen == list(range(50)) and not named("behind")
+    assert seen == list(range(50)) and not named("background")
 
 
 def test_what_goes_wrong_behind_is_raised_by_the_next_put_or_on_leaving():
@@ -69,12 +69,12 @@ def test_what_goes_wrong_behind_is_raised_by_the_next_put_or_on_leaving():
         if item == 2:
             raise OSError("full")
 
-    with pytest.raises(OSError, match="full"), Behind(consume, 1) as behind:
+    with pytest.raises(OSError, match="full"), BackgroundConsumer(consume, 1) as behind:
         for i in range(100):
             behind.put(i)
-    with pytest.raises(OSError, match="full"), Behind(consume, 5) as behind:
+    with pytest.raises(OSError, match="full"), BackgroundConsumer(consume, 5) as behind:
         behind.put(2)
-    assert not named("behind")
+    assert not named("background")
 
 
 @pytest.mark.parametrize("kind, finished", [(KeyboardInterrupt, False), (ValueError, True)])
@@ -85,7 +85,7 @@ def test_an_exception_drops_what_was_not_begun_unless_that_is_good(kind, finishe
         go.wait()
         seen.append(item)
 
-    with pytest.raises(kind), Behind(consume, 5, finish_on=ValueError) as behind:
+    with pytest.raises(kind), BackgroundConsumer(consume, 5, finish_on=ValueError) as behind:
         for i in range(4):
             behind.put(i)
         threading.Timer(0.1, go.set).start()

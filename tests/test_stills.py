@@ -10,7 +10,7 @@ from PIL import Image
 from video_files import Fader, make, picture
 
 from rife.video.codecs import VideoError
-from rife.video.images import find_reel, is_pattern
+from rife.video.images import find_image_sequence, is_pattern
 from rife.video.job import VideoWriter, interpolate_video, read_frames
 from rife.video.reader import Clip, DamagedError
 
@@ -138,7 +138,7 @@ def test_a_webp_that_is_cut_off_gives_what_is_there(tmp_path, caplog):
 def test_a_still_webp_is_one_of_many(tmp_path):
     pictures(tmp_path / "in", ["1.png"])
     Image.fromarray(picture(3)).save(tmp_path / "x.webp", lossless=True)
-    assert find_reel(tmp_path / "x.webp") is None
+    assert find_image_sequence(tmp_path / "x.webp") is None
     assert np.array_equal(next(Clip(tmp_path / "x.webp").frames()), picture(3))
 
 

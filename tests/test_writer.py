@@ -13,8 +13,9 @@ import pytest
 from video_files import Fader, damage, make, make_at, picture
 
 from rife.video.codecs import CODECS, ENCODERS, Encoding, Hdr, VideoError, available, choose
+from rife.video.colours import Look
 from rife.video.job import interpolate_video
-from rife.video.reader import Clip, Look
+from rife.video.reader import Clip
 from rife.video.writer import VideoWriter, tick_of
 
 ROOT = Path(__file__).resolve().parent.parent

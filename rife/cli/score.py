@@ -36,8 +36,8 @@ from ..evaluation.tables import aligned, held_out_table, protocol_table, worst_f
 from ..model.model import SCALES, load_model
 from ..timeline.scenes import SceneFinder
 from ..video.frames import clip_frames
+from ..video.images import write_png
 from ..video.job import to_bytes
-from ..video.writer import write_png
 
 TASKS = ((2, 1), (2, 2), (4, 1), (8, 1))  # factor, stride
 _BRIGHT_ERROR = 32 / 255  # what a heat map shows brightest

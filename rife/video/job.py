@@ -21,10 +21,10 @@ from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
 from ..engine.in_memory import Interpolator
 from ..timeline.plans import Rate, pair_times
 from .codecs import Encoding, VideoError
-from .images import is_pattern, numbered
+from .images import is_pattern, numbered, write_png
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
-from .threads import Behind, ahead
-from .writer import VideoWriter, tick_of, write_png
+from .threads import BackgroundConsumer, prefetch
+from .writer import VideoWriter, tick_of
 
 __all__ = [
     "Clip", "DamagedError", "Encoding", "Job", "Summary", "Timing", "VideoError", "VideoInfo", "VideoWriter",
@@ -33,7 +33,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_AHEAD, _BEHIND = 4, 6  # frames that wait decoded, and to be encoded
+_PREFETCHED, _WAITING = 4, 6  # frames that wait decoded, and to be encoded
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def render(
             yield to_tensor(frame)
 
     frames = part_frames(
-        model, ahead(images(), _AHEAD), job.timing, job.clip.clock_of, len(job.clip), part, **options
+        model, prefetch(images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part, **options
     )
-    with Behind(lambda item: writer.write(*item), _BEHIND, finish_on=DamagedError) as encoder:
+    with BackgroundConsumer(lambda item: writer.write(*item), _WAITING, finish_on=DamagedError) as encoder:
         for k, frame in enumerate(frames, part.first):
             encoder.put((to_pixels(frame, bits), job.time(k) - zero))
             if on_progress:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 import logging
 import os
-import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -23,15 +22,13 @@ import av.error
 import numpy as np
 
 from ..timeline.plans import Clock
-from .codecs import Hdr, VideoError
-from .images import FULL, LIMITED, Reel, find_reel, yuv_to_rgba
+from .codecs import VideoError
+from .colours import Look, look_of, to_rgb, turns_of
+from .images import ImageSequence, find_image_sequence
 
 log = logging.getLogger(__name__)
 
 Source = str | os.PathLike | io.BytesIO
-
-# FFmpeg's numbers of matrices.
-BT709, _UNSPECIFIED, _BT601, _RGB = 1, 2, 6, 0
 
 # Decoders that mend what is damaged without a word, unless they are told not to. Some others take much for damage.
 _CONCEALING = {"h264", "hevc", "ffv1", "prores"}
@@ -51,32 +48,6 @@ class VideoInfo:
     rate: Fraction  # average frames per second
     frames: int | None  # as the container states; None where it does not
     has_audio: bool
-
-
-@dataclass(frozen=True)
-class Look:
-    """How pictures are to be shown: FFmpeg's numbers for colours, the shape of a pixel, depth, alpha."""
-
-    matrix: int = _UNSPECIFIED
-    primaries: int = _UNSPECIFIED
-    transfer: int = _UNSPECIFIED
-    range: int = 0
-    pixel_aspect: Fraction = Fraction(1)
-    bits: int = 8
-    alpha: bool = False
-    rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
-    hdr: Hdr | None = None
-
-    def yuv(self, height: int) -> tuple[int, int]:
-        """Matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines on."""
-        matrix = self.matrix
-        if matrix in (_RGB, _UNSPECIFIED):
-            matrix = BT709 if height >= 720 or self.rgb else _BT601
-        return matrix, FULL if self.range == FULL and not self.rgb else LIMITED
-
-    def turned(self, turns: int) -> Look:
-        """After `turns` quarters of a turn."""
-        return replace(self, pixel_aspect=1 / self.pixel_aspect) if turns % 2 else self
 
 
 class _Times(Sequence):
@@ -109,10 +80,10 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 def read_frames(path: str | os.PathLike, max_frames: int | None = None) -> Iterator[np.ndarray]:
     """Yields frames as (H,W,3) uint8 RGB, turned as the file asks to show them. Raises as `probe`."""
-    reel = find_reel(path)
+    sequence = find_image_sequence(path)
     look = None
-    for frame in islice(reel.frames() if reel else _all_frames(path), max_frames):
-        look = look or _look(frame, "")
+    for frame in islice(sequence.frames() if sequence else _all_frames(path), max_frames):
+        look = look or look_of(frame, "")
         yield to_rgb(frame, look, "rgb24")
 
 
@@ -126,7 +97,7 @@ def _all_frames(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
 class Clip:
     """The frames of a file's first video stream, by index, and the times at which they are shown.
 
-    source: a path, a file in memory, or what `rife.stills.find_reel` takes. rate: frames per second of pictures.
+    source: a path, a file in memory, or what `find_image_sequence` takes. rate: frames per second of pictures.
     start, duration: a part of it, seconds, 0: all. conceal: frames that are damaged are shown as the decoder mends
     them, or held, instead of ending the reading with `DamagedError`.
     Raises FileNotFoundError, VideoError.
@@ -143,9 +114,9 @@ class Clip:
     ):
         self.source, self.conceal = source, conceal
         self.name = "the video" if isinstance(source, io.BytesIO) else str(source)
-        self.reel = find_reel(source, rate)
-        if self.reel:
-            self._take(self.reel)
+        self.sequence = find_image_sequence(source, rate)
+        if self.sequence:
+            self._take(self.sequence)
         else:
             self._look_through()
         self._cut(Fraction(start), Fraction(duration))
@@ -155,11 +126,11 @@ class Clip:
     def _nothing(self) -> str:
         return f"{self.name} has no frames that can be decoded. It is empty or damaged; give one that a player shows."
 
-    def _take(self, reel: Reel) -> None:
+    def _take(self, sequence: ImageSequence) -> None:
         """All that there is to know of pictures without a container."""
-        self.time_base, self.origin, self.container = reel.time_base, Fraction(0), reel.kind
-        self._ticks, self._keys, self._last = reel.ticks, reel.ticks, reel.last
-        self.rate = _constant_rate(self._ticks, self.time_base, [reel.rate] if reel.rate else [])
+        self.time_base, self.origin, self.container = sequence.time_base, Fraction(0), sequence.kind
+        self._ticks, self._keys, self._last = sequence.ticks, sequence.ticks, sequence.last
+        self.rate = _constant_rate(self._ticks, self.time_base, [sequence.rate] if sequence.rate else [])
         self.audio, self.metadata, self._pixel_aspect = False, {}, Fraction(1)
 
     def _look_through(self) -> None:
@@ -231,7 +202,7 @@ class Clip:
         self.look, self.width, self.height = Look(), 0, 0
         for frame in self._decoded(0):
             turns = turns_of(frame)
-            self.look = _look(frame, self.container, self._pixel_aspect).turned(turns)
+            self.look = look_of(frame, self.container, self._pixel_aspect).turned(turns)
             self.width, self.height = frame.width, frame.height
             if turns % 2:
                 self.width, self.height = self.height, self.width
@@ -244,8 +215,8 @@ class Clip:
     @property
     def files(self) -> Sequence[Path]:
         """What it is read from, if that is on a disk."""
-        if self.reel:
-            return self.reel.files
+        if self.sequence:
+            return self.sequence.files
         return [] if isinstance(self.source, io.BytesIO) else [Path(self.source)]
 
     @property
@@ -335,8 +306,8 @@ class Clip:
 
     def _decoded(self, start: int) -> Iterator[av.VideoFrame]:
         """Decoded frames from `start` or some before it, through seeking where it leads there."""
-        if self.reel:
-            yield from self.reel.frames(start)
+        if self.sequence:
+            yield from self.sequence.frames(start)
             return
         target = self._ticks[start]
         keys = [pts for pts in self._keys[: bisect_right(self._keys, target)] if pts > self._keys[0]]
@@ -469,62 +440,3 @@ def _constant_rate(ticks: array, time_base: Fraction, stated: list[Fraction]) ->
         if np.abs(since - count * float(1 / (rate * time_base))).max() <= 1.01:
             return rate
     return None
-
-
-def _look(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
-    kind = frame.format
-    alpha = any(c.is_alpha for c in kind.components)
-    if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
-        alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
-    range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
-    return Look(
-        matrix=int(frame.colorspace),
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-        range=range_,
-        pixel_aspect=pixel_aspect,
-        bits=max(c.bits for c in kind.components),
-        alpha=alpha,
-        rgb=kind.is_rgb or kind.name == "pal8" or (len(kind.components) < 3 and range_ == FULL),
-        hdr=_hdr(frame),
-    )
-
-
-def _hdr(frame) -> Hdr | None:
-    """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
-    try:
-        said = {data.type.name: bytes(data) for data in frame.side_data}
-    except ValueError as error:  # PyAV 18 knows no Exif, and then lists nothing
-        log.debug("side data that PyAV does not know: %s", error)
-        return None
-    display, content = said.get("MASTERING_DISPLAY_METADATA"), said.get("CONTENT_LIGHT_LEVEL")
-    if display:
-        *numbers, has_colours, has_light = struct.unpack_from("=22i", display)
-        display = (
-            has_colours
-            and has_light
-            and tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
-        )
-    content = struct.unpack_from("=2I", content) if content else None
-    return Hdr(display or None, content) if display or content else None
-
-
-def turns_of(frame) -> int:
-    """Quarters of a turn, counter-clockwise as rot90 counts, that the file asks to show a frame with."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
-
-
-def to_rgb(frame, look: Look, kind: str) -> np.ndarray:
-    """A decoded frame as (H,W,C), turned as it is to be shown, its colours by `look`. kind: FFmpeg's RGB format."""
-    if frame.format.is_rgb or look.rgb:
-        image = frame.to_ndarray(format=kind)
-    else:
-        matrix, range_ = look.yuv(frame.height)
-        if kind == "rgba":
-            image = yuv_to_rgba(frame, matrix, range_)
-        else:
-            image = frame.to_ndarray(
-                format=kind, src_colorspace=matrix, src_color_range=range_, dst_color_range=FULL
-            )
-    turns = turns_of(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -22,10 +22,10 @@ from pathlib import Path
 from ..engine.chunks import MARGIN
 from ..engine.in_memory import Interpolator
 from .codecs import VideoError
+from .concat import Joiner
 from .images import is_pattern
 from .job import Job, render
 from .reader import Clip
-from .writer import Joiner
 
 log = logging.getLogger(__name__)
 

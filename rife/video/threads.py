@@ -10,7 +10,7 @@ from typing import Any
 _END = object()
 
 
-def ahead(items: Iterable, size: int) -> Iterator:
+def prefetch(items: Iterable, size: int) -> Iterator:
     """`items`, taken by a thread up to `size` of them ahead. What they raise is raised here, in its place."""
     queue: Queue = Queue(size)
     stop = threading.Event()
@@ -29,7 +29,7 @@ def ahead(items: Iterable, size: int) -> Iterator:
                 items.close()  # in the thread that ran it
             queue.put(_END)
 
-    thread = threading.Thread(target=fill, name="rife-ahead", daemon=True)
+    thread = threading.Thread(target=fill, name="rife-prefetch", daemon=True)
     thread.start()
     try:
         while (item := queue.get()) is not _END:
@@ -50,7 +50,7 @@ def _empty(queue: Queue, thread: threading.Thread) -> None:
             thread.join(0.05)
 
 
-class Behind:
+class BackgroundConsumer:
     """A thread that calls `consume` with each item put, up to `size` of them behind.
 
     Leaving the block waits for it; by an exception, other than those of `finish_on`, it leaves out what it has not
@@ -64,9 +64,9 @@ class Behind:
         self._queue: Queue = Queue(size)
         self._failure: BaseException | None = None
         self._stop = False
-        self._thread = threading.Thread(target=self._run, name="rife-behind", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="rife-background", daemon=True)
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundConsumer:
         self._thread.start()
         return self
 

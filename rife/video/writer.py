@@ -10,8 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from math import gcd
@@ -21,25 +20,24 @@ import av
 import av.error
 import numpy as np
 
-from ..atomic_write import atomic_write
+from ..atomic_write import flush_and_rename
 from .codecs import PICTURES, Encoding, VideoError, choose
+from .colours import BT709, FULL, Look
 from .images import is_pattern
-from .reader import BT709, FULL, Clip, DamagedError, Look, main_stream, open_source
+from .reader import Clip, DamagedError
+from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
 
 log = logging.getLogger(__name__)
 
 _FINEST = 10_000_000  # ticks per second; more than containers and encoders bear
-# What a muxer writes itself; copied, it would be about another file.
-_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "number_of_frames",
-                "number_of_bytes", "handler_name", "vendor_id"}  # fmt: skip
-_MP4 = (".mp4", ".m4v", ".mov")
-_MP4_KEYS = {"title", "artist", "album", "album_artist", "author", "comment", "composer", "copyright", "creation_time",
+MP4 = (".mp4", ".m4v", ".mov")
+_MP4_TAGS = {"title", "artist", "album", "album_artist", "author", "comment", "composer", "copyright", "creation_time",
              "date", "description", "episode_id", "genre", "language", "location", "lyrics", "network", "show",
              "synopsis", "track", "year"}  # fmt: skip
 _SHAPES = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}  # channels, bytes of each
 
 
-class _Output:
+class AtomicVideoFile:
     """A file in the making, under a temporary name beside `path`, with all but the pictures of `clip` copied into it.
 
     Leaving the block well gives it its name. Leaving it by an exception removes it; by `DamagedError`, what there is
@@ -81,8 +79,8 @@ class _Output:
     def _begin(self) -> None:
         options = {}
         metadata = self._metadata()
-        if self.path.suffix.lower() in _MP4:
-            own = "" if metadata.keys() <= _MP4_KEYS else "+use_metadata_tags"
+        if self.path.suffix.lower() in MP4:
+            own = "" if metadata.keys() <= _MP4_TAGS else "+use_metadata_tags"
             options["movflags"] = "+faststart" + own
         elif self.path.suffix.lower() in (".gif", ".webp", ".apng"):
             options["plays" if self.path.suffix.lower() == ".apng" else "loop"] = "0"
@@ -97,8 +95,8 @@ class _Output:
         self._container.metadata.update(metadata)
         self._add_pictures()
         only_pictures = self._pattern or self._container.format.name in ("gif", "webp", "apng")
-        if self._clip is not None and self._copy and not (only_pictures or self._clip.reel):
-            self._copies = _Copies(self._clip, self._container, self.path)
+        if self._clip is not None and self._copy and not (only_pictures or self._clip.sequence):
+            self._copies = StreamCopier(self._clip, self._container, self.path)
 
     @property
     def sound(self) -> bool:
@@ -108,7 +106,7 @@ class _Output:
     def _metadata(self) -> dict[str, str]:
         if self._clip is None:
             return {}
-        return {k: v for k, v in self._clip.metadata.items() if k.lower() not in _OF_THE_FILE}
+        return {k: v for k, v in self._clip.metadata.items() if k.lower() not in OF_THE_FILE}
 
     def _add_pictures(self) -> None:
         raise NotImplementedError
@@ -148,7 +146,7 @@ class _Output:
     def _name(self, path: Path) -> None:
         folder = self._temporary.parent
         for file in sorted(folder.iterdir()):
-            os.replace(file, path.parent / file.name if self._pattern else path)
+            flush_and_rename(file, path.parent / file.name if self._pattern else path)
 
     def _discard(self) -> None:
         for open_file in (self._container, self._copies):
@@ -176,7 +174,7 @@ class _Output:
             ) from error
 
 
-class VideoWriter(_Output):
+class VideoWriter(AtomicVideoFile):
     """Encodes pictures to a temporary file beside `path`, renamed when the block ends well.
 
     with VideoWriter("out.mp4", Fraction(24), 720, 480, audio_from="in.mp4") as writer:
@@ -220,7 +218,7 @@ class VideoWriter(_Output):
     def _begin(self) -> None:
         super()._begin()
         if self._sound is not None and self._copies is None:
-            self._copies = _Sound(self._container, *self._sound)
+            self._copies = AudioEncoder(self._container, *self._sound)
 
     def _add_pictures(self) -> None:
         look = self.look
@@ -248,7 +246,7 @@ class VideoWriter(_Output):
         context.time_base = self._tick
         if look.pixel_aspect != 1:
             context.sample_aspect_ratio = look.pixel_aspect
-        if encoder.codec == "h265" and self.path.suffix.lower() in _MP4:
+        if encoder.codec == "h265" and self.path.suffix.lower() in MP4:
             context.codec_tag = "hvc1"  # the one that Apple plays
         self._yuv = None if self._is_rgb else self._tag(context, pix_fmt)
 
@@ -343,193 +341,6 @@ class _Palette:
                 return
 
 
-class _Copies:
-    """The streams of a clip's file that are no pictures, on their way into another file."""
-
-    def __init__(self, clip: Clip, container, path: Path):
-        self._clip = clip
-        self._source = open_source(clip.source)
-        self._targets: dict[int, object] = {}
-        pictures = main_stream(self._source)
-        for stream in self._source.streams:
-            if stream.type in ("audio", "subtitle", "attachment") and stream is not pictures:
-                self._add(stream, container, path)
-        chapters = self._source.chapters() if hasattr(self._source, "chapters") else []
-        if chapters and hasattr(container, "set_chapters"):
-            container.set_chapters([c for c in map(self._shifted, chapters) if c])
-        sources = [self._source.streams[i] for i in self._targets]
-        self._packets = self._source.demux(*sources) if sources else iter(())
-        self._waiting = None
-        self._damaged = False
-
-    def _add(self, stream, container, path: Path) -> None:
-        try:
-            target = container.add_stream_from_template(stream)
-        except (ValueError, av.error.FFmpegError) as error:
-            name = stream.codec_context.name if stream.codec_context else stream.type
-            if stream.type == "audio":
-                other = "" if path.suffix.lower() == ".mkv" else "Write to .mkv, which holds nearly all; or l"
-                raise VideoError(
-                    f"{path.suffix} cannot hold the source's {name} sound ({error}). {other or 'L'}eave the sound "
-                    "out."
-                ) from error
-            kind, end = stream.type, path.suffix
-            log.warning(
-                "%s cannot hold the source's %s (%s): it is left out. .mkv holds all.", end, kind, name
-            )
-            return
-        target.metadata.update({k: v for k, v in stream.metadata.items() if k.lower() not in _OF_THE_FILE})
-        try:
-            target.disposition = stream.disposition
-        except (AttributeError, ValueError):
-            log.debug("this PyAV sets no dispositions")
-        if stream.type != "attachment":
-            self._targets[stream.index] = target
-
-    def _shifted(self, chapter: dict) -> dict | None:
-        """A chapter within the clip's part of the file, counted from its start."""
-        base = Fraction(chapter["time_base"])
-        start, end = (Fraction(chapter[side]) * base - self._clip.origin for side in ("start", "end"))
-        length = self._clip.length
-        if end <= 0 or (length is not None and start >= length):
-            return None
-        end = end if length is None else min(end, length)
-        return {**chapter, "start": round(max(start, Fraction(0)) / base), "end": round(end / base)}
-
-    def copy(self, until: Fraction | None) -> None:
-        """Packets up to a time, so that the muxer never has to hold pictures for sound or sound for pictures."""
-        while True:
-            packet = self._waiting or self._next()
-            self._waiting = None
-            if packet is None:
-                return
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is None:  # the demuxer's end mark
-                continue
-            base = Fraction(packet.time_base)
-            seconds = time * base - self._clip.origin
-            length = self._clip.length
-            if (self._clip.trimmed and seconds < 0) or (length is not None and seconds >= length):
-                continue
-            if until is not None and seconds > until:
-                self._waiting = packet
-                return
-            shift = round(self._clip.origin / base)
-            packet.pts = packet.pts if packet.pts is None else packet.pts - shift
-            packet.dts = packet.dts if packet.dts is None else packet.dts - shift
-            packet.stream = self._targets[packet.stream_index]
-            try:
-                packet.stream.container.mux(packet)
-            except av.error.InvalidDataError:
-                self._complain()
-
-    def _next(self):
-        try:
-            return next(self._packets, None)
-        except av.error.FFmpegError:
-            self._complain()
-            return None
-
-    def _complain(self) -> None:
-        if not self._damaged:
-            log.warning("The sound or subtitles of %s are damaged: some is left out.", self._clip.name)
-        self._damaged = True
-
-    def close(self) -> None:
-        """Closes the source."""
-        self._source.close()
-
-
-class _Sound:
-    """Samples (C,S) on their way into a file, encoded; in the place of `_Copies`."""
-
-    def __init__(self, container, samples: np.ndarray, rate: int):
-        layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(len(samples))
-        if layout is None:
-            log.warning("The sound has %d channels: the first two are taken.", len(samples))
-            samples, layout = samples[:2], "stereo"
-        self._samples, self._rate, self._layout = samples, rate, layout
-        self._container, self._done = container, 0
-        self._stream = container.add_stream("aac", rate=rate, layout=layout)
-
-    def copy(self, until: Fraction | None) -> None:
-        """Samples up to a time; None: all, and the end."""
-        total = self._samples.shape[1]
-        end = total if until is None else min(total, int(until * self._rate) + self._rate)
-        if end > self._done:
-            part = np.ascontiguousarray(self._samples[:, self._done : end], np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._done, Fraction(1, self._rate)
-            self._container.mux(self._stream.encode(frame))
-            self._done = end
-        if until is None:
-            self._container.mux(self._stream.encode(None))
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class Joiner(_Output):
-    """Files of encoded pictures, one after the other, made one file without encoding them again.
-
-    with Joiner("out.mp4", parts, clip, times, tick) as joiner:
-        joiner.join()
-
-    parts: files as `VideoWriter` makes them, all with the same settings; times(k): when picture k of all is shown,
-    seconds after the first; tick: what all times are multiples of.
-    """
-
-    def __init__(
-        self,
-        path,
-        parts: Sequence[Path],
-        clip: Clip,
-        times: Callable[[int], Fraction],
-        tick: Fraction,
-        copy: bool,
-    ):
-        super().__init__(path, clip, copy, clip.start if copy else Fraction(0))
-        self._parts, self._times, self._tick = parts, times, tick
-
-    def _add_pictures(self) -> None:
-        with av.open(str(self._parts[0])) as first:
-            self._stream = self._container.add_stream_from_template(first.streams.video[0], opaque=True)
-        if self._stream.codec_context.name == "hevc" and self.path.suffix.lower() in _MP4:
-            self._stream.codec_context.codec_tag = "hvc1"
-        self._stream.time_base = self._tick
-
-    def join(self) -> None:
-        """Copies all packets."""
-        orders = [_order(part) for part in self._parts]
-        # Decoders need so many pictures before the first can be shown: the same in all parts, so that they follow on.
-        delay = max(i - shown for order in orders for i, shown in enumerate(order))
-        for part, order in zip(self._parts, orders, strict=True):
-            first = self.count
-            with self._explained(), av.open(str(part)) as source:
-                packets = (p for p in source.demux(source.streams.video[0]) if p.size)
-                for packet, shown in zip(packets, order, strict=True):
-                    packet.time_base = self._tick
-                    packet.pts = self._at(first + shown)
-                    packet.dts = self._at(self.count - delay)
-                    packet.duration = self._at(first + shown + 1) - packet.pts
-                    packet.stream = self._stream
-                    self._mux(packet, packet.dts * self._tick)
-                    self.count += 1
-
-    def _at(self, k: int) -> int:
-        if k < 0:  # before the first picture, as decoding is
-            return self._at(0) + k * (self._at(1) - self._at(0))
-        return round((self._start + self._times(k)) / self._tick)
-
-
-def _order(part: Path) -> array:
-    """For each packet of a file, the how many-th picture shown it is."""
-    with av.open(str(part)) as source:
-        shown = [p.pts for p in source.demux(source.streams.video[0]) if p.size]
-    ranks = {pts: i for i, pts in enumerate(sorted(shown))}
-    return array("q", (ranks[pts] for pts in shown))
-
-
 def tick_of(*times: Fraction) -> Fraction:
     """The longest time that all of these are multiples of; the first one alone where that would be too short."""
     tick = times[0]
@@ -538,16 +349,3 @@ def tick_of(*times: Fraction) -> Fraction:
         if b:
             tick = Fraction(gcd(int(a), int(b)), tick.denominator * time.denominator)
     return tick if tick.denominator <= _FINEST else times[0]
-
-
-def write_png(path: str | os.PathLike, image: np.ndarray) -> Path:
-    """Writes an (H,W,3) uint8 RGB picture, to a temporary name, then renamed."""
-    context = av.CodecContext.create("png", "w")
-    context.height, context.width = image.shape[:2]
-    context.pix_fmt, context.time_base = "rgb24", Fraction(1, 1)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
-    path = Path(path)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-    return path

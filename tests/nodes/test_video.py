@@ -15,8 +15,8 @@ from node_clips import Blend, moving, native
 from video_files import make, packets
 
 from rife.video.codecs import Encoding
+from rife.video.colours import Look
 from rife.video.job import probe, read_frames
-from rife.video.reader import Look
 from rife.video.writer import VideoWriter
 
 

@@ -1,0 +1,74 @@
+"""Files of encoded pictures put one after the other, without encoding them again."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from .reader import Clip
+from .writer import MP4, AtomicVideoFile
+
+
+class Joiner(AtomicVideoFile):
+    """Files of encoded pictures, one after the other, made one file without encoding them again.
+
+    with Joiner("out.mp4", parts, clip, times, tick) as joiner:
+        joiner.join()
+
+    parts: files as `VideoWriter` makes them, all with the same settings; times(k): when picture k of all is shown,
+    seconds after the first; tick: what all times are multiples of.
+    """
+
+    def __init__(
+        self,
+        path,
+        parts: Sequence[Path],
+        clip: Clip,
+        times: Callable[[int], Fraction],
+        tick: Fraction,
+        copy: bool,
+    ):
+        super().__init__(path, clip, copy, clip.start if copy else Fraction(0))
+        self._parts, self._times, self._tick = parts, times, tick
+
+    def _add_pictures(self) -> None:
+        with av.open(str(self._parts[0])) as first:
+            self._stream = self._container.add_stream_from_template(first.streams.video[0], opaque=True)
+        if self._stream.codec_context.name == "hevc" and self.path.suffix.lower() in MP4:
+            self._stream.codec_context.codec_tag = "hvc1"
+        self._stream.time_base = self._tick
+
+    def join(self) -> None:
+        """Copies all packets."""
+        orders = [_order(part) for part in self._parts]
+        # Decoders need so many pictures before the first can be shown: the same in all parts, so that they follow on.
+        delay = max(i - shown for order in orders for i, shown in enumerate(order))
+        for part, order in zip(self._parts, orders, strict=True):
+            first = self.count
+            with self._explained(), av.open(str(part)) as source:
+                packets = (p for p in source.demux(source.streams.video[0]) if p.size)
+                for packet, shown in zip(packets, order, strict=True):
+                    packet.time_base = self._tick
+                    packet.pts = self._at(first + shown)
+                    packet.dts = self._at(self.count - delay)
+                    packet.duration = self._at(first + shown + 1) - packet.pts
+                    packet.stream = self._stream
+                    self._mux(packet, packet.dts * self._tick)
+                    self.count += 1
+
+    def _at(self, k: int) -> int:
+        if k < 0:  # before the first picture, as decoding is
+            return self._at(0) + k * (self._at(1) - self._at(0))
+        return round((self._start + self._times(k)) / self._tick)
+
+
+def _order(part: Path) -> array:
+    """For each packet of a file, the how many-th picture shown it is."""
+    with av.open(str(part)) as source:
+        shown = [p.pts for p in source.demux(source.streams.video[0]) if p.size]
+    ranks = {pts: i for i, pts in enumerate(sorted(shown))}
+    return array("q", (ranks[pts] for pts in shown))
