@@ -126,6 +126,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
 
 
+@pytest.mark.parametrize("name", ["00001.MTS", "a.m2t", "b.vob", "c.ts", "d.mxf", "e.OGV"])
+def test_a_folder_of_a_camcorder_has_videos_and_what_a_mac_left_is_none(tmp_path, capsys, name):
+    folder = tmp_path / "AVCHD"
+    folder.mkdir()
+    make(tmp_path / "in.mkv", frames=3).rename(folder / name)
+    (folder / f"._{name}").write_bytes(b"\0\5\26\7")
+    for source in (folder, folder / "*"):
+        assert interpolate(source, f"{tmp_path / 'out'}/", "--dry-run") == 0
+        assert capsys.readouterr().out.count("3 frames at") == 1
+
+
 def test_globs_and_folders_give_one_file_each_and_one_that_fails_does_not_stop_the_rest(
     tmp_path, checkpoint, capsys
 ):

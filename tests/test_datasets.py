@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from training_runs import clip, write
+from video_files import make_of
 
 from rife.timeline.scenes import Scenes
 from rife.training.datasets import (
@@ -182,3 +183,11 @@ def test_folders_without_clips_say_what_was_expected(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_folder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("ending", [".ts", ".m2ts", ".MTS", ".mpg", ".mpeg", ".wmv", ".flv", ".apng", ".vob"])
+def test_a_folder_gives_all_videos_that_the_other_commands_take(tmp_path, ending):
+    make_of(tmp_path / "in.mkv", clip(9, 5)).rename(tmp_path / f"a{ending}")  # read whatever it is called
+    (tmp_path / f"._a{ending}").write_bytes(b"\0\5\26\7")  # as macOS leaves beside it
+    learn, _ = read_folder(tmp_path, held_out=0)
+    assert ranges(learn) == [range(9)]

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from ..engine.chunks import OFF, Timing
 from ..model.model import SCALES, Model
 from ..timeline.plans import AT_CUTS, AT_REPEATS, exact_rate
-from ..video.codecs import PICTURES, Encoding, VideoError, available, choose
-from ..video.images import is_animated, is_pattern
+from ..video.codecs import Encoding, VideoError, available, choose
+from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, refuse_same, render, request_of
 from ..video.reader import Clip
 from ..video.segments import Segments
@@ -29,22 +29,6 @@ from ..video.segments import Segments
 log = logging.getLogger(__name__)
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_VIDEOS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".ts",
-    ".m2ts",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".gif",
-    ".apng",
-)
 _KEPT = (
     ".mp4",
     ".m4v",
@@ -179,7 +163,7 @@ def _pairs(args: argparse.Namespace) -> list[tuple[Path, Path]]:
         return [(inputs[0], output)]
     if output.suffix and not output.is_dir():
         hint = "Give a folder as output"
-        if all(path.suffix.lower() in PICTURES for path in inputs):
+        if all(map(is_picture, inputs)):
             hint = "Give the pictures' folder as input, or 'frames/*.png' in quotes"
         raise VideoError(f"there are {len(inputs)} inputs for the file {output}. {hint}.")
     if not args.dry_run:
@@ -195,28 +179,24 @@ def _name_of(source: Path) -> str:
     """What an output in a folder is called."""
     if source.is_dir() or (not source.exists() and (is_pattern(source) or glob.has_magic(source.name))):
         return (source if source.is_dir() else source.parent).resolve().name + ".mp4"  # of pictures
-    return source.with_suffix(source.suffix if source.suffix in _KEPT else ".mp4").name
+    return source.with_suffix(source.suffix if source.suffix.lower() in _KEPT else ".mp4").name
 
 
 def _inputs(text: str) -> list[Path]:
     path = Path(text)
     if path.is_dir():
-        videos = sorted(p for p in path.iterdir() if _moves(p))
-        pictures = any(p.suffix.lower() in PICTURES for p in path.iterdir())
+        videos = sorted(filter(is_video, path.iterdir()))
+        pictures = any(map(is_picture, path.iterdir()))
         if not videos and not pictures:
             raise VideoError(f"the folder {path} has no videos and no pictures. Give another one.")
         return videos or [path]
     if not path.exists() and glob.has_magic(text):
-        found = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+        names = map(Path, glob.glob(text, recursive=True))
+        found = sorted(path for path in names if path.is_file() and not is_left_aside(path))
         if not found:
             raise FileNotFoundError(f"There is no file like {text}. Give another pattern.")
-        return [path] if all(p.suffix.lower() in PICTURES and not _moves(p) for p in found) else found
+        return [path] if all(is_picture(p) and not is_video(p) for p in found) else found
     return [path]
-
-
-def _moves(path: Path) -> bool:
-    ending = path.suffix.lower()
-    return path.is_file() and (ending in _VIDEOS or (ending == ".webp" and is_animated(path)))
 
 
 def _job(args: argparse.Namespace, source: Path, target: Path, timing: Timing) -> Job:

@@ -18,11 +18,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ..timeline.scenes import find_scenes
-from ..video.codecs import PICTURES
 from ..video.frames import clip_frames, read_picture
+from ..video.images import VIDEO_ENDINGS, is_picture, is_video
 from .synthetic import RenderedMotion, Sample, noise_textures
 
-VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".gif")
 _LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
 
 
@@ -251,7 +250,7 @@ def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 4
 
 
 def _has_pictures(path: Path) -> bool:
-    return path.is_dir() and any(file.suffix.lower() in PICTURES for file in path.iterdir())
+    return path.is_dir() and any(map(is_picture, path.iterdir()))
 
 
 def read_folder(
@@ -271,11 +270,11 @@ def read_folder(
         if (folder / name).is_file():
             return _read_vimeo(folder, name, length)
     entries = [folder] if _has_pictures(folder) else sorted(folder.iterdir())
-    clips = [e for e in entries if e.suffix.lower() in VIDEOS or _has_pictures(e)]
+    clips = [e for e in entries if is_video(e) or _has_pictures(e)]
     if not clips:
         raise ValueError(
-            f"{folder} holds no clips, expected videos ({', '.join(VIDEOS)}), folders of pictures, or Vimeo90K's "
-            "tri_trainlist.txt or sep_trainlist.txt."
+            f"{folder} holds no clips, expected videos ({', '.join(VIDEO_ENDINGS[:5])} ...), folders of pictures, or "
+            "Vimeo90K's tri_trainlist.txt or sep_trainlist.txt."
         )
     found = [shot for path in clips for shot in shots(load_clip(path, max_frames, max_width))]
     return split(found, held_out)

@@ -116,7 +116,6 @@ _USUAL = {
     ".tif": ("tiff",) * 3,
     ".tiff": ("tiff",) * 3,
 }
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".exr")  # of image sequences
 
 
 @dataclass(frozen=True)

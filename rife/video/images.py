@@ -21,10 +21,31 @@ import numpy as np
 
 from ..atomic_write import atomic_write
 from .animated_webp import AnimatedWebP, is_animated
-from .codecs import PICTURES, VideoError
+from .codecs import VideoError
 
 log = logging.getLogger(__name__)
 
+# The one list of endings by which files in folders are told apart; a file that is named is read whatever its ending.
+# Those of what FFmpeg reads, as cameras, recorders, discs, downloads and archives call it.
+VIDEO_ENDINGS = tuple(
+    ".mp4 .m4v .mov .qt .mkv .webm .avi .divx .ts .mts .m2ts .m2t .trp .mod .tod .mpg .mpeg .mpe .m1v .m2v .vob "
+    ".vro .evo .wmv .asf .wtv .flv .f4v .3gp .3g2 .ogv .ogm .mxf .gxf .dv .dif .rm .rmvb .amv .nut .y4m .ivf "
+    ".h264 .264 .avc .h265 .265 .hevc .mjpeg .mjpg .gif .apng".split()
+)
+PICTURE_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".bmp",
+    ".exr",
+    ".dpx",
+    ".tga",
+    ".jp2",
+    ".avif",
+)
 _PATTERN = re.compile(r"(.*?)%(0?)(\d*)d(.*)")
 _USUAL_RATE = Fraction(24)
 
@@ -79,13 +100,31 @@ def pictures_in(folder: Path) -> list[Path]:
     files = _pictures(folder.iterdir())
     if not files:
         raise VideoError(
-            f"{folder} holds no pictures ({', '.join(PICTURES)}). Give a folder of frames, or a video file."
+            f"{folder} holds no pictures ({', '.join(PICTURE_ENDINGS)}). Give a folder of frames, or a video file."
         )
     return files
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file of a folder is a video or an animation, by its ending."""
+    ending = path.suffix.lower()
+    if is_left_aside(path) or not path.is_file():
+        return False
+    return ending in VIDEO_ENDINGS or (ending == ".webp" and is_animated(path))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file of a folder is a picture, by its ending."""
+    return path.suffix.lower() in PICTURE_ENDINGS and not is_left_aside(path)
+
+
+def is_left_aside(path: Path) -> bool:
+    """macOS puts a ._NAME beside each NAME on disks that are not its own: attributes, no picture."""
+    return path.name.startswith("._")
+
+
 def _pictures(paths: Iterable[Path]) -> list[Path]:
-    return sorted((path for path in paths if path.suffix.lower() in PICTURES), key=_natural)
+    return sorted(filter(is_picture, paths), key=_natural)
 
 
 def _natural(path: Path) -> list:

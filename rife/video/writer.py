@@ -21,9 +21,9 @@ import av.error
 import numpy as np
 
 from ..atomic_write import flush_and_rename
-from .codecs import PICTURES, Encoding, VideoError, choose
+from .codecs import Encoding, VideoError, choose
 from .colours import BT709, FULL, Look
-from .images import is_pattern
+from .images import PICTURE_ENDINGS, is_pattern
 from .reader import Clip, DamagedError
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
 
@@ -58,7 +58,7 @@ class AtomicVideoFile:
         folder = self.path.parent
         if not folder.is_dir():
             raise VideoError(f"There is no folder {folder} to write {self.path.name} into. Create it first.")
-        if self.path.suffix.lower() in set(PICTURES) - {".webp"} and not self._pattern:
+        if self.path.suffix.lower() in set(PICTURE_ENDINGS) - {".webp"} and not self._pattern:
             raise VideoError(
                 f"{self.path} names one picture, there are many. Write {self.path.stem}_%05d{self.path.suffix}."
             )
