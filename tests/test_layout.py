@@ -26,7 +26,7 @@ PACKAGES = [name for name in ORDER if (CORE / name).is_dir()]
 THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 # OpenCV, Triton and LPIPS are optional: their modules do without them where they are not installed.
 OF_SOME = {
-    "video": {"av"},
+    "video": {"av", "PIL"},
     "evaluation/baselines": {"cv2"},
     "evaluation/metrics": {"lpips"},
     "networks/triton_kernels": {"triton"},

@@ -10,6 +10,8 @@ from PIL import Image
 from video_files import Fader, make, picture
 
 from rife.video.codecs import VideoError
+from rife.video.colours import Look
+from rife.video.frames import read_picture
 from rife.video.images import find_image_sequence, is_pattern
 from rife.video.job import VideoWriter, interpolate_video, read_frames
 from rife.video.reader import Clip, DamagedError
@@ -168,3 +170,39 @@ def test_an_animated_webp_becomes_another_with_its_times(tmp_path):
     assert [int(t * 1000) for t in clip.times][::2] == [0, 100, 150, 220, 420, 520, 550] and clip.look.alpha
     interpolate_video(Fader(), source, tmp_path / "out.mp4", rate=30)
     assert Clip(tmp_path / "out.mp4").rate == 30
+
+
+def still(path, mode: str, **options):
+    Image.fromarray(picture(3)).convert(mode).save(path, **options)
+    frame = next(Clip(path.parent).frames())
+    assert np.array_equal(read_picture(path), frame[..., :3])
+    return frame
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "x.webp"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_pictures_are_read_as_they_were_written(tmp_path, name, mode):
+    frame = still(tmp_path / name, mode, **({"lossless": True} if name == "x.webp" else {}))
+    true = Image.fromarray(picture(3)).convert(mode).convert("RGB")
+    assert frame.dtype == np.uint8 and np.array_equal(frame[..., :3], np.asarray(true))
+
+
+def test_sixteen_bits_of_a_picture_are_sixteen(tmp_path):
+    deep = picture(3).astype(np.uint16) * 257 + 5
+    for name in ("x_%d.png", "x_%d.tif"):
+        with VideoWriter(tmp_path / name, Fraction(1), 64, 48, look=Look(bits=16, rgb=True)) as writer:
+            writer.write(deep)
+        assert np.array_equal(next(Clip(tmp_path / name).frames()), deep)
+
+
+def test_a_jpeg_is_as_bright_as_its_picture_and_cmyk_has_no_alpha(tmp_path):
+    for mode, options in (("RGB", {}), ("CMYK", {"subsampling": 0})):
+        frame = still(tmp_path / "x.jpg", mode, quality=95, **options).astype(float)
+        assert frame.shape == (48, 64, 3) and abs((frame - picture(3)).mean()) < 0.1
+
+
+def test_a_picture_is_shown_the_way_up_that_its_camera_says(tmp_path):
+    turned = Image.Exif()
+    turned[274] = 6  # shown turned by a quarter, clockwise
+    frame = still(tmp_path / "x.png", "RGB", exif=turned)
+    assert np.array_equal(frame, np.rot90(picture(3), -1))

@@ -45,7 +45,7 @@ class Look:
         return replace(self, pixel_aspect=1 / self.pixel_aspect) if turns % 2 else self
 
 
-def look_of(frame, container: str, pixel_aspect: Fraction = Fraction(1)) -> Look:
+def look_of(frame, container: str = "", pixel_aspect: Fraction = Fraction(1)) -> Look:
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
     if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always

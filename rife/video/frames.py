@@ -11,7 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .images import pictures_in
+from .colours import look_of, to_rgb
+from .images import pictures_in, read_image
 from .reader import read_frames
 
 
@@ -41,7 +42,8 @@ def clip_frames(
 
 def read_picture(path: str | os.PathLike) -> Tensor:
     """A picture file as (H,W,3) uint8. Raises FileNotFoundError, VideoError."""
-    return torch.from_numpy(next(read_frames(path, 1)))
+    frame = read_image(Path(path))
+    return torch.from_numpy(to_rgb(frame, look_of(frame), "rgb24"))
 
 
 def reduced(frame: Tensor, factor: int) -> Tensor:

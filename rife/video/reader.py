@@ -83,7 +83,7 @@ def read_frames(path: str | os.PathLike, max_frames: int | None = None) -> Itera
     sequence = find_image_sequence(path)
     look = None
     for frame in islice(sequence.frames() if sequence else _all_frames(path), max_frames):
-        look = look or look_of(frame, "")
+        look = look or look_of(frame)
         yield to_rgb(frame, look, "rgb24")
 
 
