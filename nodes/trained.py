@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..rife.model.model import Model
+from ..rife.networks.adaptive import build_network
 from ..rife.networks.config import IFNetConfig
 from ..rife.networks.ifnet import IFNet
 from . import memory
@@ -82,7 +83,7 @@ def build(config: IFNetConfig, training: Training) -> IFNet:
     """A network with copies of the weights, in float32 on the CPU, that can be trained."""
     with torch.inference_mode(False):
         with torch.device("meta"):
-            network = IFNet(config)
+            network = build_network(config)
         network.load_state_dict({name: w.clone() for name, w in training.weights.items()}, assign=True)
         for parameter in network.parameters():
             parameter.requires_grad_(True)

@@ -14,6 +14,7 @@ import rife
 from rife.model import acceleration
 from rife.model.acceleration import Accelerated
 from rife.networks import variational_flow as variational
+from rife.networks.adaptive import build_network
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 
 
@@ -76,7 +77,7 @@ def test_where_it_does_not_work_a_warning_and_the_plain_way(model, how, caplog):
 
 
 def test_a_network_that_looks_at_the_motion_stays_plain(caplog):
-    net = rife.networks.ifnet.IFNet(rife.RELEASES["4.0"])
+    net = build_network(rife.RELEASES["4.0"])
     model = rife.Model.from_network(net).accelerate("compile")
     assert "looks at the motion" in caplog.text
     # So its passes need not be of one shape.
@@ -93,7 +94,7 @@ def test_a_three_network_rife_can_be_accelerated_or_says_why_not(how, caplog):
 
 @pytest.mark.parametrize("version", ["RIFE", "RIFE_m", "3.6"])
 def test_the_kernel_is_not_for_networks_with_other_inputs(version, caplog):
-    assert not Accelerated(rife.networks.ifnet.IFNet(rife.RELEASES[version]), "triton").works
+    assert not Accelerated(build_network(rife.RELEASES[version]), "triton").works
     assert "No triton" in caplog.text
 
 

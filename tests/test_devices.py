@@ -13,7 +13,7 @@ from torch import nn
 import rife
 from rife.evaluation import metrics
 from rife.networks import multiscale as pyramid
-from rife.networks.ifnet import IFNet
+from rife.networks.adaptive import build_network
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 from rife.ops import conv as fused
 from rife.ops import grid_sample as sampling
@@ -31,7 +31,7 @@ def network(name: str) -> nn.Module:
     """With any weights, on the default device."""
     if name in LEGACY_RELEASES:
         return LegacyRIFE(LEGACY_RELEASES[name]).eval()
-    return IFNet(BUNDLED if name == "bundled" else rife.RELEASES[name]).eval()
+    return build_network(BUNDLED if name == "bundled" else rife.RELEASES[name]).eval()
 
 
 def on_meta(name: str, dtype: torch.dtype = torch.float16) -> rife.Model:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from alive import peak
 
-from rife.networks import ifnet
+from rife.networks import ifnet, strips
+from rife.networks.adaptive import AdaptiveIFNet, build_network
 from rife.networks.config import RELEASES
-from rife.networks.ifnet import IFNet, Prediction, _time_tensor
+from rife.networks.ifnet import IFNet
 from rife.networks.multiscale import Pass, _central, _linear, blend, swap
+from rife.networks.prediction import Prediction, time_tensor
 from rife.ops.warp import resize, warp
 from rife.training.bundled import BUNDLED_CONFIG
 
@@ -21,7 +23,7 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
     cfg = net.config
     f0, f1 = net.encode_frame(img0), net.encode_frame(img1)
     src0, src1 = torch.cat((img0, f0), 1), torch.cat((img1, f1), 1)
-    t = _time_tensor(timestep, img0).expand(-1, 1, *img0.shape[2:])
+    t = time_tensor(timestep, img0).expand(-1, 1, *img0.shape[2:])
     mask, flow = net._initial(t)
     feat = None
     warped0, warped1 = src0, src1
@@ -29,7 +31,7 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
 
         def run(a, b, raw, t, mask, flow, block=block, scale=scale, feat=feat):
             rest = mask if feat is None else torch.cat((mask, feat), 1)
-            inputs = net._inputs((a, b), raw if cfg.raw_inputs else (), t, rest, flow)
+            inputs = block.inputs((a, b), raw if cfg.raw_inputs else (), t, rest, flow)
             inputs = {
                 name: resize(x, 1 / scale) / (scale if name == "flow" else 1) for name, x in inputs.items()
             }
@@ -70,7 +72,7 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
 )
 @torch.no_grad()
 def test_low_resolution_pass_equals_the_published_form(name, scales):
-    net = IFNet(RELEASES[name]).eval()
+    net = build_network(RELEASES[name]).eval()
     for key, value in net.state_dict().items():
         if "lastconv" in key:
             value.mul_(0.3)
@@ -96,9 +98,9 @@ def test_sparse_upsampling_is_upsampling_at_the_pixels_that_are_read():
 @pytest.mark.parametrize("name", ["4.0", "3.8"])
 @torch.no_grad()
 def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
-    net = IFNet(RELEASES[name]).eval()
+    net = build_network(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 3, 3, 128, 128)
-    args = Pass(img0, img1, _time_tensor(0.5, img0), True), net.config.scales, False
+    args = Pass(img0, img1, time_tensor(0.5, img0), True), net.config.scales, False
     for factor, expected in ((0.0, False), (1e6, True)):
         for block in (net.block0, net.block1):
             last = block.lastconv if name == "4.0" else block.conv1[2]
@@ -110,15 +112,17 @@ def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
 @torch.no_grad()
 def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     """Bright samples count as far-moving here: in a mixed batch each gets the pyramid it would get alone."""
-    monkeypatch.setattr(IFNet, "_doubles", lambda self, run, *_: run.src0[:, :3].mean((1, 2, 3)) > 0.4)
-    net = IFNet(RELEASES[name]).eval()
+    monkeypatch.setattr(
+        AdaptiveIFNet, "_doubles", lambda self, run, *_: run.src0[:, :3].mean((1, 2, 3)) > 0.4
+    )
+    net = build_network(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 4, 3, 128, 128)
     img0[::2] *= 0.5
     timestep = torch.tensor([0.2, 0.4, 0.6, 0.8])
     together = net.predict(img0, img1, timestep)
     alone = [net.predict(img0[i : i + 1], img1[i : i + 1], timestep[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together.image, torch.cat([p.image for p in alone]), atol=1e-4, rtol=0)
-    plain = net._run(Pass(img0, img1, _time_tensor(timestep, img0), True), net.config.scales, False)
+    plain = net._run(Pass(img0, img1, time_tensor(timestep, img0), True), net.config.scales, False)
     assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [
         False,
         True,
@@ -128,7 +132,7 @@ def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
 
 
 def test_the_duck_type_of_comfyuis_own_node():
-    net = IFNet(RELEASES["4.22.lite"]).eval()
+    net = build_network(RELEASES["4.22.lite"]).eval()
     img0, img1 = torch.rand(2, 1, 3, 64, 64)
     cache = {"img0": net.extract_features(img0), "img1": net.extract_features(img1)}
     timestep = torch.full((1, 1, 64, 64), 0.25)
@@ -142,7 +146,7 @@ def test_the_duck_type_of_comfyuis_own_node():
 
 
 def test_a_network_without_timestep_says_so():
-    net = IFNet(RELEASES["3.5"]).eval()
+    net = build_network(RELEASES["3.5"]).eval()
     img = torch.rand(1, 3, 32, 32)
     with pytest.raises(ValueError, match="only knows the middle"):
         net(img, img, timestep=0.25)
@@ -157,23 +161,23 @@ NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, diss
 def test_strips_leave_no_seam(version, strip, monkeypatch):
     """Large frames begin their finest block strip by strip; here small ones do, in strips of 2 to 40 rows."""
     torch.manual_seed(0)
-    net = IFNet(NETWORKS[version]).eval()
+    net = build_network(NETWORKS[version]).eval()
     img0, img1 = torch.rand(2, 3, 128, 64), torch.rand(2, 3, 128, 64)
     whole = net.predict(img0, img1, 0.3)
-    monkeypatch.setattr(ifnet, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(strips, "STRIP_PIXELS", strip)
     calls = []
-    begin = IFNet._begin_in_strips
-    monkeypatch.setattr(IFNet, "_begin_in_strips", lambda *a: calls.append(1) or begin(*a))
-    strips = net.predict(img0, img1, 0.3)
+    begin = ifnet.begin_in_strips
+    monkeypatch.setattr(ifnet, "begin_in_strips", lambda *a: calls.append(1) or begin(*a))
+    in_strips = net.predict(img0, img1, 0.3)
     assert calls
-    torch.testing.assert_close(strips.image, whole.image, atol=2e-5, rtol=0)
-    torch.testing.assert_close(strips.flow, whole.flow, atol=2e-4, rtol=0)
+    torch.testing.assert_close(in_strips.image, whole.image, atol=2e-5, rtol=0)
+    torch.testing.assert_close(in_strips.flow, whole.flow, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("version", ["4.25", "4.26", "4.6", "4.17", "bundled"])
 def test_8k_fits_into_8_gb_and_4k_into_2(version):
     with torch.device("meta"):
-        network = IFNet(NETWORKS[version]).half()
+        network = build_network(NETWORKS[version]).half()
     assert peak(network, 4352, 7680) < 7e9
     assert peak(network, 2176, 3840) < 2e9
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rife.ops import memory_format as layouts
-from rife.ops import stopwatch
 from rife.ops.memory_format import memory_format
 
 
@@ -27,7 +26,7 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(torch, "get_device_module", lambda device: types.SimpleNamespace(synchronize=wait))
     monkeypatch.setattr(layouts, "F", types.SimpleNamespace(conv2d=convolve))
-    monkeypatch.setattr(stopwatch, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(layouts, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
     layouts._faster.cache_clear()
     yield clock
     layouts._faster.cache_clear()

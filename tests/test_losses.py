@@ -22,7 +22,7 @@ from rife.losses.functional import (
     ssim,
     time_loss,
 )
-from rife.networks.ifnet import Prediction
+from rife.networks.prediction import Prediction
 
 
 def pictures(height: int = 24, width: int = 20) -> tuple[torch.Tensor, torch.Tensor]:

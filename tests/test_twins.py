@@ -9,10 +9,12 @@ import torch
 import rife
 from rife.checkpoint import ambiguous as twins
 from rife.checkpoint.load import load_network
-from rife.networks import ifnet
+from rife.networks import adaptive
+from rife.networks.adaptive import build_network
 from rife.networks.config import AMBIGUOUS, RELEASES
 from rife.networks.ifnet import IFNet
 from rife.networks.multiscale import Pass
+from rife.networks.prediction import Prediction
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_the_probe_takes_the_twin_that_interpolates_better(monkeypatch):
 
     def predict(self, img0, img1):
         image = truth if self.config.family == "2R" else (img0 + img1) / 2
-        return ifnet.Prediction(image, image, image)
+        return Prediction(image, image, image)
 
     monkeypatch.setattr(IFNet, "predict", predict)
     network = load_network(golden.state_dict("RIFE"))
@@ -84,7 +86,7 @@ def test_the_textures_of_the_probe_move_as_it_says():
 
 def _elexor():
     torch.manual_seed(0)
-    network = IFNet(RELEASES["elexor"]).eval()
+    network = build_network(RELEASES["elexor"]).eval()
     for key, value in network.state_dict().items():
         if "lastconv" in key:
             value.mul_(0.3)
@@ -100,7 +102,7 @@ def test_elexor_replaces_only_flow_that_is_too_large(monkeypatch):
         Pass(*sources, torch.full((2, 1, 1, 1), 0.5), False), RELEASES["elexor"].scales, False
     )
     assert torch.equal(network.predict(img0, img1).image, plain.image)
-    monkeypatch.setattr(ifnet, "_ELEXOR_PIXELS", -1)
+    monkeypatch.setattr(adaptive, "_ELEXOR_PIXELS", -1)
     replaced = network.predict(img0, img1)
     assert (replaced.flow - plain.flow).abs().max() > 1e-3
     alone = [network.predict(img0[i : i + 1], img1[i : i + 1]).image for i in (0, 1)]
@@ -119,7 +121,7 @@ def test_elexor_in_a_mixed_batch_is_elexor_alone(monkeypatch):
         probing = len(run.outputs) == 2 and len(run.src0) == 3
         return full_flow(run) + (100.0 * far.view(-1, 1, 1, 1) if probing else 0)
 
-    monkeypatch.setattr(ifnet, "_ELEXOR_PIXELS", 10)
+    monkeypatch.setattr(adaptive, "_ELEXOR_PIXELS", 10)
     plain = network.predict(img0, img1).image
     monkeypatch.setattr(Pass, "full_flow", found)
     mixed = network.predict(img0, img1).image

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..networks.adaptive import build_network
 from ..networks.config import AMBIGUOUS, RELEASES, IFNetConfig
-from ..networks.ifnet import IFNet
 
 # Better than its twin by this many dB, and better than averaging the frames, or the probe decides nothing. Weights
 # trained for minutes only differed by 0.24 dB (RIFE) and 1.1 dB (RIFE_2R) when run as the wrong twin.
@@ -55,7 +55,7 @@ def probe(twins: Sequence[str], state_dict: Mapping[str, Tensor]) -> tuple[dict[
     scores = {}
     for twin in twins:
         with torch.device("meta"):
-            network = IFNet(_with_parts_of(RELEASES[twin], state_dict))
+            network = build_network(_with_parts_of(RELEASES[twin], state_dict))
         network.load_state_dict({key: state_dict[key].float() for key in network.state_dict()}, assign=True)
         scores[twin] = _psnr(network.eval().predict(img0, img1).image.clamp(0, 1), truth)
     return scores, _psnr((img0 + img1) / 2, truth)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic_write import atomic_write
+from ..networks.adaptive import build_network
 from ..networks.config import RELEASES, IFNetConfig
-from ..networks.ifnet import IFNet
 from ..networks.three_networks import LEGACY_RELEASES, LegacyConfig, LegacyRIFE, detect_legacy
 from .ambiguous import decide, twins_of
 from .files import SUFFIXES, UnknownCheckpointError, first_line, read_file
@@ -400,7 +400,7 @@ def _check_metadata(
 def _check_tensors_of(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> nn.Module:
     """The network without weights, after `state_dict` was found to fit it."""
     with torch.device("meta"):
-        network = LegacyRIFE(config) if isinstance(config, LegacyConfig) else IFNet(config)
+        network = LegacyRIFE(config) if isinstance(config, LegacyConfig) else build_network(config)
     _check_tensors(network, state_dict, config)
     return network
 

@@ -17,6 +17,7 @@ from ..losses.functional import RECIPES
 from ..losses.perceptual import VGGLoss
 from ..model.model import Model, default_device
 from ..model.training_step import PRECISIONS
+from ..networks.adaptive import build_network
 from ..networks.config import RELEASES
 from ..networks.ifnet import IFNet
 from ..ops.memory_format import memory_format
@@ -124,7 +125,7 @@ def _network(args: argparse.Namespace) -> IFNet:
         return network
     torch.manual_seed(args.seed)
     if args.network:
-        return IFNet(RELEASES[args.network])
+        return build_network(RELEASES[args.network])
     network = IFNet(BUNDLED_CONFIG)
     match_init(network)
     return network

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ..networks.ifnet import Head
+from ..networks.ifblock import Head
 
 
 class TimePredictor(nn.Sequential):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..networks.ifnet import Prediction
+from ..networks.prediction import Prediction
 
 
 def _gauss_kernel(x: Tensor) -> Tensor:

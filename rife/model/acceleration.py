@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, cuda, nn
 
 from ..networks import triton_kernels as kernels
-from ..networks.ifnet import Prediction, assembles
 from ..networks.multiscale import PLAIN, Ways
+from ..networks.prediction import Prediction, time_tensor
 from ..networks.variational_flow import motion_flow
-from ..ops.stopwatch import seconds
+from ..ops.memory_format import seconds
 from .device_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ class Accelerated:
 
     def __call__(self, src0: Tensor, src1: Tensor, timestep, scales, ensemble, *, geometry) -> Prediction:
         """As `IFNet.predict_from`, of which it gives the picture, the flow and the mask."""
-        inputs = src0, src1, _time_tensor(timestep, src0)
+        # A number would be a constant of what is compiled.
+        inputs = src0, src1, time_tensor(timestep, src0)
         options = tuple(scales), ensemble, geometry
         key = src0.shape, src1.shape, src0.dtype, src0.device, options
         if self.works and key == self._key:
@@ -103,7 +104,7 @@ def _unfit(config, how: str) -> str | None:
     """Why a network of this kind cannot be accelerated so."""
     if getattr(config, "adaptive", ""):
         return "this network looks at the motion to choose its pyramid"
-    if how == "triton" and not assembles(config):
+    if how == "triton" and not kernels.fits(config):
         return "this network's blocks have other inputs than those of 4.x"
     return None
 
@@ -136,12 +137,6 @@ def _one_operation(backend: str | Callable) -> Callable[..., Tensor]:
     operation = torch.library.custom_op(name, solve, mutates_args=(), schema=schema)
     operation.register_fake(shaped)
     return operation
-
-
-def _time_tensor(timestep: float | Tensor, like: Tensor) -> Tensor:
-    """(B,1,1,1): a number would be a constant of what is compiled."""
-    timestep = torch.as_tensor(timestep, dtype=like.dtype, device=like.device)
-    return timestep.reshape(-1, 1, 1, 1).expand(like.shape[0], 1, 1, 1)
 
 
 def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> bool:

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from ..checkpoint.load import load_network, save_checkpoint
 from ..losses.functional import Objective
+from ..networks.adaptive import build_network
 from ..networks.config import RELEASES
-from ..networks.ifnet import IFNet, Prediction
+from ..networks.ifnet import IFNet
 from ..networks.multiscale import Geometry
+from ..networks.prediction import Prediction
 from ..ops.memory_format import memory_format
 from ..ops.warp import SamplingGrid, warp
 from .acceleration import Accelerated
@@ -98,7 +100,7 @@ class Model:
     """
 
     def __init__(self, local_rank: int = -1, arbitrary: bool = False):
-        network = IFNet(RELEASES["RIFE_m" if arbitrary else "RIFE"])
+        network = build_network(RELEASES["RIFE_m" if arbitrary else "RIFE"])
         self._adopt(network, local_rank)
         self.device()
 

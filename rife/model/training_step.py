@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..losses.auxiliary import EncoderLoss, TimePredictor
 from ..losses.functional import Objective
-from ..networks.ifnet import IFNet, Prediction
+from ..networks.ifnet import IFNet
+from ..networks.prediction import Prediction
 
 # What the convolutions compute in; weights, warps, losses and the optimiser stay in float32.
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

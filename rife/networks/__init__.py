@@ -1,7 +1,9 @@
 """Every released RIFE as a torch module, described by a table of releases."""
 
+from .adaptive import build_network
 from .config import AMBIGUOUS, RELEASES, IFNetConfig
-from .ifnet import IFNet, Prediction
+from .ifnet import IFNet
+from .prediction import Prediction
 from .three_networks import LEGACY_RELEASES, LegacyConfig, LegacyRIFE
 
 __all__ = [
@@ -13,4 +15,5 @@ __all__ = [
     "LegacyRIFE",
     "Prediction",
     "RELEASES",
+    "build_network",
 ]

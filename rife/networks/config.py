@@ -63,15 +63,15 @@ class IFNetConfig:
         return near, near * 10 / 3
 
     @property
-    def first_inputs(self) -> int:
-        """Input channels of block0, flow included where it gets one."""
-        return 11 if self.zero_init else 6 + self.timestep + 2 * self.head_channels
-
-    @property
     def later_inputs(self) -> int:
         """Input channels of the later blocks, the four of the flow included."""
         frames = 12 if self.raw_inputs else 6
         return frames + 2 * self.head_channels + self.timestep + 1 + self.feat_channels + 4
+
+    def bidirectional(self, ensemble: bool) -> bool:
+        """Whether each block runs backward in time, too, and is averaged with itself: where the release always does, or
+        where it can and `ensemble` is asked for."""
+        return self.ensemble == "always" or (ensemble and self.ensemble == "optional")
 
     @property
     def late_teacher(self) -> bool:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
+from .config import IFNetConfig
+from .strips import STRIP_PIXELS, strips_fit
+
 ENCODED_SINGLY = 1 << 21  # pixels; frames of more are encoded one at a time
 
 
@@ -34,3 +39,37 @@ class Need(NamedTuple):
         else:
             encode *= new
         return int(1.08 * batch * pixels * max(frames * (1 + tta) * source + forward, encode))
+
+
+def need(
+    cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, scale: float = 1.0, ensemble: bool = False
+) -> Need:
+    """Memory for frames of that (padded) size; `scale` and `ensemble` as in `Model.inference`.
+
+    The terms are those of the moment at which most is alive: the finest block's input (float32 warped frames, their
+    copies in the network's dtype, concatenated) and its stem, or the last warp. In strips the block needs its stem
+    only. Held to the bytes counted in tests/test_memory.py, where each version, scale and option is.
+    """
+    size, frame = dtype.itemsize, 3 + cfg.head_channels
+    # Of the finest trunk, by its resolution and by its tail, which may be of two networks.
+    share = 1.5 if cfg.stem_stride == 1 else 0.3 if cfg.tail.startswith("split") else 0.25
+    trunk = size * cfg.channels[-1] * share
+    block = 56 + 16 * frame + trunk + size * 1.3 * cfg.tail_channels
+    block += 40 * cfg.raw_inputs + size * cfg.later_inputs * (cfg.stem_padding != "zeros")
+    last_warp = 4 * (1.5 * frame + 15.5 + 6 * cfg.dissolve)
+    both = cfg.bidirectional(ensemble)
+    if scale > 1:
+        forward = block * scale**2
+    elif scale < 1:
+        forward = last_warp + block * scale**2 / 4
+    elif strips_fit(cfg) and not both and height * width > 2 * STRIP_PIXELS:
+        forward = last_warp + trunk + block * 0.2 * STRIP_PIXELS / (height * width)
+    else:
+        forward = block
+    if both:
+        forward += 44 * scale**2
+    if cfg.refine:  # contexts and the Unet's skips, whatever the scale
+        forward = max(forward, 160 + size * (370 if cfg.refine == "unet2r" else 95))
+    if cfg.adaptive:  # samples of either pyramid are put together anew
+        forward += 8 * frame + 16
+    return Need(4 * frame, 48 + 10 * cfg.head_channels, forward, 12)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.warp import SamplingGrid, resize, warp
-from .ifnet import Prediction, _only_half
 from .memory_estimate import Need
 from .multiscale import Geometry
+from .prediction import Prediction, require_middle
 from .refine import Conv2, conv, deconv
 
 GridOf = Callable[[Tensor], SamplingGrid]
@@ -305,7 +305,7 @@ class LegacyRIFE(nn.Module):
         scale_list: the config's scales, all divided by one factor, by which the flow network then sees the frames
         resized. geometry: saves making the grids anew. Raises ValueError for any other timestep or pyramid.
         """
-        _only_half(timestep)
+        require_middle(timestep)
         grid_of = (geometry or Geometry(*img0.shape[-2:], img0.device)).grid_of
         half = self.flownet(img0, img1, self._scale(scale_list), grid_of)
         flow = resize(half, 2) * 2

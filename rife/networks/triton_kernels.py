@@ -12,6 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .config import IFNetConfig
+
 tl = None  # triton.language, from `_jitted` on: kernels find it among the globals of their module
 _TILE_ROWS, _TILE_COLS = 4, 32  # pixels of one program: neighbours read neighbours
 THREADS = _TILE_ROWS * _TILE_COLS  # one pixel each
@@ -53,6 +55,11 @@ def warp_and_concatenate(
             num_warps=THREADS // _warp_size(src0.device),
         )
     return out
+
+
+def fits(cfg: IFNetConfig) -> bool:
+    """Whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
+    return cfg.timestep and not cfg.raw_inputs
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:
@@ -124,7 +131,7 @@ def _warp_and_concatenate(
     inside = (y < rows) & (x < cols)
     c = tl.arange(0, PADDED)[None, :]
 
-    # Columns: img0, img1, features0, features1, t, rest, flow (`ifnet.input_columns`).
+    # Columns: img0, img1, features0, features1, t, rest, flow (`ifblock.input_columns`).
     second = ((c >= 3) & (c < 6)) | (c >= 6 + FEATURES)
     channel = tl.where(c < 3, c, tl.where(c < 6 + FEATURES, c - 3, c - 3 - FEATURES))
     # Not one pointer chosen from two: AMD's compiler knows for each pointer the tensor it points into.

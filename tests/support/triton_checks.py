@@ -26,8 +26,9 @@ from measure import load_core, tame_weights  # noqa: E402
 rife = load_core()
 from rife.model import acceleration  # noqa: E402
 from rife.model.acceleration import Accelerated  # noqa: E402
-from rife.networks import ifnet  # noqa: E402
+from rife.networks import strips  # noqa: E402
 from rife.networks import triton_kernels as kernels  # noqa: E402
+from rife.networks.adaptive import build_network  # noqa: E402
 from rife.networks.multiscale import Geometry, Ways  # noqa: E402
 from rife.ops.warp import resize, warp  # noqa: E402
 
@@ -118,7 +119,7 @@ def far_apart() -> float:
 def network(release: str):
     if release == "bundled":
         return rife.load_model(device="cpu").net
-    net = ifnet.IFNet(rife.RELEASES[release]).eval()
+    net = build_network(rife.RELEASES[release]).eval()
     net.load_state_dict(tame_weights(rife, release))
     return net
 
@@ -131,14 +132,14 @@ def passes(release: str) -> dict[str, float]:
     expected = net.predict_from(*sources, 0.3)
     calls = []
     count = lambda *given: calls.append(1) or kernels.warp_and_concatenate(*given)  # noqa: E731
-    pixels = ifnet._STRIP_PIXELS
+    pixels = strips.STRIP_PIXELS
     for name, strip in (("whole", pixels), ("strips", side * 22)):
-        ifnet._STRIP_PIXELS = strip
+        strips.STRIP_PIXELS = strip
         made = net.predict_from(*sources, 0.3, ways=Ways(assemble=count))
         found[name] = max(
             float((a - b).abs().amax()) for a, b in ((made.image, expected.image), (made.flow, expected.flow))
         )
-    ifnet._STRIP_PIXELS = pixels
+    strips.STRIP_PIXELS = pixels
     return found | {"calls": len(calls)}
 
 

@@ -1,0 +1,49 @@
+"""What a pass of any RIFE network gives, and the timestep that it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one forward pass knows."""
+
+    image: Tensor  # (B,3,H,W), the frame at time t
+    flow: Tensor  # (B,4,H,W) pixels: t->0, t->1
+    mask: Tensor  # (B,1,H,W) in 0..1, weight of the warped img0
+    flows: list[Tensor] = field(default_factory=list)  # of every block, coarse to fine; only if asked for
+    merged: list[Tensor] = field(
+        default_factory=list
+    )  # the frame after every block, before refinement, likewise
+    flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
+    merged_tea: Tensor | None = None
+    flow_mix: Tensor | None = None  # of 4.25's second teacher, a mixture of all blocks; only if asked for
+    merged_mix: Tensor | None = None
+    time: Tensor | None = None  # (B,1,1,1), where a `TimePredictor` guesses the timestep
+
+    @property
+    def teachers(self) -> list[tuple[Tensor, Tensor]]:
+        """Flow and frame of each teacher that there is."""
+        pairs = ((self.flow_mix, self.merged_mix), (self.flow_tea, self.merged_tea))
+        return [(flow, merged) for flow, merged in pairs if merged is not None]
+
+
+def require_middle(timestep: float | Tensor) -> None:
+    half = bool((timestep == 0.5).all()) if isinstance(timestep, Tensor) else timestep == 0.5
+    if not half:
+        raise ValueError(
+            "This RIFE network has no timestep input and only knows the middle (0.5), another one was asked for. "
+            "Use multiplier 2, or RIFEInterpolate, which reaches quarters and eighths by recursion."
+        )
+
+
+def time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
+    """(B,1,1,1) in the image's dtype, or (B,1,H,W) where a map was given."""
+    if not isinstance(timestep, Tensor):
+        return img.new_full((img.shape[0], 1, 1, 1), timestep)
+    if timestep.ndim <= 1:
+        timestep = timestep.reshape(-1, 1, 1, 1)
+    return timestep.to(img).expand(img.shape[0], -1, -1, -1)
