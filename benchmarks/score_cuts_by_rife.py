@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from score_cuts import cases
 
 import rife
-from rife.model.model import pad_to
+from rife.model.inputs import pad_to
 from rife.ops.warp import warp
 from rife.timeline.scenes import find_scenes
 

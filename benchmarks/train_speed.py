@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.model.training_step import PRECISIONS
+from rife.model.devices import named_dtype
 from rife.networks.ifnet import IFNet
 from rife.ops.memory_format import memory_format
 from rife.training.bundled import BUNDLED_CONFIG
@@ -66,7 +66,7 @@ def main() -> None:
 def measure(name: str, args: argparse.Namespace) -> tuple:
     """A row of `COLUMNS`."""
     device = torch.device(args.device)
-    form = memory_format(device, PRECISIONS[args.precision] or torch.float32)
+    form = memory_format(device, named_dtype(args.precision))
     network = IFNet(NETWORKS[name]).to(device, memory_format=form)
     model = rife.Model.from_network(network)
     imgs, gt = (torch.rand(args.batch, c, args.crop, args.crop, device=device) for c in (6, 3))

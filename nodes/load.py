@@ -14,7 +14,7 @@ from comfy_api.latest import io, ui
 
 from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint.load import load_network
-from ..rife.model.model import BUNDLED_CHECKPOINT, PRECISIONS
+from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from ..rife.networks.config import AMBIGUOUS
 from . import memory
 from .types import InterpModel

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..rife.engine import in_memory as engine
+from ..rife import engine
 from ..rife.evaluation import scoring
 from ..rife.evaluation.baselines import average
 from ..rife.evaluation.charts import flow_picture, heat_map, line_colours, longest_flow, ticks

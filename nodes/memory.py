@@ -22,12 +22,13 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
 
-from ..rife.engine import in_memory as engine
+from ..rife import engine
 from ..rife.engine.chunks import Chunks, Part
 from ..rife.evaluation.charts import flow_picture
+from ..rife.model import Motion
 from ..rife.model.acceleration import most_per_pass
-from ..rife.model.device_memory import is_out_of_memory, most_that_fit
-from ..rife.model.model import Motion, named_dtype
+from ..rife.model.device_memory import is_out_of_memory, largest_fitting_batch
+from ..rife.model.devices import named_dtype
 from ..rife.ops.memory_format import memory_format
 from ..rife.timeline import scenes
 from ..rife.timeline.plans import Clips, Clock, Plan
@@ -339,7 +340,7 @@ def load(patcher, height: int, width: int, *, wanted: int = 1, auto: bool = True
     comfy.model_management.load_models_gpu([patcher], memory_required=estimate(batch), force_full_load=True)
     move_strays(patcher.model, device)
     if auto and device.type != "cpu":
-        batch = most_that_fit(batch, 0.9 * comfy.model_management.get_free_memory(device), estimate)
+        batch = largest_fitting_batch(batch, 0.9 * comfy.model_management.get_free_memory(device), estimate)
     log.debug(
         "%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, estimate(batch) >> 20
     )
@@ -351,7 +352,7 @@ def _plan(device: torch.device, height: int, width: int, estimate: Callable[[int
     if device.type == "cpu":
         return 1  # one frame's working set already exceeds the caches
     batch = min(wanted, _MAX_BATCH, _PIXELS_PER_BATCH // (height * width))
-    return most_that_fit(batch, comfy.model_management.get_total_memory(device) / 2, estimate)
+    return largest_fitting_batch(batch, comfy.model_management.get_total_memory(device) / 2, estimate)
 
 
 def is_oom(error: BaseException) -> bool:

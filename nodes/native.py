@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..rife.model.model import Model, pad_to
+from ..rife.engine import Interpolator
+from ..rife.model import Model
+from ..rife.model.inputs import pad_to
 
 
 def adapt(patcher):
@@ -31,7 +33,7 @@ def adapt(patcher):
     )
 
 
-class NativeInterpolator:
+class NativeInterpolator(Interpolator):
     """ComfyUI's own IFNet or FILMNet, with the interface of `rife.Model` that the engine uses."""
 
     def __init__(self, patcher):

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from torch import nn
 
 from ..rife.checkpoint.load import load_network, save_checkpoint
-from ..rife.model.model import named_dtype
+from ..rife.model.devices import PRECISIONS, named_dtype
 from . import memory
 from .load import FOLDERS
 from .native import adapt
@@ -45,7 +45,7 @@ class RIFECheckpointSave(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=["fp32", "fp16", "bf16", _AS_IT_RUNS],
+                    options=[*(name for name, dtype in PRECISIONS.items() if dtype), _AS_IT_RUNS],
                     default="fp32",
                     tooltip="Of the weights in the file. fp32 to go on training from it, fp16 for half the size, bf16 "
                     "only where fp16 fails.",

@@ -13,7 +13,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..rife.model.model import Model
+from ..rife.model import Model
 from ..rife.training.datasets import RealFrames, Shot, triplets
 from ..rife.training.synthetic import check_crop
 from ..rife.training.trainer import Result, Settings, Step, Trainer, score_triplets

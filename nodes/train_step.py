@@ -12,7 +12,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..rife.evaluation.metrics import psnr
-from ..rife.model.model import Model, pad_to
+from ..rife.model import Model
+from ..rife.model.inputs import pad_to
 from . import memory
 from .trained import (
     Training,

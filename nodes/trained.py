@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..rife.model.model import Model
+from ..rife.model import Model
 from ..rife.networks.adaptive import build_network
 from ..rife.networks.config import IFNetConfig
 from ..rife.networks.ifnet import IFNet

@@ -5,8 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..rife.model import PRECISIONS, SCALES
 from ..rife.model.acceleration import ACCELERATIONS
-from ..rife.model.model import PRECISIONS, SCALES
+from ..rife.model.devices import TRAINING_PRECISIONS
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")
@@ -69,7 +70,7 @@ def training_dtype_input(**options) -> io.Input:
     """Of the training nodes, under the name that ComfyUI's own has."""
     return io.Combo.Input(
         "training_dtype",
-        options=["fp32", "bf16", "fp16"],
+        options=list(TRAINING_PRECISIONS),
         default="fp32",
         tooltip="What the convolutions compute in. bf16 is faster on recent GPUs and takes less memory; weights, flow "
         "and losses stay in fp32.",

@@ -7,8 +7,8 @@ clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
 """
 
 from .checkpoint.load import UnknownCheckpointError, detect, save_checkpoint
-from .engine.in_memory import interpolate, interpolate_stream
-from .model.model import Model, load_model
+from .engine import interpolate, interpolate_stream
+from .model import Model, load_model
 from .networks.config import RELEASES, IFNetConfig
 from .version import __version__
 

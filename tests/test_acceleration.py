@@ -31,7 +31,7 @@ def clip(n: int) -> torch.Tensor:
 
 
 def accelerated(model, how, **options):
-    model._accelerated = Accelerated(model.net, how, **options)
+    model._passes.accelerated = Accelerated(model.net, how, **options)
     return model
 
 
@@ -135,7 +135,7 @@ def passes(model, monkeypatch, fit: int) -> list[int]:
         sizes.append(len(a))
         return a[:, :3, :32, :48]
 
-    monkeypatch.setattr(rife.engine.in_memory, "_auto_batch", lambda *_: fit)
+    monkeypatch.setattr(rife.engine.batches, "batch_for", lambda *_: fit)
     monkeypatch.setattr(rife.Model, "between", between)
     return sizes
 

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import rife
-from rife.model.model import pad_to
+from rife.model.inputs import pad_to
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 from rife.training.synthetic import RenderedMotion

@@ -10,13 +10,14 @@ import torch
 from streams import DEVICE, pretended
 
 import rife
-import rife.engine.in_memory
+import rife.engine.batches
+from rife.engine import Interpolator
 from rife.engine import transfers as copies
 from rife.timeline.plans import Clock, plan
 
 
-class Fader:
-    """A cross-fade on the device; its result is what `Overlapped.save` reads, without another copy."""
+class Fader(Interpolator):
+    """A cross-fade on the device; its result is what `OverlappedTransfer.save` reads, without another copy."""
 
     run_device = DEVICE
     run_dtype = torch.float32
@@ -36,7 +37,9 @@ class Fader:
 def overlapped(monkeypatch, greedy: bool = False):
     """Enters a pretended CUDA in which every frame takes some pieces, most of them used again."""
     monkeypatch.setattr(copies, "_PIECE", 256)
-    monkeypatch.setattr(rife.engine.in_memory, "copies", lambda device, result: copies.Overlapped(DEVICE))
+    monkeypatch.setattr(
+        rife.engine.batches, "transfer_between", lambda device, result: copies.OverlappedTransfer(DEVICE)
+    )
     return pretended(monkeypatch, copies, greedy)
 
 
@@ -115,9 +118,9 @@ def test_every_line_that_orders_streams_is_known():
 
 @pytest.mark.parametrize("line", ORDERINGS, ids=str.strip)
 def test_without_any_of_the_lines_that_order_streams_frames_are_wrong(monkeypatch, line):
-    source = inspect.getsource(copies.Overlapped)
+    source = inspect.getsource(copies.OverlappedTransfer)
     assert source.count(line) == 1
-    monkeypatch.setattr(copies, "Overlapped", copies.Overlapped)
+    monkeypatch.setattr(copies, "OverlappedTransfer", copies.OverlappedTransfer)
     exec(source.replace(line, re.match(" +", line)[0] + "pass"), copies.__dict__)  # noqa: S102
     frames = torch.rand(12, 8, 10, 3)
     expected = rife.interpolate(Fader(), frames)
@@ -146,5 +149,5 @@ def test_pinned_memory_is_bounded_whatever_the_batch(monkeypatch):
 def test_plain_copies_wherever_it_is_not_from_cuda_to_the_host():
     cpu = torch.device("cpu")
     for device in ("cpu", "mps", "xpu", "privateuseone"):
-        assert type(copies.copies(torch.device(device), cpu)) is copies.Copies
-    assert type(copies.copies(torch.device("cuda"), torch.device("cuda"))) is copies.Copies
+        assert type(copies.transfer_between(torch.device(device), cpu)) is copies.Transfer
+    assert type(copies.transfer_between(torch.device("cuda"), torch.device("cuda"))) is copies.Transfer

@@ -10,15 +10,19 @@ import pytest
 import torch
 
 import rife
-from rife.engine.in_memory import pair_times
-from rife.timeline.plans import Clock, plan
+import rife.engine.batches
+from rife.engine import Interpolator
+from rife.engine.batches import BatchRunner
+from rife.model import InferenceOptions
+from rife.timeline.plans import Clock, pair_times, plan
 
 
-class Fader:
+class Fader(Interpolator):
     """A stand-in model: a cross-fade, which shows in the result which pair and which time were asked for."""
 
     run_device = torch.device("cpu")
     run_dtype = torch.float32
+    static_shapes = False
 
     def __init__(self, fits: int = 1000):
         self.fits = fits
@@ -118,7 +122,7 @@ def test_the_next_clip_and_the_next_model_of_a_network_begin_at_what_fitted():
 
 def test_a_clip_with_more_free_memory_tries_larger_passes_again(monkeypatch):
     network, free = torch.nn.Identity(), 4 << 30
-    monkeypatch.setattr(rife.engine.in_memory, "free_memory", lambda device: free)
+    monkeypatch.setattr(rife.engine.batches, "free_memory", lambda device: free)
     batches = []
     for fits, free in ((2, 4 << 30), (8, 4 << 30), (8, 16 << 30)):  # noqa: B007 - seen by the lambda
         model = Fader(fits)
@@ -145,13 +149,13 @@ def test_every_back_end_that_runs_out_of_memory_is_understood_without_being_told
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_running_out_of_memory_while_results_are_saved_halves_the_batch_too(monkeypatch, stream):
-    class Tight(rife.engine.transfers.Copies):
+    class Tight(rife.engine.transfers.Transfer):
         def save(self, images, rows):
             if len(images) > 2:
                 raise torch.OutOfMemoryError("pretended")
             super().save(images, rows)
 
-    monkeypatch.setattr(rife.engine.in_memory, "copies", lambda device, result: Tight(device))
+    monkeypatch.setattr(rife.engine.batches, "transfer_between", lambda device, result: Tight(device))
     model = Fader()
     if stream:
         out = torch.stack(list(rife.interpolate_stream(model, ramp(9), batch_size=8)))
@@ -218,12 +222,13 @@ def test_the_batch_follows_free_memory_where_the_device_tells_and_the_options(mo
             return batch * (1 << 30) * (4 if scale == 2 else 1) * (2 if TTA else 1) * (channels - 2)
 
     def batch(free, channels=3, **options):
-        options = {"scale": 1.0, "TTA": False, "ensemble": False} | options
-        return rife.engine.in_memory._auto_batch(Elsewhere(), (480, 720, channels), options, free)
+        monkeypatch.setattr(rife.engine.batches, "free_memory", lambda device: free)
+        chosen = InferenceOptions(**options)
+        return BatchRunner(Elsewhere(), (480, 720, channels), torch.device("cpu"), None, chosen).batch
 
     assert batch(None) == 24  # by size
     assert batch(16 << 30) == 8 and batch(16 << 30, scale=2) == 2
-    assert batch(16 << 30, TTA=True) == 4 and batch(16 << 30, 4) == 4 and batch(1 << 30) == 1
+    assert batch(16 << 30, tta=True) == 4 and batch(16 << 30, 4) == 4 and batch(1 << 30) == 1
 
 
 def test_given_frames_are_copied_behind_the_passes_they_would_hold_up():
@@ -422,17 +427,15 @@ def test_every_frame_is_encoded_once_in_one_go_and_as_a_stream(batch_size):
     frames = torch.rand(6, 4, 5, 3)
     whole, stream = Counter(), Counter()
     expected = rife.interpolate(whole, frames, 3, batch_size=batch_size)
-    out = torch.stack(
-        list(rife.engine.in_memory.interpolate_stream(stream, frames, 3, batch_size=batch_size))
-    )
+    out = torch.stack(list(rife.interpolate_stream(stream, frames, 3, batch_size=batch_size)))
     assert torch.equal(out, expected)
     assert (whole.encoded, stream.encoded) == (6, 6)
 
 
 def test_a_stream_of_bytes_gives_the_frames_of_the_same_numbers():
     frames = (torch.rand(6, 24, 32, 3) * 255).byte()
-    made = list(rife.engine.in_memory.interpolate_stream(Fader(), iter(frames), 3))
-    expected = list(rife.engine.in_memory.interpolate_stream(Fader(), iter(frames.float() / 255), 3))
+    made = list(rife.interpolate_stream(Fader(), iter(frames), 3))
+    expected = list(rife.interpolate_stream(Fader(), iter(frames.float() / 255), 3))
     assert all(
         torch.equal(a if a.is_floating_point() else a.float() / 255, b)
         for a, b in zip(made, expected, strict=True)

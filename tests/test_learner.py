@@ -13,7 +13,7 @@ import rife
 from rife.evaluation.metrics import psnr
 from rife.losses.functional import Objective
 from rife.model import training_step as learner
-from rife.model.training_step import Batch, Learner
+from rife.model.training_step import Batch, TrainingStep
 from rife.networks.ifnet import IFNet
 from rife.training.bundled import match_init
 from rife.training.synthetic import RenderedMotion, Sample
@@ -44,7 +44,7 @@ def batch(net: IFNet, count: int = 2, size: int = 64) -> Batch:
     return Batch(torch.cat((x.img0, x.img1), 1), x.gt, x.timestep, x.flow)
 
 
-def gradients(learner: Learner) -> list[torch.Tensor]:
+def gradients(learner: TrainingStep) -> list[torch.Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner._weights]
 
 
@@ -61,7 +61,7 @@ def test_gradients_are_the_slopes_of_the_loss(name, recipe, guess_time, monkeypa
         net = network(name).double()
         # Distillation moves the students only, so its gradient is not the slope of the loss: see test_losses.
         data, objective = batch(net, 1), Objective(recipe, distill=0.0)
-        trained = Learner(net, recipe=recipe)
+        trained = TrainingStep(net, recipe=recipe)
         trained.backward(data, objective, guess_time=guess_time)
         found, weights = gradients(trained), trained._weights
         assert sum(g.abs().sum() > 0 for g in found) > 0.9 * len(found)
@@ -110,7 +110,7 @@ def test_a_teacher_is_decided_by_its_seed_and_kept_by_a_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_kind_learns_with_a_teacher_and_another_pyramid(name):
     net = network(name)
-    trained, data = Learner(net), batch(net)
+    trained, data = TrainingStep(net), batch(net)
     scales = tuple(s / 2 if s > 2 else s for s in net.config.scales)
     losses = []
     for _ in range(6):
@@ -126,7 +126,7 @@ def test_half_precision_trains_almost_the_same_and_warps_in_float32(precision):
     results = {}
     for chosen in ("fp32", precision):
         net = network()
-        trained, data = Learner(net), batch(net)
+        trained, data = TrainingStep(net), batch(net)
         for _ in range(5):
             prediction, losses = trained.backward(data, Objective(), precision=chosen)
             assert not trained.step(1e-3, 1.0)
@@ -138,7 +138,7 @@ def test_half_precision_trains_almost_the_same_and_warps_in_float32(precision):
 
 
 def test_scaled_losses_give_the_gradients_of_the_unscaled():
-    plain, scaled = Learner(network()), Learner(network())
+    plain, scaled = TrainingStep(network()), TrainingStep(network())
     data = batch(plain.net)
     plain.backward(data, Objective())
     scaled.backward(data, Objective(), precision="fp16")
@@ -149,7 +149,7 @@ def test_scaled_losses_give_the_gradients_of_the_unscaled():
 
 
 def test_clipping_limits_the_norm_of_the_gradient():
-    trained = Learner(network())
+    trained = TrainingStep(network())
     trained.backward(batch(trained.net), Objective())
     norms = []
     trained.optimizer.step = lambda: norms.append(
@@ -162,7 +162,7 @@ def test_clipping_limits_the_norm_of_the_gradient():
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_gradient_that_is_not_finite_is_dropped_and_counted(precision, monkeypatch):
-    trained = Learner(network())
+    trained = TrainingStep(network())
     data, before = batch(trained.net), [p.clone() for p in trained.net.parameters()]
     monkeypatch.setattr(learner, "MOST_SKIPPED", 3)
     for skipped in (1, 2):
@@ -179,7 +179,7 @@ def test_a_gradient_that_is_not_finite_is_dropped_and_counted(precision, monkeyp
 
 
 def test_one_bad_part_drops_the_whole_step():
-    trained = Learner(network())
+    trained = TrainingStep(network())
     data, before = batch(trained.net), [p.clone() for p in trained.net.parameters()]
     trained.backward(data, Objective(), 0.5, last=False)
     trained.backward(data._replace(gt=data.gt * 3e38), Objective(), 0.5)
@@ -188,7 +188,7 @@ def test_one_bad_part_drops_the_whole_step():
 
 
 def test_learning_rate_and_state_are_taken_over():
-    first, second = Learner(network()), Learner(network())
+    first, second = TrainingStep(network()), TrainingStep(network())
     data = batch(first.net)
     first.backward(data, Objective(), precision="fp16")
     first.step(1e-3)
@@ -202,8 +202,8 @@ def test_learning_rate_and_state_are_taken_over():
         assert torch.equal(a, b)
 
 
-def late(name: str = "4.25") -> Learner:
-    return Learner(network(name), recipe="4.25")
+def late(name: str = "4.25") -> TrainingStep:
+    return TrainingStep(network(name), recipe="4.25")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -308,7 +308,7 @@ def test_distributed_steps_are_the_same_and_survive_a_bad_one(name, recipe, grou
         nets[1].load_state_dict(nets[0].state_dict())
     else:
         nets = [network(name) for _ in range(2)]
-    plain, wrapped = Learner(nets[0], recipe=recipe), Learner(nets[1], local_rank=0, recipe=recipe)
+    plain, wrapped = TrainingStep(nets[0], recipe=recipe), TrainingStep(nets[1], local_rank=0, recipe=recipe)
     good = batch(nets[0])
     bad = good._replace(gt=good.gt * 3e38)
     for data in (good, bad, good):

@@ -13,7 +13,7 @@ from alive import peak
 from torch import nn
 
 from rife.model import device_memory as memory
-from rife.model.device_memory import Limits, free_memory, is_out_of_memory, most_that_fit
+from rife.model.device_memory import BatchSizes, free_memory, is_out_of_memory, largest_fitting_batch
 from rife.model.model import Model
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
@@ -77,7 +77,7 @@ def test_free_memory_of_the_other_devices_where_they_tell(monkeypatch):
 
 
 def test_what_fitted_is_where_the_next_clip_begins():
-    limits = Limits()
+    limits = BatchSizes()
     assert limits.begin("1080p", 8, 4 * GB) == 8
     assert limits.lower("1080p", 8, 4 * GB) == 4
     assert limits.lower("1080p", 4, 4 * GB) == 2
@@ -87,7 +87,7 @@ def test_what_fitted_is_where_the_next_clip_begins():
 
 
 def test_a_clip_that_has_more_free_memory_tries_more_and_comes_back_to_what_fitted():
-    limits = Limits()
+    limits = BatchSizes()
     limits.lower("1080p", 8, 4 * GB)
     assert limits.begin("1080p", 8, 5 * GB) == 5
     assert limits.lower("1080p", 5, 5 * GB) == 4  # not half of five
@@ -96,7 +96,7 @@ def test_a_clip_that_has_more_free_memory_tries_more_and_comes_back_to_what_fitt
 
 
 def test_where_no_device_tells_what_is_free_every_tenth_clip_tries_more():
-    limits = Limits()
+    limits = BatchSizes()
     limits.lower("1080p", 8, None)
     assert [limits.begin("1080p", 32, None) for _ in range(10)] == [4] * 9 + [8]
     assert limits.lower("1080p", 8, None) == 4
@@ -105,8 +105,8 @@ def test_where_no_device_tells_what_is_free_every_tenth_clip_tries_more():
 def test_models_of_one_network_and_copies_of_it_share_what_they_learnt():
     network = nn.Conv2d(1, 1, 1)
     one, other = SimpleNamespace(net=network), SimpleNamespace(net=network)
-    assert Limits.of(one) is Limits.of(other)
-    assert Limits.of(SimpleNamespace(net=copy.deepcopy(network))) is Limits.of(one)
+    assert BatchSizes.of(one.net) is BatchSizes.of(other.net)
+    assert BatchSizes.of(copy.deepcopy(network)) is BatchSizes.of(one.net)
     assert set(network.state_dict()) == {"weight", "bias"}
 
 
@@ -175,5 +175,8 @@ def test_the_estimate_for_comfyuis_own_node_is_that_of_one_frame():
 
 
 def test_the_largest_batch_that_fits():
-    assert most_that_fit(8, 100, lambda batch: 20 * batch + 10) == 4
-    assert most_that_fit(3, 100, lambda batch: batch) == 3 and most_that_fit(3, 0, lambda batch: batch) == 1
+    assert largest_fitting_batch(8, 100, lambda batch: 20 * batch + 10) == 4
+    assert (
+        largest_fitting_batch(3, 100, lambda batch: batch) == 3
+        and largest_fitting_batch(3, 0, lambda batch: batch) == 1
+    )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import rife
-from rife.model.model import pad_to
+from rife.model.inputs import pad_to
 from rife.networks.ifnet import IFNet
 
 ROOT = Path(__file__).parent.parent

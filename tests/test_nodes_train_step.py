@@ -12,7 +12,7 @@ from safetensors import safe_open
 from trainable import digest, paper, patcher_of, tiny
 
 import rife
-from rife.model.model import pad_to
+from rife.model.inputs import pad_to
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 
 pytest_plugins = ["training_host"]

@@ -8,7 +8,7 @@ from math import floor
 import pytest
 import torch
 
-from rife.engine.in_memory import interpolate
+from rife.engine import Interpolator, interpolate
 from rife.timeline.plans import Clips, Clock, plan
 from rife.timeline.report import report
 from rife.timeline.scenes import Scenes, find_scenes
@@ -16,7 +16,7 @@ from rife.timeline.scenes import Scenes, find_scenes
 SOURCE, TARGET = 24, 60
 
 
-class CrossFade:
+class CrossFade(Interpolator):
     """A model whose result tells its time."""
 
     run_device, run_dtype = torch.device("cpu"), torch.float32

@@ -57,13 +57,13 @@ def test_pyramids_are_those_of_the_recipe():
 
 @pytest.mark.parametrize(("recipe", "share"), [("paper", 1.0), ("4.25", 0.0), ("4.25", 0.3), ("4.25", 1.0)])
 def test_a_share_of_the_steps_learns_at_guessed_times(recipe, share, monkeypatch):
-    seen, backward = [], learner.Learner.backward
+    seen, backward = [], learner.TrainingStep.backward
 
     def watched(self, *args, **options):
         seen.append(options.get("guess_time", False))
         return backward(self, *args, **options)
 
-    monkeypatch.setattr(learner.Learner, "backward", watched)
+    monkeypatch.setattr(learner.TrainingStep, "backward", watched)
     Trainer(tiny(), source(), replace(SHORT, steps=10, recipe=recipe, learned_time=share, batch=1)).run()
     expected = share * 10 if recipe == "4.25" else 0
     assert abs(sum(seen) - expected) <= (2 if share == 0.3 else 0)

@@ -22,9 +22,9 @@ from ..atomic_write import write_text
 from ..checkpoint.catalog import DOWNLOADS, download, find
 from ..checkpoint.load import convert, load_network
 from ..comfyui_workflow import convert as convert_workflow
-from ..engine.in_memory import interpolate
+from ..engine import interpolate
 from ..evaluation.metrics import psnr
-from ..model.model import BUNDLED_CHECKPOINT, Model, load_model
+from ..model import BUNDLED_CHECKPOINT, Model, load_model
 from ..networks.config import RELEASES
 from ..networks.three_networks import LEGACY_RELEASES
 from ..training.synthetic import RenderedMotion

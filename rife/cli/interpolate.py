@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from ..engine.chunks import OFF, Timing
-from ..model.model import SCALES, Model
+from ..model import SCALES, Model
 from ..timeline.plans import AT_CUTS, AT_REPEATS, exact_rate
 from ..video.codecs import Encoding, VideoError, available, choose
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video

@@ -33,7 +33,7 @@ from ..evaluation.scoring import (
     write_rows,
 )
 from ..evaluation.tables import aligned, held_out_table, protocol_table, worst_frames
-from ..model.model import SCALES, load_model
+from ..model import SCALES, load_model
 from ..timeline.scenes import SceneFinder
 from ..video.frames import clip_frames
 from ..video.images import write_png

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from ..checkpoint.load import load_network, save_checkpoint
 from ..losses.functional import RECIPES
 from ..losses.perceptual import VGGLoss
-from ..model.model import Model, default_device
-from ..model.training_step import PRECISIONS
+from ..model import Model
+from ..model.devices import TRAINING_PRECISIONS, default_device, named_dtype
 from ..networks.adaptive import build_network
 from ..networks.config import RELEASES
 from ..networks.ifnet import IFNet
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> int:
     settings = _settings(args, device)
     # As convolutions will run, which autocast makes in half precision.
-    form = memory_format(device, PRECISIONS[args.precision] or torch.float32)
+    form = memory_format(device, named_dtype(args.precision))
     model = Model.from_network(_network(args).to(device, memory_format=form))
     # Rendered crops are first half as large.
     halved = not args.data and args.small_until > 0
@@ -280,7 +280,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
             ("score_every", 500, "steps between looks at the held-out frames"),
         ),
     )
-    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the convolutions")
+    group.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="of the convolutions")
     group.add_argument("--recipe", choices=RECIPES, default="paper", help="what is minimised (%(default)s)")
     group.add_argument("--vgg", type=Path, metavar="FILE", help="weights of VGG19, for a perceptual loss")
     group.add_argument("--teacher", action="store_true", help="give a network without one a teacher")

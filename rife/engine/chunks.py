@@ -16,7 +16,8 @@ from torch import Tensor
 from ..timeline.plans import LONGEST_DRAWING, Clock, Plan, Rate, Step
 from ..timeline.plans import plan as make_plan
 from ..timeline.scenes import SceneFinder
-from .in_memory import Interpolator, interpolate_stream
+from .batches import Interpolator
+from .stream import interpolate_stream
 
 OFF = "off"
 # Frames that are looked at before and after a part, to judge cuts and drawings as the whole does: more than

@@ -19,9 +19,9 @@ _PIECE = 16 << 20  # bytes that are pinned and copied at once, a power of two: t
 _OUTWARD, _INWARD = 10, 4  # pieces at most: 224 MB; a batch is 100 MB where the engine chooses it
 
 
-def copies(device: torch.device, result: torch.device) -> Copies:
+def transfer_between(device: torch.device, result: torch.device) -> Transfer:
     """How frames go to a model on `device` and from there to a result on another."""
-    return Overlapped(device) if device.type == "cuda" and result.type == "cpu" else Copies(device)
+    return OverlappedTransfer(device) if device.type == "cuda" and result.type == "cpu" else Transfer(device)
 
 
 def write(target: Target, picture: Tensor, rows: slice = slice(None)) -> None:
@@ -30,31 +30,31 @@ def write(target: Target, picture: Tensor, rows: slice = slice(None)) -> None:
         part[rows].copy_(given)
 
 
-class Copies:
+class Transfer:
     """Copies that are done when the call returns."""
 
-    behind = 0  # passes that may be launched before the frames of one are waited for
+    lag = 0  # passes that may be launched before the frames of one are waited for
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.landed = 0  # images that are in the result
+        self.completed = 0  # images that are in the result
 
     def upload(self, frames: Sequence[Tensor]) -> Tensor:
         """Frames (H,W,C) as they are -> (N,H,W,C) on the device."""
         return torch.stack(list(frames)).to(self.device)
 
     def save(self, images: Tensor, rows: Rows) -> None:
-        """Writes images (B,C,H,W) of the device into the result. What it raises leaves `landed` as it was."""
+        """Writes images (B,C,H,W) of the device into the result. What it raises leaves `completed` as it was."""
         for image, targets in zip(images, rows, strict=True):
             for target in targets:
                 write(target, rearrange(image, "c h w -> h w c"))
-        self.landed += len(rows)
+        self.completed += len(rows)
 
-    def land(self, count: int) -> None:
+    def wait(self, count: int) -> None:
         """Returns when the first `count` images are in the result."""
 
 
-class _Flying(NamedTuple):
+class _InTransit(NamedTuple):
     """A piece of some images on its way into the result: lines `start` and on of all their lines (W,C)."""
 
     buffer: Tensor
@@ -65,19 +65,19 @@ class _Flying(NamedTuple):
     rows: Rows
 
 
-class Overlapped(Copies):
+class OverlappedTransfer(Transfer):
     """Copies on streams of their own, through pinned memory: the device never waits for the host.
 
     Pinning the result itself would lock as much memory as the clip has. So frames pass through a few pinned pieces,
     used in turns. When a batch is saved, that before it is written into the result, as the device computes on.
     """
 
-    behind = 1
+    lag = 1
 
     def __init__(self, device: torch.device):
         super().__init__(device)
         self._inward, self._outward = cuda.Stream(device), cuda.Stream(device)
-        self._flying: deque[_Flying] = deque()
+        self._in_transit: deque[_InTransit] = deque()
         self._sending: deque[tuple[Tensor, cuda.Event]] = deque()
         self._free: list[Tensor] = []  # pieces for results
         self._saved = 0
@@ -112,31 +112,31 @@ class Overlapped(Copies):
 
     def save(self, images: Tensor, rows: Rows) -> None:
         images = rearrange(images, "b c h w -> b h w c").to(rows[0][0][0].dtype).contiguous()
-        before = len(self._flying)
+        before = len(self._in_transit)
         self._outward.wait_stream(cuda.current_stream(self.device))
         images.record_stream(self._outward)
         with cuda.stream(self._outward):
             for start, lines in _pieces(images.flatten(0, 1)):
-                if len(self._flying) >= _OUTWARD:
-                    self._land_one()
+                if len(self._in_transit) >= _OUTWARD:
+                    self._complete_one()
                     before -= 1
                 buffer = self._free.pop() if self._free else pinned((_PIECE,), torch.uint8)
                 piece = _view(buffer, lines)
                 piece.copy_(lines, non_blocking=True)
                 arrived = cuda.Event()
                 arrived.record(self._outward)
-                self._flying.append(_Flying(buffer, piece, arrived, start, self._saved, rows))
+                self._in_transit.append(_InTransit(buffer, piece, arrived, start, self._saved, rows))
         self._saved += len(rows)
         # The batch before this one: the device computes meanwhile.
         for _ in range(before):
-            self._land_one()
+            self._complete_one()
 
-    def land(self, count: int) -> None:
-        while self.landed < count and self._flying:
-            self._land_one()
+    def wait(self, count: int) -> None:
+        while self.completed < count and self._in_transit:
+            self._complete_one()
 
-    def _land_one(self) -> None:
-        piece = self._flying.popleft()
+    def _complete_one(self) -> None:
+        piece = self._in_transit.popleft()
         piece.arrived.synchronize()
         height = piece.rows[0][0][0].shape[0]
         for i, here, there in _shares(piece.start, len(piece.lines), height):
@@ -144,7 +144,7 @@ class Overlapped(Copies):
                 write(target, piece.lines[here], there)
             if there.stop == height:
                 # A batch that failed half-way is sent again.
-                self.landed = max(self.landed, piece.first + i + 1)
+                self.completed = max(self.completed, piece.first + i + 1)
         self._free.append(piece.buffer)
 
 

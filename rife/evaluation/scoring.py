@@ -24,7 +24,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..atomic_write import write_text
-from ..model.model import Model
+from ..model import Model
 from ..timeline.scenes import Scenes
 from .metrics import interpolation_error, interpolation_error_rms, lpips_metric, moving, psnr, ssim
 

@@ -1,5 +1,7 @@
 """`Model`, the one core that nodes, scripts and commands share: inference, update, devices, precision, memory."""
 
-from .model import BUNDLED_CHECKPOINT, PRECISIONS, SCALES, Model, Motion, load_model
+from .devices import PRECISIONS
+from .model import BUNDLED_CHECKPOINT, Model, Motion, load_model
+from .options import SCALES, InferenceOptions
 
-__all__ = ["BUNDLED_CHECKPOINT", "Model", "Motion", "PRECISIONS", "SCALES", "load_model"]
+__all__ = ["BUNDLED_CHECKPOINT", "InferenceOptions", "Model", "Motion", "PRECISIONS", "SCALES", "load_model"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,12 +53,12 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
-def most_that_fit(wanted: int, budget: float, estimate: Callable[[int], int]) -> int:
+def largest_fitting_batch(wanted: int, budget: float, estimate: Callable[[int], int]) -> int:
     """The largest batch up to `wanted` whose `estimate` is within `budget` bytes; at least 1."""
     return next((batch for batch in range(wanted, 1, -1) if estimate(batch) <= budget), 1)
 
 
-class Fitted(NamedTuple):
+class KnownBatch(NamedTuple):
     """What fitted once a larger batch did not."""
 
     batch: int
@@ -66,7 +66,7 @@ class Fitted(NamedTuple):
     clips: int = 0  # since then
 
 
-class Limits:
+class BatchSizes:
     """How many new frames fit into one pass, learnt by running out of memory: for each kind of pass.
 
     What fitted is a lower bound: memory that another model held then may be free now. So a later clip begins with that
@@ -75,18 +75,17 @@ class Limits:
     """
 
     def __init__(self) -> None:
-        self._fitted: dict[Hashable, Fitted] = {}
+        self._fitted: dict[Hashable, KnownBatch] = {}
 
     @classmethod
-    def of(cls, model) -> Limits:
-        """Those of a model's network, which all models around it share, and copies of the network, too."""
-        holder = getattr(model, "net", model)
-        if not hasattr(holder, "_batch_limits"):
-            holder._batch_limits = cls()
-        return holder._batch_limits
+    def of(cls, network: Any) -> BatchSizes:
+        """Those of a network, which all models around it share, and copies of the network, too."""
+        if not hasattr(network, "_batch_sizes"):
+            network._batch_sizes = cls()
+        return network._batch_sizes
 
-    def __deepcopy__(self, memo: dict) -> Limits:
-        return self
+    def __deepcopy__(self, memo: dict) -> BatchSizes:
+        return self  # a copy in another precision has a kind of its own, and shares the rest
 
     def begin(self, kind: Hashable, wanted: int, free: int | None) -> int:
         """New frames per pass for a clip that begins with `free` bytes."""
@@ -105,7 +104,7 @@ class Limits:
         """New frames per pass now that `failed` were too many, in a clip that began with `free` bytes."""
         known = self._fitted.get(kind)
         batch = known.batch if known is not None and known.batch < failed else failed // 2
-        self._fitted[kind] = Fitted(batch, free)
+        self._fitted[kind] = KnownBatch(batch, free)
         return batch
 
 

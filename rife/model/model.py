@@ -13,27 +13,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoint.load import load_network, save_checkpoint
 from ..losses.functional import Objective
 from ..networks.adaptive import build_network
-from ..networks.config import RELEASES
+from ..networks.config import RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet
-from ..networks.multiscale import Geometry
-from ..networks.prediction import Prediction
-from ..ops.memory_format import memory_format
-from ..ops.warp import SamplingGrid, warp
+from ..networks.three_networks import LegacyConfig
+from ..ops.warp import warp
 from .acceleration import Accelerated
-from .device_memory import pinned
-from .training_step import Batch, Learner
+from .devices import default_device, good_dtype, named_dtype, placed
+from .inputs import check_finite, check_images, checked_times, colour_channels, pad_to
+from .options import SCALES
+from .passes import Pair, Passes
+from .training_step import Batch, TrainingStep
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent.parent / "weights" / "rife_comfy.safetensors"
-
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-_MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
 
 
 def load_model(
@@ -56,40 +53,7 @@ def load_model(
     device = torch.device(device or default_device())
     if isinstance(dtype, str):
         dtype = named_dtype(dtype) or good_dtype(device)
-    form = memory_format(device, dtype or torch.float32)
-    return Model.from_network(network.to(device, dtype, memory_format=form))
-
-
-def default_device() -> torch.device:
-    """The accelerator of this machine, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return torch.device("xpu")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def named_dtype(precision: str) -> torch.dtype | None:
-    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError."""
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
-        )
-    return PRECISIONS[precision]
-
-
-def good_dtype(device: torch.device) -> torch.dtype:
-    """float16 where the device is fast at it: on CUDA from compute capability 7 on, ROCm, XPU and MPS; else float32.
-
-    Not bfloat16 on a CPU that has it: 1.4 times as fast there, but off by more than 1/255 in a few pixels.
-    """
-    if device.type == "cuda":
-        fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
-        return torch.float16 if fast else torch.float32
-    return torch.float16 if device.type in ("xpu", "mps") else torch.float32
+    return Model.from_network(placed(network, device, dtype))
 
 
 class Model:
@@ -123,11 +87,10 @@ class Model:
         return model
 
     def _adopt(self, network: nn.Module, local_rank: int = -1) -> None:
-        self.net = network
+        self.net: Any = network  # IFNet or LegacyRIFE: a type checker knows no methods of a Module
         self._local_rank = local_rank
-        self._learner: Learner | None = None
-        self._geometry: Geometry | None = None  # of the last size only, and gone with the model
-        self._accelerated: Accelerated | None = None
+        self._learner: TrainingStep | None = None
+        self._passes = Passes(network)
 
     @property
     def flownet(self) -> nn.Module:
@@ -135,7 +98,7 @@ class Model:
         return self.net
 
     @property
-    def config(self):
+    def config(self) -> IFNetConfig | LegacyConfig:
         """Architecture: family, candidate versions, timestep and ensemble support, padding."""
         return self.net.config
 
@@ -157,14 +120,15 @@ class Model:
     @property
     def acceleration(self) -> str:
         """What `accelerate` was last asked for, as far as it works."""
-        return self._accelerated.how if self._accelerated and self._accelerated.works else "off"
+        accelerated = self._passes.accelerated
+        return accelerated.how if accelerated and accelerated.works else "off"
 
     def accelerate(self, how: str = "off") -> Model:
         """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
 
         Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
         """
-        self._accelerated = None if how == "off" else Accelerated(self.net, how)
+        self._passes.accelerated = None if how == "off" else Accelerated(self.net, how)
         return self
 
     def with_precision(self, precision: str = "auto") -> Model:
@@ -173,15 +137,15 @@ class Model:
         if dtype in (None, self.run_dtype):
             return self
         with torch.inference_mode(False), torch.no_grad():
-            network = copy.deepcopy(self.net).to(dtype, memory_format=memory_format(self.run_device, dtype))
+            network = placed(copy.deepcopy(self.net), self.run_device, dtype)
         return Model.from_network(network).accelerate(self.acceleration)
 
     @property
-    def learner(self) -> Learner:
+    def learner(self) -> TrainingStep:
         """Optimiser and guard of `update`, made at first use, when the network is on its device; see `learner_for`."""
         return self._learner or self.learner_for("paper")
 
-    def learner_for(self, recipe: str) -> Learner:
+    def learner_for(self, recipe: str) -> TrainingStep:
         """The learner of a recipe (`losses.RECIPES`); it starts afresh where the last steps were of another one.
 
         Raises ValueError for networks that nobody published a recipe for.
@@ -193,7 +157,7 @@ class Model:
             )
         if self._learner is None or self._learner.recipe != recipe:
             with torch.inference_mode(False):
-                self._learner = Learner(self.net, self._local_rank, recipe)
+                self._learner = TrainingStep(self.net, self._local_rank, recipe)
         return self._learner
 
     @property
@@ -224,16 +188,14 @@ class Model:
 
     def device(self, device: torch.device | str | None = None) -> torch.device:
         """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
-        device = torch.device(device or default_device())
-        self.net.to(device, memory_format=memory_format(device, self.run_dtype))
+        placed(self.net, torch.device(device or default_device()))
         return self.run_device
 
     def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
         """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
         if rank <= 0:
             device, dtype, training = self.run_device, self.run_dtype, self.net.training
-            form = memory_format(device, dtype)
-            self._adopt(load_network(path).to(device, dtype, memory_format=form).train(training))
+            self._adopt(placed(load_network(path), device, dtype).train(training))
         return self
 
     def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:
@@ -253,11 +215,11 @@ class Model:
 
         Beyond what tensors hold at once (tests/test_memory.py counts it), devices need workspace for convolutions.
         """
-        multiple = _pad_multiple(self.net, self._scales(scale, None))
+        multiple = self.net.pad_multiple(self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         reverse = ensemble and self.config.ensemble == "no"
         need = self.net.need(height, width, scale, ensemble)
-        return need.peak(height * width, batch, TTA, reverse, channels - _colours(channels))
+        return need.peak(height * width, batch, TTA, reverse, channels - colour_channels(channels))
 
     @torch.no_grad()
     def inference(
@@ -281,12 +243,13 @@ class Model:
         finished frames elsewhere. Measured gains and costs: benchmarks/score_options.py.
         Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
         """
-        _check_images(img0, img1)
-        options = {"scale": scale, "scale_list": scale_list, "TTA": TTA}
-        source0, source1 = self.encode(img0, **options), self.encode(img1, name="img1", **options)
+        check_images(img0, img1)
+        source0 = self.encode(img0, scale, scale_list, TTA)
+        source1 = self.encode(img1, scale, scale_list, TTA, name="img1")
         image = self.between(
-            source0, source1, img0.shape[1:], timestep=timestep, ensemble=ensemble, **options
-        )
+            source0, source1, img0.shape[1:],
+            timestep=timestep, scale=scale, scale_list=scale_list, TTA=TTA, ensemble=ensemble,
+        )  # fmt: skip
         return image.to(img0.device, img0.dtype)
 
     @torch.no_grad()
@@ -305,11 +268,11 @@ class Model:
         """
         if name is not None:
             check_finite(images, name)
-        multiple = _pad_multiple(self.net, self._scales(scale, scale_list))
-        # First over the wire as they are. Half networks, too, sample float32 frames.
+        multiple = self.net.pad_multiple(self._scales(scale, scale_list))
+        # Over the wire as they are: halves are smaller. Half networks, too, sample float32 frames.
         dtype = torch.promote_types(self.run_dtype, torch.float32)
         images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
-        return self._encode(images, TTA)
+        return self._passes.encode(images, TTA)
 
     @torch.no_grad()
     def between(
@@ -325,10 +288,19 @@ class Model:
         ensemble: bool = False,
     ) -> Tensor:
         """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
-        times = _check_timestep(timestep, source0.shape[0])
+        times = checked_times(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
         channels, height, width = shape
-        image = self._at_times(_Pair(source0, source1, channels), times, (scales, TTA, ensemble))
+        pair = Pair(source0, source1, channels)
+        if self.config.timestep or all(t == 0.5 for t in times):
+            image = self._passes.frame(pair, self._passes.times(times, source0.device), scales, TTA, ensemble)
+        else:
+            image = torch.cat(
+                [
+                    self._passes.bisected(pair.sample(i), t, scales, TTA, ensemble, self._name())
+                    for i, t in enumerate(times)
+                ]
+            )
         return image[:, :, :height, :width].clamp(0, 1)
 
     @torch.no_grad()
@@ -338,8 +310,8 @@ class Model:
         Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
         times are then middles of middles, which have no flow of their own.
         """
-        _check_images(img0, img1)
-        times = _check_timestep(timestep, img0.shape[0])
+        check_images(img0, img1)
+        times = checked_times(timestep, img0.shape[0])
         if not self.config.timestep and any(t != 0.5 for t in times):
             raise ValueError(
                 f"timestep is {times[:4]}, but {self._name()} has no timestep input: its flow is that of the middle. "
@@ -354,80 +326,6 @@ class Model:
         warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
         parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
         return Motion(*(x[:, :, :height, :width] for x in parts))
-
-    def _encode(self, images: Tensor, tta: bool) -> Tensor:
-        """Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame."""
-        colours = _colours(images.shape[1])
-        rgb = images[:, :colours].expand(-1, 3, -1, -1)
-        parts = [self.net.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
-        if tta:
-            parts.append(self._encode(images.flip(2, 3), False))
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-    def _at_times(self, pair: _Pair, times: list[float], options: tuple) -> Tensor:
-        if self.config.timestep:
-            t = torch.tensor(times, dtype=torch.float32)
-            if pair.source0.device.type == "cuda":
-                # Or the copy would wait for all that was launched.
-                t = pinned(t.shape, t.dtype).copy_(t)
-            t = t.to(pair.source0.device, non_blocking=True)
-            return self._predict(pair, t, *options)
-        if all(t == 0.5 for t in times):
-            return self._predict(pair, None, *options)
-        return torch.cat([self._bisect(pair.sample(i), t, options) for i, t in enumerate(times)])
-
-    def _bisect(self, pair: _Pair, t: float, options: tuple) -> Tensor:
-        """t = j/2^k by k middles of middles: exact for networks that only know 0.5."""
-        if not (t * 2**_MAX_BISECTIONS).is_integer():
-            raise ValueError(
-                f"timestep {t:g} cannot be reached by {self._name()}, which has no timestep input and only knows "
-                f"the middle; by recursion it reaches j/2^k up to k={_MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
-                "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
-            )
-        while True:
-            middle = self._predict(pair, None, *options)
-            if t == 0.5:
-                return middle
-            source = self._encode(middle, tta=options[1])
-            pair, t = (
-                (pair._replace(source1=source), t * 2)
-                if t < 0.5
-                else (pair._replace(source0=source), t * 2 - 1)
-            )
-
-    def _predict(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
-        if not ensemble or self.config.ensemble != "no":
-            return self._turned(pair, t, scales, tta, ensemble)
-        # Blocks that pass features on cannot run backward one by one, but the frames can change places.
-        image = self._turned(pair, t, scales, tta, False)
-        back = pair._replace(source0=pair.source1, source1=pair.source0)
-        return (image + self._turned(back, None if t is None else 1 - t, scales, tta, False)) / 2
-
-    def _turned(self, pair: _Pair, t: Tensor | None, scales, tta: bool, ensemble: bool) -> Tensor:
-        """The frame, for `tta` averaged with that of the frames turned by 180 degrees."""
-        if not tta:
-            return self._forward(pair, t, scales, ensemble)
-        pair, turned = pair.halves()
-        image = self._forward(pair, t, scales, ensemble)
-        return (image + self._forward(turned, t, scales, ensemble).flip(2, 3)) / 2
-
-    def _forward(self, pair: _Pair, t: Tensor | None, scales, ensemble: bool) -> Tensor:
-        """One padded pass; returns as many channels as the frames have."""
-        colours = _colours(pair.channels)
-        maps = pair.channels - colours
-        known = pair.source0.shape[1] - maps
-        src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
-        if self._geometry is None or not self._geometry.fits(src0):
-            self._geometry = Geometry(*src0.shape[-2:], src0.device)
-        predict = self._accelerated or self.net.predict_from
-        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=self._geometry)
-        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
-        if maps:
-            followed = _follow(
-                pair.source0[:, known:], pair.source1[:, known:], prediction, self._geometry.grid
-            )
-            return torch.cat((image, followed), 1)
-        return image
 
     def _scales(self, scale: float, scale_list: Sequence[float] | None) -> tuple[float, ...]:
         config = self.config
@@ -491,7 +389,9 @@ class Model:
         self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
-        options = {"scale_list": scale_list, "precision": precision, "guess_time": guess_time}
+        options: dict[str, Any] = {
+            "scale_list": scale_list, "precision": precision, "guess_time": guess_time,
+        }  # fmt: skip
         skipped = False
         with torch.inference_mode(False), torch.enable_grad():
             if training:
@@ -526,7 +426,7 @@ class Model:
         # They would reach the sampling grid of a warp, where PyTorch's CPU code ends the process.
         if not torch.isfinite(imgs.sum() + gt.sum()):
             raise ValueError("imgs or gt contains NaN or infinity, expected values in 0..1. Repair the data.")
-        times = _check_timestep(timestep, imgs.shape[0])
+        times = checked_times(timestep, imgs.shape[0])
         if not self.config.timestep and any(t != 0.5 for t in times):
             raise ValueError(
                 f"timestep is {times[:4]}, but {self._name()} has no timestep input and can only learn 0.5. "
@@ -550,88 +450,3 @@ class Motion(NamedTuple):
         mask only says which of the two to believe.
         """
         return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)
-
-
-class _Pair(NamedTuple):
-    """What `Model.encode` made of two frames of `channels` channels each."""
-
-    source0: Tensor
-    source1: Tensor
-    channels: int
-
-    def sample(self, i: int) -> _Pair:
-        """The pair of one sample of the batch."""
-        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1])
-
-    def halves(self) -> tuple[_Pair, _Pair]:
-        """The frames as they are, and turned, as `Model._encode` put them together for test-time augmentation."""
-        (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
-        return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
-
-
-def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grid: SamplingGrid) -> Tensor:
-    """Further channels of both frames, warped and blended as the colours were."""
-    flow0, flow1 = prediction.flow.split(2, 1)
-    return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))
-
-
-def _colours(channels: int) -> int:
-    """How many of a frame's channels are its picture; what is behind them are maps."""
-    return 1 if channels < 3 else 3
-
-
-def _pad_multiple(network: nn.Module, scales: Sequence[float]) -> int:
-    if hasattr(network, "pad_multiple"):
-        return network.pad_multiple(scales)
-    return int(network.config.pad * max(1.0, max(scales) / max(network.config.scales)))
-
-
-def pad_to(x: Tensor, multiple: int) -> Tensor:
-    """(B,C,H,W) grown right and down to multiples of `multiple`: mirrored, or repeated where it is too small."""
-    height, width = x.shape[-2:]
-    down, right = -height % multiple, -width % multiple
-    if not (down or right):
-        return x
-    mode = "reflect" if down < height and right < width else "replicate"
-    return F.pad(x, (0, right, 0, down), mode=mode)
-
-
-def check_finite(images: Tensor, name: str) -> None:
-    """Raises ValueError where `images` hold a NaN."""
-    # One makes the sum NaN.
-    if torch.isnan(images.sum(dtype=torch.float32)):
-        raise ValueError(
-            f"{name} contains NaN, expected values in 0..1. The step that made the frames failed "
-            "(often a VAE decode in half precision): repair that first."
-        )
-
-
-def _check_images(img0: Tensor, img1: Tensor) -> None:
-    if img0.ndim != 4 or img0.shape != img1.shape:
-        raise ValueError(
-            f"img0 is {tuple(img0.shape)} and img1 {tuple(img1.shape)}, expected two equal (B,C,H,W). "
-            "Resize one, or add the missing dimension."
-        )
-    if 0 in img0.shape:
-        raise ValueError(
-            f"the frames are {tuple(img0.shape)}, expected at least one, and no empty side. Check the step before."
-        )
-    if not (img0.is_floating_point() and img1.is_floating_point()):
-        raise ValueError(
-            f"the frames are {img0.dtype} and {img1.dtype}, expected floating point in 0..1. Divide bytes by 255."
-        )
-
-
-def _check_timestep(timestep: float | Tensor, batch: int) -> list[float]:
-    if isinstance(timestep, Tensor):
-        times = [float(t) for t in timestep.flatten().tolist()]
-    else:
-        times = [float(timestep)]
-    if len(times) == 1:
-        times = times * batch
-    if len(times) != batch or not all(0 < t < 1 for t in times):
-        raise ValueError(
-            f"timestep is {times[:4]} for a batch of {batch}, expected one value or one per pair, each between "
-            "0 and 1 exclusive: 0 and 1 are the frames themselves."
-        )
-    return times

@@ -15,9 +15,8 @@ from ..losses.auxiliary import EncoderLoss, TimePredictor
 from ..losses.functional import Objective
 from ..networks.ifnet import IFNet
 from ..networks.prediction import Prediction
+from .devices import TRAINING_PRECISIONS, named_dtype
 
-# What the convolutions compute in; weights, warps, losses and the optimiser stay in float32.
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_SKIPPED = 50  # steps in a row without a usable gradient, after which training has diverged
 
 
@@ -49,7 +48,7 @@ class _Trainable(nn.Module):
         return replace(prediction, time=time)
 
 
-class Learner:
+class TrainingStep:
     """Trains an `IFNet` in place: `backward` once or more, then `step`.
 
     local_rank: index of this process's device under DistributedDataParallel; -1 for a single process. recipe: a name of
@@ -97,7 +96,8 @@ class Learner:
         """Adds `share` of the gradients of the loss to those of the step; returns prediction and losses, detached.
 
         last: whether `step` comes next; only then are the gradients of all processes averaged.
-        options: scale_list, the pyramid; precision, a key of `PRECISIONS`; guess_time, whether recipe "4.25" uses its
+        options: scale_list, the pyramid; precision, one of `TRAINING_PRECISIONS`, of the convolutions: weights, warps,
+        losses and the optimiser stay in float32; guess_time, whether recipe "4.25" uses its
         guess of the timestep in place of the batch's.
         """
         batch = Batch(*(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in batch))
@@ -161,10 +161,12 @@ class Learner:
         precision: str = "fp32",
         guess_time: bool = False,
     ) -> tuple[Prediction, Tensor, dict[str, Tensor]]:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}.")
-        dtype = PRECISIONS[precision]
-        with torch.autocast(batch.imgs.device.type, dtype, enabled=dtype is not None):
+        if precision not in TRAINING_PRECISIONS:
+            raise ValueError(
+                f"precision is {precision!r}, expected one of {', '.join(TRAINING_PRECISIONS)}. Use one of them."
+            )
+        half = precision != "fp32"
+        with torch.autocast(batch.imgs.device.type, named_dtype(precision) if half else None, enabled=half):
             prediction = forward(batch, scale_list, objective.recipe == "4.25", guess_time)
         objective = replace(objective, encoder=self._encoder)
         return prediction, *objective(prediction, batch.gt, batch.flow, batch.timestep)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..evaluation.metrics import psnr, ssim
 from ..losses.functional import Objective
-from ..model.model import Model
+from ..model import Model
 from ..model.training_step import Batch
 from ..networks.ifnet import IFNet
 from .synthetic import Sample, Source, concatenated

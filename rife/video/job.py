@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.batches import Interpolator
 from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
-from ..engine.in_memory import Interpolator
 from ..timeline.plans import Rate, pair_times
 from .codecs import Encoding, VideoError
 from .images import is_pattern, numbered, write_png

@@ -19,8 +19,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..engine.batches import Interpolator
 from ..engine.chunks import MARGIN
-from ..engine.in_memory import Interpolator
 from .codecs import VideoError
 from .concat import Joiner
 from .images import is_pattern

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import torch
 
+from rife.engine import Interpolator
 from rife.training.synthetic import RenderedMotion
 from rife.video.job import Encoding, Job, Timing, VideoWriter, to_bytes
 from rife.video.reader import Clip
@@ -15,7 +16,7 @@ from rife.video.reader import Clip
 NTSC = Fraction(24000, 1001)
 
 
-class Fader:
+class Fader(Interpolator):
     """A stand-in model: cross-fades."""
 
     run_device, run_dtype = torch.device("cpu"), torch.float32

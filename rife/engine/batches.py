@@ -1,0 +1,296 @@
+"""New frames in batches: what a model has to offer for it, how many fit into a pass, what happens where they do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..model.acceleration import most_per_pass
+from ..model.device_memory import BatchSizes, free_memory, is_out_of_memory, largest_fitting_batch
+from ..model.inputs import check_finite
+from ..model.options import InferenceOptions
+from ..networks.memory_estimate import ENCODED_SINGLY
+from ..timeline.plans import Step
+from .transfers import Rows, Transfer, transfer_between
+
+log = logging.getLogger(__name__)
+
+# New frames per pass fill a large GPU with about this many pixels: 24 at 720x480, 4 at 1080p, 1 at 4K.
+PIXELS_PER_BATCH = 8 * 1024 * 1024
+MAX_BATCH = 32
+
+IsOutOfMemory = Callable[[BaseException], bool]
+Task = tuple[int, int, float]
+
+
+class Interpolator(Protocol):
+    """What the engine asks of a model. `rife.Model` has all of it.
+
+    Others inherit from this class, give `run_device`, `run_dtype`, `inference` and `memory_estimate`, and have the
+    rest from here: no acceleration, and frames that are looked at once per pair.
+    """
+
+    run_device: torch.device
+    run_dtype: torch.dtype
+    net: Any = (
+        None  # what holds the weights: what was learnt about its memory stays with it, not with this object
+    )
+
+    def inference(
+        self, img0: Tensor, img1: Tensor, *, scale: float, TTA: bool, timestep: Tensor, ensemble: bool
+    ) -> Tensor:
+        """The frames (B,C,H,W) in 0..1 at `timestep` (B,) between img0 and img1; see `rife.Model.inference`."""
+        ...
+
+    def memory_estimate(
+        self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
+        ensemble: bool = False, channels: int = 3,
+    ) -> int:  # fmt: skip
+        """Bytes that a pass for `batch` new frames takes at its peak; see `rife.Model.memory_estimate`."""
+        ...
+
+    @property
+    def static_shapes(self) -> bool:
+        """Whether batches of different sizes cost more than batches filled up to one size."""
+        return False
+
+    @property
+    def acceleration(self) -> str:
+        """What passes are accelerated by: one of `rife.model.acceleration.ACCELERATIONS`."""
+        return "off"
+
+    def accelerate(self, how: str = "off") -> Interpolator:
+        """Asks for accelerated passes; where there are none a warning says so, and the passes stay plain."""
+        if how != "off":
+            log.warning("No %s for %s. Going on without.", how, type(self).__name__)
+        return self
+
+    def with_precision(self, precision: str = "auto") -> Interpolator:
+        """This model, or a copy that computes in `precision`. Raises ValueError where there is no choice."""
+        if precision != "auto":
+            raise ValueError(
+                f"precision is {precision!r}, but {type(self).__name__} only runs as it is. Leave it at auto."
+            )
+        return self
+
+    def encode(
+        self, images: Tensor, scale: float = 1, *, TTA: bool = False, name: str | None = None
+    ) -> Tensor:
+        """What `between` wants of each of `images` (N,C,H,W), which `name` calls in errors: (N,...)."""
+        return images
+
+    def between(
+        self, source0: Tensor, source1: Tensor, shape: Sequence[int], *, timestep: Tensor, scale: float = 1,
+        TTA: bool = False, ensemble: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """`inference` from what `encode` made of frames of `shape` (C,H,W)."""
+        return self.inference(source0, source1, scale=scale, TTA=TTA, timestep=timestep, ensemble=ensemble)
+
+
+def batch_for(
+    device: torch.device,
+    height: int,
+    width: int,
+    wanted: int,
+    budget: float | None,
+    estimate: Callable[[int], int],
+) -> int:
+    """New frames of height x width per pass: up to `wanted`, enough to fill a large GPU, within the budget; at least 1.
+
+    budget: bytes, None where nobody knows; estimate: bytes that a pass for so many frames takes.
+    """
+    if device.type == "cpu":
+        return 1  # one frame's working set already exceeds the caches
+    batch = max(1, min(wanted, MAX_BATCH, PIXELS_PER_BATCH // (height * width)))
+    return batch if budget is None else largest_fitting_batch(batch, budget, estimate)
+
+
+class TaskList:
+    """The new frames of some steps: what to make, in batches, and where it goes.
+
+    A task is (left, right, time): two source frames and a time between them; so a loop, or a jump, is a pair like all
+    others. What is asked for twice in a row, as in a freeze, is made once: `targets` are the output frames that show
+    a task's result.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.targets: list[list[int]] = []
+        self._last: Step | None = None
+
+    def add(self, k: int, step: Step) -> bool:
+        """Output frame k shows `step`: whether that is new, and to be made."""
+        if step.kind != "new":
+            return False
+        if step == self._last:
+            self.targets[-1].append(k)
+            return True
+        self._last = step
+        self.tasks.append((step.left, step.right, float(step.time)))
+        self.targets.append([k])
+        return True
+
+
+class BatchRunner:
+    """Makes the new frames of one clip or stream, as many in one pass as fit.
+
+    shape: of a frame, (H,W,C); result: the device that the frames go to; batch_size: new frames per pass at most, None
+    or 0 by size and memory; is_oom: tells whether an exception means out of memory, and on_oom is called then; total:
+    how many new frames there will be, where that is known: then passes are of even size.
+    """
+
+    def __init__(
+        self,
+        model: Interpolator,
+        shape: Sequence[int],
+        result: torch.device,
+        batch_size: int | None,
+        options: InferenceOptions,
+        is_oom: IsOutOfMemory | None = None,
+        on_oom: Callable[[], None] | None = None,
+        total: int | None = None,
+    ) -> None:
+        self._model, self._options = model, options
+        self._height, self._width, self._channels = shape
+        self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
+        self.transfer: Transfer = transfer_between(model.run_device, result)
+        self.made = 0  # frames that have been computed, or will be by themselves
+        self._total = total
+        self._encoded: dict[int, Tensor] = {}  # frames that the model has seen already
+        self._static = model.static_shapes
+        # What fitted into one pass before, for passes that take as much memory as these.
+        self._kind = (str(model.run_device), str(model.run_dtype), *shape, options, self._static)
+        self._sizes, self._free = (
+            BatchSizes.of(model if model.net is None else model.net),
+            free_memory(model.run_device),
+        )
+        wanted = batch_size or self._auto_batch()
+        if total and not batch_size:
+            wanted = min(wanted, most_per_pass(total, model.acceleration))
+        self.batch = self._even(self._sizes.begin(self._kind, wanted, self._free))
+
+    def _auto_batch(self) -> int:
+        """As many as fill the device, in no more than half of its free memory."""
+        keywords = self._options.keywords()
+
+        def estimate(batch: int) -> int:
+            model = self._model
+            return model.memory_estimate(
+                self._height, self._width, batch, channels=self._channels, **keywords
+            )
+
+        budget = None if self._free is None else self._free / 2
+        return batch_for(self._model.run_device, self._height, self._width, MAX_BATCH, budget, estimate)
+
+    def _even(self, batch: int) -> int:
+        """So many per pass that all passes are of a size.
+
+        Those that are made for one shape are of powers of two: else every length of a clip, and every other amount of
+        free memory, would be another shape.
+        """
+        if self._static:
+            return 1 << batch.bit_length() - 1
+        left = batch if self._total is None else self._total - self.made
+        return -(-left // -(-left // batch))
+
+    def run(self, tasks: list[Task], rows: Rows, frame_at: Callable[[int], Tensor]) -> Iterator[int]:
+        """Makes `tasks` into `rows`; yields how many of them are under way after each pass.
+
+        frame_at: gives the source frames (H,W,C) by number. Where a pass does not fit it is made again with fewer
+        frames. Raises RuntimeError where there is no memory for a single one.
+        """
+        done = 0
+        while done < len(tasks):
+            end = min(done + self.batch, len(tasks))
+            # The last batch filled up, for models that are compiled for one size of it.
+            size = self.batch if self._static else end - done
+            batch = tasks[done:end] + tasks[end - 1 : end] * (size - (end - done))
+            images, fits = None, True
+            try:
+                images = self._model.between(
+                    *self._sources(batch, frame_at), (self._channels, self._height, self._width),
+                    timestep=torch.tensor([time for *_, time in batch]), **self._options.keywords(),
+                )  # fmt: skip
+                self.transfer.save(images[: end - done], rows[done:end])
+            except Exception as error:
+                if not self._is_oom(error):
+                    raise
+                if size == 1:
+                    raise self._no_memory(error) from error
+                fits = False
+            images = None  # what follows needs its memory
+            if fits:
+                self.made += end - done
+                done = end
+                yield done
+            else:
+                # Not where it was caught: the traceback would keep the failed pass's tensors alive.
+                self._back_off(size)
+
+    def _no_memory(self, error: Exception) -> RuntimeError:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        return RuntimeError(
+            f"Not enough memory for one new frame of {self._width}x{self._height} on {self._model.run_device} "
+            f"({cause}). Turn TTA and ensemble off, use half precision or smaller frames, or free memory held by "
+            "other models."
+        )
+
+    def _back_off(self, failed: int) -> None:
+        """Goes on with smaller passes, once what was made is safe and what can be given up is gone."""
+        self._encoded.clear()
+        self.transfer.wait(self.made)
+        batch = self._sizes.lower(self._kind, failed, self._free)
+        log.warning("Out of memory at %d new frames per pass, going on with %d.", failed, batch)
+        self.batch = self._even(batch)
+        if self._on_oom:
+            self._on_oom()
+
+    def _sources(self, batch: list[Task], frame_at: Callable[[int], Tensor]) -> tuple[Tensor, Tensor]:
+        """Left and right frames of a batch, (B,...) each as `Interpolator.encode` makes them of (B,C,H,W).
+
+        Each frame is uploaded and encoded once and kept while the next pass needs it.
+        """
+        encoded = self._encoded
+        needed = sorted({i for left, right, _ in batch for i in (left, right)})
+        for i in [i for i in encoded if i not in needed]:
+            del encoded[i]
+        new = [i for i in needed if i not in encoded]
+        if new:
+            sent = [frame_at(i) for i in new]
+            # Before they are sent, where they are: asking the device would be waiting for it.
+            for i, frame in zip(new, sent, strict=True):
+                check_finite(frame, f"frame {i} of the clip")
+            frames = rearrange(to_float(self.transfer.upload(sent)), "n h w c -> n c h w")
+            encoded.update(zip(new, self._encode(frames), strict=True))
+        return _together([encoded[left] for left, _, _ in batch]), _together(
+            [encoded[right] for _, right, _ in batch]
+        )
+
+    def _encode(self, frames: Tensor) -> Sequence[Tensor]:
+        """What the model wants of each of `frames` (N,C,H,W)."""
+        # Of large frames, two at a time may take more memory than all that follows.
+        parts = frames.split(1) if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else [frames]
+        options = self._options
+        made = [self._model.encode(part, scale=options.scale, TTA=options.tta, name=None) for part in parts]
+        return made if len(made) > 1 else made[0].split(1)
+
+
+def _together(samples: list[Tensor]) -> Tensor:
+    return torch.cat(samples) if len(samples) > 1 else samples[0]
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Bytes as numbers in 0..1; what is floating point already stays as it is."""
+    return frames if frames.is_floating_point() else frames.float().div_(255)
+
+
+def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
+    """The picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two."""
+    if not step.time:
+        return frame_at(step.left)
+    return torch.lerp(to_float(frame_at(step.left)), to_float(frame_at(step.right)), float(step.time))

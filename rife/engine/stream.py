@@ -1,0 +1,181 @@
+"""A clip as a stream: one frame in, one frame out, in constant memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..model.options import InferenceOptions
+from ..timeline.plans import LONGEST_DRAWING, Plan, Step
+from .batches import BatchRunner, Interpolator, IsOutOfMemory, TaskList, passthrough_frame
+from .in_memory import multiplied
+
+
+class Watcher(Protocol):
+    """What a stream asks about scenes as its frames go by; `rife.scenes.SceneFinder` is one."""
+
+    ahead: int  # frames to push past the one that is asked about
+
+    def push(self, frame: Tensor) -> None:
+        """Looks at the next frame (H,W,C)."""
+        ...
+
+    def finish(self) -> None:
+        """There are no more frames."""
+        ...
+
+
+def interpolate_stream(
+    model: Interpolator,
+    frames: Iterable[Tensor],
+    multiplier: int = 2,
+    *,
+    timesteps: Sequence[float] | None = None,
+    plan_for: Callable[[int | None], Plan] | None = None,
+    watcher: Watcher | None = None,
+    scale: float = 1.0,
+    TTA: bool = False,
+    ensemble: bool = False,
+    batch_size: int | None = None,
+    precision: str = "auto",
+    is_oom: IsOutOfMemory | None = None,
+    on_oom: Callable[[], None] | None = None,
+) -> Iterator[Tensor]:
+    """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
+
+    Holds the source frames of one batch, of two on CUDA, which computes one while the caller gets the frames of the one
+    before. They may be uint8, a quarter of the memory; new ones are float then. Originals are yielded as they came.
+    plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
+    at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
+    watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
+    is_oom, on_oom: see `interpolate`.
+    """
+    if plan_for is None:
+
+        def plan_for(count: int | None) -> Plan:
+            return multiplied(count, multiplier, timesteps)
+
+    window = _FrameBuffer(frames, watcher)
+    steps = window.steps(plan_for)
+    first = next(steps, None)
+    if first is None:
+        return
+    like = window.frame(first.left)
+    runner = BatchRunner(
+        model.with_precision(precision), like.shape, like.device, batch_size,
+        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom,
+    )  # fmt: skip
+    pending, in_flight = [first], deque[_InFlight]()
+    while pending:
+        in_flight.append(_begin(runner, pending, window))
+        while len(in_flight) > runner.transfer.lag:
+            yield from _finished(runner, in_flight.popleft(), window)
+        try:
+            pending = list(islice(_whole_batch(steps, runner.batch), 4 * runner.batch))
+        except Exception:
+            # The source broke: what was made before it did is given first.
+            for last in in_flight:
+                yield from _finished(runner, last, window)
+            raise
+    for last in in_flight:
+        yield from _finished(runner, last, window)
+
+
+def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
+    """Steps up to the one that fills a batch of new frames."""
+    new = 0
+    while new < batch and (step := next(steps, None)) is not None:
+        new += step.kind == "new"
+        yield step
+
+
+class _InFlight(NamedTuple):
+    """Steps of a stream, the frames (H,W,C) of the new ones by place, and how many are made when all of them are."""
+
+    steps: list[Step]
+    frames: dict[int, Tensor]
+    made: int
+
+
+def _begin(runner: BatchRunner, steps: list[Step], window: _FrameBuffer) -> _InFlight:
+    """Launches the passes of `steps`, whose source frames `window` holds."""
+    work = TaskList()
+    frames: dict[int, Tensor] = {}
+    rows: list[list[list[Tensor]]] = []
+    for k, step in enumerate(steps):
+        work.add(k, step)
+    for targets in work.targets:
+        like = window.frame(steps[targets[0]].left)
+        frame = torch.empty_like(like, dtype=like.dtype if like.is_floating_point() else torch.float32)
+        frames.update(dict.fromkeys(targets, frame))
+        rows.append([[frame]])
+    for _ in runner.run(work.tasks, rows, window.frame):
+        pass
+    return _InFlight(steps, frames, runner.made)
+
+
+def _finished(runner: BatchRunner, batch: _InFlight, window: _FrameBuffer) -> Iterator[Tensor]:
+    """The frames (H,W,C) of a batch, each as soon as it is there; lets go of source frames that are done with."""
+    for k, step in enumerate(batch.steps):
+        if step.kind == "new":
+            runner.transfer.wait(batch.made)
+        yield batch.frames.pop(k) if step.kind == "new" else passthrough_frame(step, window.frame)
+    window.forget(batch.steps[-1].left)
+
+
+class _FrameBuffer:
+    """The frames of a stream that steps still need, by index; the first one is kept for loops."""
+
+    def __init__(self, frames: Iterable[Tensor], watcher: Watcher | None):
+        self._source = iter(frames)
+        self._watcher = watcher
+        self._held: dict[int, Tensor] = {}
+        self.count = 0
+        self.ended = False
+
+    def frame(self, index: int) -> Tensor:
+        """Source frame (H,W,C); one that steps still need."""
+        return self._held[index]
+
+    def steps(self, plan_for: Callable[[int | None], Plan]) -> Iterator[Step]:
+        """The plan's steps; the frames that one needs have been read when it comes."""
+        plan = plan_for(None)
+        ahead = self._watcher.ahead if self._watcher else 0
+        if plan.options.at_repeats == "retime":
+            ahead += LONGEST_DRAWING  # where the drawing ends
+        k = 0
+        while True:
+            if not self.ended and self._read_to(plan.position(k) + 1 + ahead):
+                if not self.count:
+                    return
+                plan = plan_for(self.count)
+            if self.ended and k >= len(plan):
+                return
+            yield plan[k]
+            k += 1
+
+    def _read_to(self, index: int) -> bool:
+        """Reads frames up to that one; whether the source has ended now."""
+        while self.count <= index:
+            frame = next(self._source, None)
+            if frame is None:
+                self.ended = True
+                if self._watcher:
+                    self._watcher.finish()
+                return True
+            frame = torch.as_tensor(frame)
+            if self._watcher:
+                self._watcher.push(frame)
+            self._held[self.count] = frame
+            self.count += 1
+        return False
+
+    def forget(self, before: int) -> None:
+        """Lets go of frames that no later step needs."""
+        for index in [i for i in self._held if 0 < i < before - LONGEST_DRAWING]:
+            del self._held[index]

@@ -1,0 +1,50 @@
+"""Devices and precisions by name: where a network runs, and what it computes in."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..ops.memory_format import memory_format
+
+# The names of precisions, everywhere: options of commands, combos of nodes, arguments.
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Those that training knows, in the order in which they are worth trying: it has no "auto".
+TRAINING_PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def default_device() -> torch.device:
+    """The accelerator of this machine (CUDA or ROCm, XPU, MPS, in that order), or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return torch.device("xpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def named_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
+        )
+    return PRECISIONS[precision]
+
+
+def good_dtype(device: torch.device) -> torch.dtype:
+    """What "auto" means on `device`: float16 where it is fast at it, else float32.
+
+    It is on CUDA from compute capability 7 on, ROCm, XPU and MPS. Not bfloat16 on a CPU that has it: 1.4 times as fast
+    there, but off by more than 1/255 in a few pixels.
+    """
+    if device.type == "cuda":
+        fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if fast else torch.float32
+    return torch.float16 if device.type in ("xpu", "mps") else torch.float32
+
+
+def placed(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """`network` itself, moved to `device` and cast to `dtype` (None: as it is), in the layout that is fastest there."""
+    kept = next(network.parameters()).dtype if dtype is None else dtype
+    # A keyword that the stubs of nn.Module.to know only together with a tensor.
+    return network.to(device, dtype, memory_format=memory_format(device, kept))  # type: ignore[call-overload]

@@ -1,0 +1,136 @@
+"""The passes of a network that make one batch of frames: padded pairs in, averages and middles of middles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..networks.prediction import Prediction
+from ..networks.multiscale import Geometry
+from ..ops.warp import warp
+from .acceleration import Accelerated
+from .device_memory import pinned
+from .inputs import colour_channels
+
+MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
+
+
+class Pair(NamedTuple):
+    """What `Passes.encode` made of two padded frames of `channels` channels each."""
+
+    source0: Tensor  # (B,K,H,W)
+    source1: Tensor
+    channels: int
+
+    def sample(self, i: int) -> Pair:
+        """The pair of one sample of the batch."""
+        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1])
+
+    def swapped(self) -> Pair:
+        """The pair in reversed time."""
+        return self._replace(source0=self.source1, source1=self.source0)
+
+    def halves(self) -> tuple[Pair, Pair]:
+        """The frames as they are, and turned, as `Passes.encode` put them together for test-time augmentation."""
+        (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
+        return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
+
+
+class Passes:
+    """A network, the grids of the last frame size, and, where it was asked for, its acceleration."""
+
+    def __init__(self, network: Any):
+        self.network = network  # IFNet or LegacyRIFE, whose methods a type checker does not see in a Module
+        self.accelerated: Accelerated | None = None
+        self._geometry: Geometry | None = None  # of the last size only, and gone with the model
+
+    def encode(self, images: Tensor, tta: bool) -> Tensor:
+        """Padded frames (B,C,H,W) -> (B,K,H,W), what `frame` wants of them.
+
+        Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame.
+        """
+        colours = colour_channels(images.shape[1])
+        rgb = images[:, :colours].expand(-1, 3, -1, -1)
+        parts = [self.network.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
+        if tta:
+            parts.append(self.encode(images.flip(2, 3), False))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def times(self, times: Sequence[float], device: torch.device) -> Tensor | None:
+        """(B,) float32 on `device`, for `frame`; None for a network that has no timestep and makes the middle."""
+        if not self.network.config.timestep:
+            return None
+        t = torch.tensor(times, dtype=torch.float32)
+        if device.type == "cuda":
+            # From pageable memory the copy would wait for all that was launched.
+            t = pinned(t.shape, t.dtype).copy_(t)
+        return t.to(device, non_blocking=True)
+
+    def frame(
+        self, pair: Pair, t: Tensor | None, scales: Sequence[float], tta: bool, ensemble: bool
+    ) -> Tensor:
+        """The frames (B,C,H,W) at times `t` (B,), or in the middle, still padded, with as many channels as the pair.
+
+        An option that the network itself does not have is the average of two frames that are made without it.
+        """
+        network = self.network
+        if ensemble and network.config.ensemble == "no":
+            # Blocks that pass features on cannot run backward one by one, but the frames can change places.
+            image = self.frame(pair, t, scales, tta, False)
+            back = self.frame(pair.swapped(), None if t is None else 1 - t, scales, tta, False)
+            return (image + back) / 2
+        if tta:
+            pair, turned = pair.halves()
+            image = self.frame(pair, t, scales, False, ensemble)
+            return (image + self.frame(turned, t, scales, False, ensemble).flip(2, 3)) / 2
+        # One pass.
+        colours = colour_channels(pair.channels)
+        known = pair.source0.shape[1] - (pair.channels - colours)
+        src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
+        geometry = self._geometry_of(src0)
+        predict = self.accelerated or network.predict_from
+        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=geometry)
+        image = prediction.image if colours == 3 else prediction.image.mean(1, True)
+        if pair.channels == colours:
+            return image
+        maps = pair.source0[:, known:], pair.source1[:, known:]
+        return torch.cat((image, _follow(*maps, prediction, geometry)), 1)
+
+    def bisected(
+        self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str
+    ) -> Tensor:
+        """The frame (1,C,H,W) at t = j/2^k by k middles of middles, for networks that only know 0.5.
+
+        name: of the network, in the ValueError for a time that is not reached so.
+        """
+        if not (t * 2**MAX_BISECTIONS).is_integer():
+            raise ValueError(
+                f"timestep {t:g} cannot be reached by {name}, which has no timestep input and only knows "
+                f"the middle; by recursion it reaches j/2^k up to k={MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
+                "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
+            )
+        while True:
+            middle = self.frame(pair, None, scales, tta, ensemble)
+            if t == 0.5:
+                return middle
+            source = self.encode(middle, tta)
+            pair, t = (
+                (pair._replace(source1=source), t * 2)
+                if t < 0.5
+                else (pair._replace(source0=source), t * 2 - 1)
+            )
+
+    def _geometry_of(self, frames: Tensor) -> Geometry:
+        if self._geometry is None or not self._geometry.fits(frames):
+            self._geometry = Geometry(*frames.shape[-2:], frames.device)
+        return self._geometry
+
+
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, geometry: Geometry) -> Tensor:
+    """Further channels (B,M,H,W) of both frames, warped and blended as the colours were."""
+    flow0, flow1 = prediction.flow.split(2, 1)
+    grid = geometry.grid
+    return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))
