@@ -69,7 +69,7 @@ class Node(Ours):
     def __init__(self, rife, pack: str, weights, device, precision):
         super().__init__(rife, weights, device, precision)
         self.node = importlib.import_module(f"{pack}.nodes.interpolate").RIFEInterpolate
-        make_patcher = importlib.import_module(f"{pack}.nodes.memory").make_patcher
+        make_patcher = importlib.import_module(f"{pack}.nodes.model_management").make_patcher
         self.patcher = make_patcher(self.model.net, DTYPES[precision])
 
     def run(self, frames, multiplier):

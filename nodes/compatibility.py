@@ -11,8 +11,10 @@ from comfy_api.latest import ComfyAPI, io
 from torch import Tensor
 
 from ..rife.comfyui_workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
+from ..rife.model import InferenceOptions
 from ..rife.timeline.plans import Clock, Plan, plan
-from . import load, memory
+from . import load, model_management, run
+from .run import RunOptions
 from .timing import result_line
 from .types import check_images
 
@@ -106,12 +108,13 @@ class _VFI(io.ComfyNode):
         load.fetch(checkpoint)
         patcher = load.shared_patcher(checkpoint, precision=PRECISIONS[dtype])
         steps = per_pair(len(frames), multiplier, optional_interpolation_states)
-        batch = 0 if batch_size == 1 else batch_size
-        result = memory.interpolate(
-            patcher, frames[..., :3], plan=steps, scale=float(scale_factor), batch_size=batch,
+        options = RunOptions(
+            InferenceOptions(float(scale_factor)),
+            batch_size=0 if batch_size == 1 else batch_size,
             acceleration="compile" if torch_compile else "off",
-        )  # fmt: skip
-        memory.say(result_line(len(frames), len(result), time.perf_counter() - start))
+        )
+        result, _ = run.interpolate(patcher, frames[..., :3], steps, options)
+        model_management.send_status_text(result_line(len(frames), len(result), time.perf_counter() - start))
         return io.NodeOutput(result)
 
 
@@ -213,7 +216,7 @@ def nodes() -> list[type[io.ComfyNode]]:
 async def register_replacements() -> None:
     """Tells ComfyUI what to take where Fannovel16's nodes are missing."""
     registry = getattr(ComfyAPI(), "node_replacement", None)
-    if registry is None or not hasattr(io, "NodeReplace") or not memory.has_server():
+    if registry is None or not hasattr(io, "NodeReplace") or not model_management.has_server():
         return  # a convenience that must not keep the pack from loading
     always = [
         "ckpt_name",

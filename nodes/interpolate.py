@@ -9,12 +9,26 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..rife.model import InferenceOptions
 from ..rife.timeline.cogvideo import cogvideo_scenes
 from ..rife.timeline.plans import Clips, Clock, exact_rate
 from ..rife.timeline.report import report
 from ..rife.timeline.scenes import Scenes
-from . import memory
-from . import timing as when
+from . import model_management, run
+from .run import RunOptions
+from .timing import (
+    CHOICES,
+    COGVIDEO,
+    OFF,
+    check_timing,
+    clip_input,
+    frames_per_clip,
+    make_plan,
+    parse_cuts,
+    request,
+    result_line,
+    timing_inputs,
+)
 from .types import (
     ALIASES,
     AUTO,
@@ -88,14 +102,14 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
                     "when memory runs out.",
                 ),
-                *when.timing_inputs(cogvideo=True),
+                *timing_inputs(cogvideo=True),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="A mask per frame, or one for all: moved by the flow of the images, cut and held as they "
                     "are.",
                 ),
-                when.clip_input(),
+                clip_input(),
                 *speed_inputs(),
             ],
             outputs=[
@@ -151,25 +165,26 @@ class RIFEInterpolate(io.ComfyNode):
         check_images(images, "images")
         mask = _fitting(mask, images)
         start = time.perf_counter()
-        timing = when.check_timing(cls, timing, (*when.CHOICES, when.COGVIDEO))
-        clock = Clock(when.frames_per_clip(clip_length, len(images)), exact_rate(fps))
+        timing = check_timing(cls, timing, (*CHOICES, COGVIDEO))
+        clock = Clock(frames_per_clip(clip_length, len(images)), exact_rate(fps))
         ends = {"loop": loop, "keep_duration": keep_duration}
-        asked = when.request(timing, multiplier, timesteps, clock)
+        asked = request(timing, multiplier, timesteps, clock)
         # What cannot be is refused before any work.
-        when.make_plan(clock, asked, when.OFF, when.OFF, Scenes(), **ends)
-        given = when.parse_cuts(cut_frames, len(images))
+        make_plan(clock, asked, OFF, OFF, Scenes(), **ends)
+        given = parse_cuts(cut_frames, len(images))
         find = _finder(interp_model, timing, cuts, given, repeated_frames, scale)
         parts = [
             find(first, images[first : first + clock.count]) for first in range(0, len(images), clock.count)
         ]
-        plan = Clips([when.make_plan(clock, asked, cuts, repeated_frames, part, **ends) for part in parts])
+        plan = Clips([make_plan(clock, asked, cuts, repeated_frames, part, **ends) for part in parts])
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
-        options = {"scale": scale, "tta": tta, "ensemble": ensemble, "batch_size": batch_size}
-        options |= {"precision": precision, "acceleration": acceleration}
-        result, masks = _rendered(interp_model, images, mask, plan, options)
+        options = RunOptions(InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration)
+        result, masks = run.interpolate(interp_model, images, plan, options, mask)
         seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
-        memory.say(when.result_line(len(images), len(result), seconds, rate, len(scenes.cuts)))
+        model_management.send_status_text(
+            result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
+        )
         return io.NodeOutput(
             result,
             rate,
@@ -177,7 +192,7 @@ class RIFEInterpolate(io.ComfyNode):
             _report(
                 plan,
                 scenes,
-                **memory.describe(interp_model, precision),
+                **run.describe(interp_model, precision),
                 scale=scale,
                 scale_reason=why,
                 seconds=seconds,
@@ -200,28 +215,18 @@ def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:
     return mask.expand(n, -1, -1)
 
 
-def _rendered(
-    interp_model, images: Tensor, mask: Tensor | None, plan: Clips, options: dict
-) -> tuple[Tensor, Tensor]:
-    """The plan's images (M,H,W,C) and masks (M,H,W)."""
-    if mask is None:
-        result = memory.interpolate(interp_model, images, plan=plan, **options)
-        return result, result.new_zeros((1, *result.shape[1:3])).expand(len(result), -1, -1)
-    return memory.interpolate(interp_model, images, plan=plan, masks=mask, **options)
-
-
 def _finder(interp_model, timing: dict, cuts: str, given: set[int], repeated: str, scale: str):
     """Tells of a clip and its first frame's number what is known of its scenes: found only where it is heeded."""
-    wanted = repeated != when.OFF or (cuts != when.OFF and not given)
+    wanted = repeated != OFF or (cuts != OFF and not given)
 
     def find(first: int, clip: Tensor) -> Scenes:
         found = Scenes()
         if scale == AUTO or wanted:
-            found = memory.find_scenes(interp_model, clip)
-        if wanted and timing.get("timing") == when.COGVIDEO:
+            found = run.find_scenes(interp_model, clip)
+        if wanted and timing.get("timing") == COGVIDEO:
             found = replace(cogvideo_scenes(clip), evidence=found.evidence)
         chosen = {i - first for i in given if 0 <= i - first < len(clip)} if given else found.cuts
-        chosen = set() if cuts == when.OFF else chosen
+        chosen = set() if cuts == OFF else chosen
         return Scenes(chosen, found.repeats - chosen, found.evidence)
 
     return find
@@ -238,7 +243,7 @@ def _fps(fps: float, plan: Clips, asked: dict) -> float:
 
 def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[float, str]:
     if scale == AUTO:
-        return memory.choose_scale(interp_model, scenes, *images.shape[1:3])
+        return run.choose_scale(interp_model, scenes, *images.shape[1:3])
     return float(scale), "as it was set"
 
 
@@ -306,8 +311,7 @@ class RIFEInbetween(io.ComfyNode):
                 "either, take a later pair of frames."
             )
         if timestep in (0, 1):
-            return io.NodeOutput(memory.as_images(image1 if timestep else image0))
-        options = {"tta": tta, "ensemble": ensemble, "precision": precision, "acceleration": acceleration}
-        return io.NodeOutput(
-            memory.between(interp_model, image0, image1, timestep, scale=float(scale), **options)
-        )
+            return io.NodeOutput(model_management.as_images(image1 if timestep else image0))
+        chosen = InferenceOptions(float(scale), tta, ensemble)
+        options = RunOptions(chosen, precision=precision, acceleration=acceleration)
+        return io.NodeOutput(run.between(interp_model, image0, image1, timestep, options))

@@ -16,7 +16,7 @@ from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint.load import load_network
 from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from ..rife.networks.config import AMBIGUOUS
-from . import memory
+from . import model_management
 from .types import InterpModel
 
 BUNDLED = "rife_comfy (bundled)"
@@ -116,7 +116,7 @@ def fetch(checkpoint: str) -> None:
     entry = _entry(checkpoint)
     if entry is None or _find(checkpoint) is not None:
         return
-    path = download(entry, _download_folder(), on_progress=memory.TransferProgress())
+    path = download(entry, _download_folder(), on_progress=model_management.TransferProgress())
     # What runs after this is not to be run again because the file is there now.
     _downloaded[checkpoint] = _state([path])
 
@@ -161,7 +161,7 @@ def load_patcher(
     # ComfyUI runs nodes in inference mode; weights made in it could never be trained.
     with torch.inference_mode(False):
         network = load_network(source, None if variant == "auto" else variant)
-        patcher = memory.make_patcher(network, precision, disable_dynamic)
+        patcher = model_management.make_patcher(network, precision, disable_dynamic)
     patcher.cached_patcher_init = (load_patcher, (checkpoint, variant, precision))
     return patcher
 
@@ -264,5 +264,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = shared_patcher(checkpoint, variant, precision)
-        memory.say(describe(patcher.model))
+        model_management.send_status_text(describe(patcher.model))
         return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))

@@ -28,7 +28,8 @@ from ..rife.evaluation.scoring import (
     score,
     usable_starts,
 )
-from . import memory
+from ..rife.model import InferenceOptions
+from . import model_management, run
 from .types import (
     ALIASES,
     InterpModel,
@@ -163,7 +164,7 @@ class RIFEScore(io.ComfyNode):
         if compared is not None:
             ours, samples, methods = "compared", _pairs(images, compared), {"compared": _given}
         else:
-            options = {"scale": float(scale), "TTA": tta, "ensemble": ensemble}
+            options = InferenceOptions(float(scale), tta, ensemble)
             ours, methods = "interp_model", {"average": average, "interp_model": _Node(interp_model, options)}
             if second_model is not None:
                 methods["second_model"] = _Node(second_model, options)
@@ -172,13 +173,13 @@ class RIFEScore(io.ComfyNode):
         rows = list(score(samples, methods, metrics, None, heat))
         found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
         mine = found[ours]
-        memory.say(_in_words(found, len(rows) // len(methods), samples[0]))
+        model_management.send_status_text(_in_words(found, len(rows) // len(methods), samples[0]))
         return io.NodeOutput(
             _report(rows, found, ours, samples[0]),
             mine["psnr"],
             mine["ssim"],
-            memory.as_images(torch.stack(heat.maps)),
-            memory.as_images(_chart(rows)),
+            model_management.as_images(torch.stack(heat.maps)),
+            model_management.as_images(_chart(rows)),
             rows_csv(rows),
         )
 
@@ -202,7 +203,7 @@ def _given(img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
 
 
 def _held_out(patcher, images: Tensor, factor: int, stride: int, true_frames: int) -> Iterator[Sample]:
-    scenes = memory.find_scenes(patcher, images)
+    scenes = run.find_scenes(patcher, images)
     starts = usable_starts(scenes, len(images), factor, stride, true_frames)
     if not starts:
         raise ValueError(
@@ -223,17 +224,18 @@ def _bytes(images: Tensor) -> Tensor:
 class _Node:
     """A loaded INTERP_MODEL as a method of `rife.scoring`."""
 
-    def __init__(self, patcher, options: dict):
+    def __init__(self, patcher, options: InferenceOptions):
         self.patcher, self.options = patcher, options
 
     def __call__(self, img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
         frames = torch.stack((img0, img1)).permute(0, 2, 3, 1)
-        model, batch = memory.load(
-            self.patcher, *frames.shape[1:3], scale=self.options["scale"], wanted=len(times)
+        model, batch = model_management.load(
+            self.patcher, *frames.shape[1:3], self.options, wanted=len(times)
         )
         made = engine.interpolate(
-            model, frames, timesteps=times, batch_size=batch, **self.options, **memory.back_off()
-        )
+            model, frames, timesteps=times, batch_size=batch,
+            **self.options.keywords(), **model_management.oom_options(),
+        )  # fmt: skip
         return made[1:-1].permute(0, 3, 1, 2)
 
 
@@ -242,7 +244,7 @@ class _Heat:
 
     def __init__(self, method: str, total: int):
         self.method, self.maps, self.done = method, [], 0
-        self.progress, self.total = memory.Progress(total), total
+        self.progress, self.total = model_management.Progress(total), total
 
     def __call__(self, sample: Sample, method: str, frames: Tensor, rows: list[Row]) -> None:
         newest = None
@@ -405,15 +407,17 @@ class RIFEFlow(io.ComfyNode):
                     "a clip."
                 )
             image0, image1 = image0[:-1], image0[1:]
-        found = memory.motion(interp_model, *paired(image0, image1), timestep, float(scale))
+        found = run.motion(interp_model, *paired(image0, image1), timestep, float(scale))
         flows = torch.stack((found.flow0, found.flow1))
         longest = max_flow or longest_flow(flows)
         pictures = [flow_picture(flow, longest) for flow in flows]
         warped = [x.permute(0, 2, 3, 1) for x in (found.warped0, found.warped1)]
-        masks = [memory.as_images(x[:, 0]) for x in (found.mask, found.occlusion())]
-        flow0, flow1, *moved = (memory.as_images(x) for x in (*pictures, *warped))
+        masks = [model_management.as_images(x[:, 0]) for x in (found.mask, found.occlusion())]
+        flow0, flow1, *moved = (model_management.as_images(x) for x in (*pictures, *warped))
         pairs = flows.shape[1]
-        memory.say(f"{pairs} pair{'s' * (pairs != 1)}, longest motion {longest_flow(flows):.1f} px")
+        model_management.send_status_text(
+            f"{pairs} pair{'s' * (pairs != 1)}, longest motion {longest_flow(flows):.1f} px"
+        )
         return io.NodeOutput(flow0, flow1, *masks, *moved, _flow_report(flows, longest, timestep))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..rife.checkpoint.load import load_network, save_checkpoint
 from ..rife.model.devices import PRECISIONS, named_dtype
-from . import memory
+from . import model_management
 from .load import FOLDERS
 from .native import adapt
 from .trained import build, training_of
@@ -78,7 +78,7 @@ class RIFECheckpointSave(io.ComfyNode):
         where = f"output/{inside}, {path.stat().st_size / 1e6:.1f} MB" + (
             "" if listed != inside else f"; only files in output/{FOLDERS[0]} are in the loader's list"
         )
-        memory.say(where)
+        model_management.send_status_text(where)
         return io.NodeOutput(listed, ui=ui.PreviewText(where))
 
 

@@ -17,7 +17,7 @@ from ..rife.model import Model
 from ..rife.training.datasets import RealFrames, Shot, triplets
 from ..rife.training.synthetic import check_crop
 from ..rife.training.trainer import Result, Settings, Step, Trainer, score_triplets
-from . import footage, memory, plot
+from . import footage, model_management, plot
 from .train_form import Form, train_inputs, train_outputs
 from .trained import (
     Training,
@@ -75,7 +75,7 @@ class RIFETrain(io.ComfyNode):
         learn, judge = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
         held_out = _Watched(triplets(judge, _TRIPLETS) if judge else [])
         _check_held_out(held_out, form, learn)
-        with memory.room_to_train(patcher.load_device, _ADVICE):
+        with model_management.reserve_training_memory(patcher.load_device, _ADVICE):
             start = fresh_model(patcher)
             any_time = bool(patcher.model.config.timestep)
             source = RealFrames(learn, form.crop, form.max_distance, any_time, augment=form.augmentation)
@@ -91,12 +91,12 @@ class RIFETrain(io.ComfyNode):
             "device": str(patcher.load_device), "training_dtype": form.training_dtype,
         }  # fmt: skip
         line = _in_words(report)
-        memory.say(line)
+        model_management.send_status_text(line)
         return io.NodeOutput(
             trained_patcher(result.model.config, training, patcher.model_dtype()),
             loss_map([loss for _, loss in observer.losses]),
             training.steps,
-            *(memory.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
+            *(model_management.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
             json.dumps(report),
             ui=ui.PreviewText(line),
         )
@@ -107,7 +107,7 @@ class _Watched(list):
 
     def __iter__(self) -> Iterator[Tensor]:
         for triplet in super().__iter__():
-            memory.check_cancel()
+            model_management.check_cancel()
             yield triplet
 
 
@@ -149,13 +149,13 @@ class _Observer:
         self.losses: list[tuple[int, float]] = []  # step, loss
         self.scores: list[tuple[int, float]] = []  # step, held-out PSNR
         self.skipped = 0
-        self._progress = memory.Progress(trainer.settings.steps)
+        self._progress = model_management.Progress(trainer.settings.steps)
         top, left = (max(0, side - _PREVIEW_FRAME) // 2 for side in triplet.shape[2:])
         self._triplet = triplet[:, :, top : top + _PREVIEW_FRAME, left : left + _PREVIEW_FRAME]
         self._before, self._truth = _made(start, [self._triplet])[0], _truth([self._triplet])[0]
 
     def on_step(self, step: Step) -> None:
-        """For `Trainer.run`. Raises what `memory.cancelled` says where the user wants it."""
+        """For `Trainer.run`. Raises what `model_management.cancelled` says where the user wants it."""
         self.skipped += step.skipped
         self.losses.append((step.number, step.losses["loss_l1"]))
         if step.scores:
@@ -185,7 +185,7 @@ def _run(trainer: Trainer, observer: _Observer) -> tuple[Result, bool]:
     allow_worse = trainer.settings.allow_worse
     try:
         result = trainer.run(observer.on_step)
-    except memory.cancelled():
+    except model_management.cancelled():
         result = trainer.result() if trainer.step else None
         if result is None or not (result.improved or allow_worse):
             raise  # there is nothing to keep
@@ -213,7 +213,7 @@ def _made(model: Model, shown: Sequence[Tensor]) -> Tensor:
     """What the model makes of triplets (3,3,H,W) uint8: (N,H,W,3)."""
     frames = []
     for triplet in shown:
-        memory.check_cancel()
+        model_management.check_cancel()
         img0, _, img1 = (x[None].float() / 255 for x in triplet)
         frames.append(model.inference(img0, img1)[0].movedim(0, 2))
     return torch.stack(frames)

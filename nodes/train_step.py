@@ -14,7 +14,7 @@ from torch import Tensor
 from ..rife.evaluation.metrics import psnr
 from ..rife.model import Model
 from ..rife.model.inputs import pad_to
-from . import memory
+from . import model_management
 from .trained import (
     Training,
     check_trainable,
@@ -151,7 +151,7 @@ class RIFETrainStep(io.ComfyNode):
             "max_grad_norm": max_grad_norm or None,
             "precision": training_dtype,
         }
-        with memory.room_to_train(interp_model.load_device, _ADVICE):
+        with model_management.reserve_training_memory(interp_model.load_device, _ADVICE):
             batch = _Batch.of(interp_model, img0, img1, ground_truth)
             model = fresh_model(interp_model)
             seen = _steps(model, batch, steps, learning_rate, options)
@@ -165,11 +165,11 @@ class RIFETrainStep(io.ComfyNode):
             "padded_to": list(batch.gt.shape[:1:-1]),  # width, height
             "device": str(interp_model.load_device),
         }
-        memory.say(_in_words(steps, seen, time.perf_counter() - start))
+        model_management.send_status_text(_in_words(steps, seen, time.perf_counter() - start))
         return io.NodeOutput(
             trained,
-            memory.as_images(seen.merged),
-            memory.as_images(seen.teacher),
+            model_management.as_images(seen.merged),
+            model_management.as_images(seen.teacher),
             loss_map([*training.losses, seen.after["loss_l1"]]),
             training.steps,
             json.dumps(report),
@@ -243,7 +243,7 @@ class _Seen(NamedTuple):
 
 
 def _steps(model: Model, batch: _Batch, steps: int, rate: float, options: dict) -> _Seen:
-    progress = memory.Progress(steps)
+    progress = model_management.Progress(steps)
     losses, before = [], {}
     for step in range(steps):
         merged, info = _update(model, batch, rate, step, options)

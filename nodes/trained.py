@@ -14,7 +14,7 @@ from ..rife.model import Model
 from ..rife.networks.adaptive import build_network
 from ..rife.networks.config import IFNetConfig
 from ..rife.networks.ifnet import IFNet
-from . import memory
+from . import model_management
 from .native import adapt
 
 _KEY = "rife_training"  # under which a patcher, and its clones, carry it
@@ -73,7 +73,7 @@ def fresh_model(patcher) -> Model:
     """
     training = training_of(patcher)
     network = build(patcher.model.config, training)
-    model = Model.from_network(memory.placed(network, patcher.load_device))
+    model = Model.from_network(model_management.placed(network, patcher.load_device))
     if training.learner is not None:
         model.learner.load_state_dict(training.learner)  # as a copy
     return model
@@ -103,7 +103,7 @@ def trained_patcher(
     config: IFNetConfig, training: Training, precision: torch.dtype, disable_dynamic: bool = False
 ):
     """An INTERP_MODEL of the weights in `training`, which it carries. ComfyUI keeps this as a recipe, too."""
-    patcher = memory.make_patcher(build(config, training), precision, disable_dynamic)
+    patcher = model_management.make_patcher(build(config, training), precision, disable_dynamic)
     patcher.cached_patcher_init = (trained_patcher, (config, training, precision))
     patcher.set_attachments(_KEY, training)
     return patcher

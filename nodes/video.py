@@ -16,14 +16,16 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..rife.engine.chunks import Chunks, Timing
+from ..rife.model import InferenceOptions
 from ..rife.timeline.plans import Clock, exact_rate
 from ..rife.video.codecs import Encoding
 from ..rife.video.colours import Look
 from ..rife.video.job import Job, to_pixels
 from ..rife.video.reader import Clip
 from ..rife.video.writer import VideoWriter
-from . import memory
-from . import timing as when
+from . import model_management, run
+from .run import RunOptions
+from .timing import COGVIDEO, check_timing, parse_cuts, request, result_line, timing_inputs
 from .types import (
     ALIASES,
     check_images,
@@ -61,7 +63,7 @@ def _network_inputs() -> list[io.Input]:
             tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself when memory "
             "runs out.",
         ),
-        *when.timing_inputs(),
+        *timing_inputs(),
     ]
 
 
@@ -142,15 +144,14 @@ class RIFEInterpolateVideo(io.ComfyNode):
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
         with _clip(video) as clip:
             asked = _request(cls, timing, multiplier, clip.clock)
-            given = frozenset(when.parse_cuts(cut_frames, len(clip)))
+            given = frozenset(parse_cuts(cut_frames, len(clip)))
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
             path = _temporary_file(".mp4")
-            count, cuts = memory.render(
-                interp_model, job, path, scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
-                precision=precision, acceleration=acceleration,
-            )  # fmt: skip
+            chosen = InferenceOptions(float(scale), tta, ensemble)
+            options = RunOptions(chosen, batch_size, precision, acceleration)
+            count, cuts = run.render(interp_model, job, path, options)
         seconds = time.perf_counter() - start
-        memory.say(when.result_line(len(clip), count, seconds, float(job.rate), len(cuts)))
+        model_management.send_status_text(result_line(len(clip), count, seconds, float(job.rate), len(cuts)))
         made = {
             "frames_in": len(clip),
             "frames_out": count,
@@ -159,7 +160,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "fps": str(job.rate),
             "sound": job.sound,
             "cuts": cuts,
-            **memory.describe(interp_model, precision),
+            **run.describe(interp_model, precision),
             "seconds": seconds,
         }
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
@@ -167,13 +168,13 @@ class RIFEInterpolateVideo(io.ComfyNode):
 
 def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
     """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
-    timing = when.check_timing(node, timing)
-    if timing.get("timing") == when.COGVIDEO:
+    timing = check_timing(node, timing)
+    if timing.get("timing") == COGVIDEO:
         raise ValueError(
             "timing is cogvideo demo, which compares clips as a whole; this is a stream. Choose another timing, or "
             "use RIFE Interpolate."
         )
-    return when.request(timing, multiplier, "", clock)
+    return request(timing, multiplier, "", clock)
 
 
 def _temporary_file(ending: str) -> Path:
@@ -291,7 +292,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
         check_images(images, "images")
         start, rate = time.perf_counter(), exact_rate(fps)
         asked = _request(cls, timing, multiplier, Clock(len(images), rate))
-        given = frozenset(when.parse_cuts(cut_frames, 1 << 62))
+        given = frozenset(parse_cuts(cut_frames, 1 << 62))
         chunks = cls._chunks(
             meta_batch, lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given), rate)
         )
@@ -302,13 +303,13 @@ class RIFEInterpolateChunks(io.ComfyNode):
                 f"a chunk of {len(images)} frames is too short for any frame to be certain. Set frames_per_batch of "
                 f"Meta Batch Manager to {chunks.timing.ahead + 2} or more."
             )
-        result = memory.make_chunk(
-            interp_model, chunks, part, last, images.shape[1:],
-            scale=float(scale), tta=tta, ensemble=ensemble, batch_size=batch_size,
-            precision=precision, acceleration=acceleration,
-        )  # fmt: skip
+        chosen = InferenceOptions(float(scale), tta, ensemble)
+        options = RunOptions(chosen, batch_size, precision, acceleration)
+        result = run.make_chunk(interp_model, chunks, part, last, images.shape[1:], options)
         made_fps = float(chunks.plan(last).rate)
-        memory.say(when.result_line(len(images), len(result), time.perf_counter() - start, made_fps))
+        model_management.send_status_text(
+            result_line(len(images), len(result), time.perf_counter() - start, made_fps)
+        )
         return io.NodeOutput(result, made_fps)
 
     @classmethod

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..networks.prediction import Prediction
 from ..networks.multiscale import Geometry
+from ..networks.prediction import Prediction
 from ..ops.warp import warp
 from .acceleration import Accelerated
 from .device_memory import pinned

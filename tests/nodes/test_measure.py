@@ -222,7 +222,7 @@ def test_score_and_flow_say_in_a_line_what_they_found(host, model):
 
 
 def test_flow_shows_the_motion_while_it_works(host, model, monkeypatch):
-    monkeypatch.setattr(host.module("nodes.memory"), "_SECONDS_PER_PREVIEW", 0.0)
-    monkeypatch.setattr(host.module("nodes.memory").Progress.show, "__defaults__", (0.0,))
+    monkeypatch.setattr(host.module("nodes.model_management"), "_SECONDS_PER_PREVIEW", 0.0)
+    monkeypatch.setattr(host.module("nodes.model_management").Progress.show, "__defaults__", (0.0,))
     host.run("RIFEFlow", interp_model=model, image0=disc(3), timestep=0.5)
     assert [preview[1].size for *_, preview in host.progress] == [(96, 64)] * 2

@@ -18,7 +18,7 @@ def test_memory_is_asked_for_the_frames_of_one_pass(host, model):
 
 
 def test_batches_follow_the_memory_that_is_there(host, model):
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     model.load_device = torch.device("meta")  # any that is not the CPU
     per_frame = memory.adapt(model).memory_estimate(480, 720)
     host.free_memory = host.total_memory = 100 * per_frame
@@ -27,7 +27,7 @@ def test_batches_follow_the_memory_that_is_there(host, model):
     assert memory.load(model, 480, 720, wanted=100)[1] == 4
     host.total_memory = 0
     assert memory.load(model, 480, 720, wanted=100)[1] == 1
-    assert memory.load(model, 480, 720, wanted=7, auto=False)[1] == 7
+    assert memory.load(model, 480, 720, wanted=9, batch_size=7)[1] == 7
 
 
 def test_memory_is_asked_for_what_the_options_cost(host, model):
@@ -39,7 +39,7 @@ def test_memory_is_asked_for_what_the_options_cost(host, model):
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing_else(host, model, monkeypatch):
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     frames, batches = clip(6), []
     expected = host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2)[0]
     between = memory.adapt(model).__class__.between
@@ -70,14 +70,14 @@ def test_a_result_that_does_not_fit_names_its_size(host, model, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     monkeypatch.setattr(memory.torch, "empty", refuse)
     with pytest.raises(RuntimeError, match="result of 1000 frames of 1920x1080 takes 24.9 GB"):
         memory.empty_images((1000, 1080, 1920, 3))
 
 
 def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model, monkeypatch):
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     clock = iter(range(0, 1000, 1))
     monkeypatch.setattr(memory.time, "monotonic", lambda: next(clock))
     host.run("RIFEInterpolate", interp_model=model, images=clip(4), multiplier=2, batch_size=1)
@@ -89,7 +89,7 @@ def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_previews_of_any_frame_are_small_rgb(host, channels):
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     picture = memory.to_picture(torch.full((1080, 2048, channels), 0.5))
     assert (
         picture.mode == "RGB" and picture.size == (512, 270) and picture.getpixel((0, 0)) == (128, 128, 128)
@@ -107,7 +107,7 @@ def test_cancel_stops_at_the_next_pass_and_the_next_run_is_whole(host, model):
 
 
 def test_a_partial_load_leaves_no_weight_behind_that_nobody_would_bring(host, model):
-    memory = sys.modules[stand_in.PACK + ".nodes.memory"]
+    memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     host.novram = True
     model.load_device = torch.device("meta")
     memory.load(model, 64, 64)

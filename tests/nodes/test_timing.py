@@ -172,7 +172,7 @@ def test_a_mask_moves_with_the_images_in_one_go(host, model, checkpoint, channel
 
 
 def test_masks_cost_no_copy_of_the_clip(host, model, monkeypatch):
-    memory, made = host.module("nodes.memory"), []
+    memory, made = host.module("nodes.run"), []
     cat = torch.cat
     monkeypatch.setattr(torch, "cat", lambda tensors, *a, **k: made.append(cat(tensors, *a, **k)) or made[-1])
     empty = memory.empty_images

@@ -246,9 +246,9 @@ def a_partial_load_moves_every_weight_that_no_layer_brings():
         theirs.partially_load(meta, 0.1)
         betas = [p for name, p in theirs.model.named_parameters() if name.endswith("beta")]
         assert betas and all(p.device == cpu for p in betas), (
-            "ComfyUI moves beta itself now: drop move_strays"
+            "ComfyUI moves beta itself now: drop move_unmanaged_weights"
         )
-        pack_module("nodes.memory").move_strays(theirs.model, meta)
+        pack_module("nodes.model_management").move_unmanaged_weights(theirs.model, meta)
         betas = [p for name, p in theirs.model.named_parameters() if name.endswith("beta")]
         assert all(p.device == meta for p in betas), "beta stayed behind"
         assert theirs.model.encode.cnn0.weight.device == cpu, (

@@ -1,0 +1,174 @@
+"""The engine on ComfyUI's devices: clips, videos, chunks and pairs, each with progress, cancel and back-off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..rife import engine
+from ..rife.engine import Interpolator
+from ..rife.engine.batches import MAX_BATCH
+from ..rife.engine.chunks import Chunks, Part
+from ..rife.evaluation.charts import flow_picture
+from ..rife.model import InferenceOptions, Model, Motion
+from ..rife.model.acceleration import most_per_pass
+from ..rife.model.devices import named_dtype
+from ..rife.networks.config import IFNetConfig
+from ..rife.timeline import scenes
+from ..rife.timeline.plans import Clips, Plan
+from ..rife.timeline.scenes import Scenes
+from ..rife.video import job as video
+from ..rife.video.job import Job
+from .model_management import (
+    PLAIN,
+    Progress,
+    check_cancel,
+    empty_images,
+    load,
+    oom_options,
+    to_picture,
+    with_precision,
+)
+from .native import adapt
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a node's inputs say of a run, besides what is made.
+
+    batch_size: new frames per pass, 0: as many as fit. precision: of the network in this run, a key of
+    `rife.model.PRECISIONS`; acceleration: one of `rife.model.acceleration.ACCELERATIONS`.
+    """
+
+    inference: InferenceOptions = PLAIN
+    batch_size: int = 0
+    precision: str = "auto"
+    acceleration: str = "off"
+
+    def load(self, patcher, height: int, width: int, channels: int, wanted: int) -> tuple[Interpolator, int]:
+        """The model as it is to run, and its new frames per pass: as many of those `wanted` as fit."""
+        model, batch = load(
+            with_precision(patcher, self.precision), height, width, self.inference, channels,
+            wanted=wanted, batch_size=self.batch_size,
+        )  # fmt: skip
+        return model.accelerate(self.acceleration), batch
+
+
+def interpolate(
+    patcher, frames: Tensor, plan: Plan | Clips, options: RunOptions, masks: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The plan's images (M,H,W,C) and masks (M,H,W) of `frames` (N,H,W,C) with masks (N,H,W), which follow their flow.
+
+    Contiguous, on ComfyUI's intermediate device and in its dtype; without masks, those of the result are empty.
+    """
+    shape = len(plan), *frames.shape[1:]
+    out = empty_images(shape)
+    out_masks = None if masks is None else empty_images(shape[:3])
+    total = sum(step.kind == "new" for step in plan)
+    model, batch = None, 1
+    if total:
+        wanted = total if options.batch_size else most_per_pass(total, options.acceleration)
+        model, batch = options.load(patcher, *shape[1:3], shape[3] + (masks is not None), wanted)
+    engine.interpolate(
+        model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
+        out=out, masks=masks, out_masks=out_masks, **options.inference.keywords(), **oom_options(),
+    )  # fmt: skip
+    if out_masks is None:
+        out_masks = out.new_zeros((1, *shape[1:3])).expand(len(plan), -1, -1)
+    return out, out_masks
+
+
+def render(patcher, job: Job, path: Path, options: RunOptions) -> tuple[int, list[int]]:
+    """Computes a whole job into the file `path`: its number of frames, and those of the clip that begin a scene."""
+    clip = job.clip
+    model, batch = options.load(
+        patcher, clip.height, clip.width, 4 if clip.look.alpha else 3, options.batch_size or MAX_BATCH
+    )
+    progress, finder = Progress(len(job.plan)), job.timing.finder()
+    with job.writer(path) as writer:
+        video.render(
+            model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
+            finder=finder, batch_size=batch, **options.inference.keywords(), **oom_options(),
+        )  # fmt: skip
+    return writer.count, job.timing.cuts_among(finder)
+
+
+def make_chunk(
+    patcher, chunks: Chunks, part: Part, last: bool, shape: Sequence[int], options: RunOptions
+) -> Tensor:
+    """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
+    out = empty_images((part.last - part.first, *shape))
+    model, batch = options.load(patcher, *shape, wanted=len(out))
+    progress = Progress(len(out))
+    frames = chunks.make(model, part, last, batch_size=batch, **options.inference.keywords(), **oom_options())
+    for k, frame in enumerate(frames):
+        out[k].copy_(frame)
+        progress(k + 1, len(out), frame)
+    return out
+
+
+def between(patcher, image0: Tensor, image1: Tensor, timestep: float, options: RunOptions) -> Tensor:
+    """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
+    result = empty_images(image0.shape)
+    model, _ = options.load(patcher, *image0.shape[1:], wanted=1)
+    progress = Progress(len(image0))
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        progress.before = i
+        made = engine.interpolate(
+            model, torch.stack(pair), timesteps=[timestep], batch_size=1, on_progress=progress,
+            **options.inference.keywords(), **oom_options(),
+        )  # fmt: skip
+        result[i].copy_(made[1])
+    return result
+
+
+def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
+    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    if not isinstance(adapt(patcher), Model):
+        raise ValueError(
+            f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
+            "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
+        )
+    model, _ = load(patcher, *image0.shape[1:3], InferenceOptions(scale))
+    progress = Progress(len(image0))
+    found = []
+    for i, pair in enumerate(zip(image0, image1, strict=True)):
+        check_cancel()
+        img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in pair)
+        found.append([part.cpu() for part in model.motion(img0, img1, timestep, scale)])
+        progress.show(i + 1, lambda: to_picture(flow_picture(found[-1][0][0])))
+    return Motion(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def find_scenes(patcher, frames: Tensor) -> Scenes:
+    """Cuts and repeats of `frames` (N,H,W,C), made small where they are and compared where the model runs."""
+
+    def watched() -> Iterator[Tensor]:
+        for frame in frames:
+            check_cancel()
+            yield frame
+
+    return scenes.find_scenes(watched(), getattr(patcher, "load_device", None))
+
+
+def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
+    """`rife.timeline.scenes.choose_scale` for this model, with why; ComfyUI's own only know 1."""
+    model = adapt(patcher)
+    if not isinstance(model, Model):
+        return 1.0, "models of ComfyUI's own loader only know scale 1"
+    if not isinstance(model.config, IFNetConfig):
+        return 1.0, "nobody knows how far a RIFE of three networks reaches"
+    return scenes.choose_scale(found, height, width, model.config.reach)
+
+
+def describe(patcher, precision: str = "auto") -> dict[str, str]:
+    """Where and how precisely the model runs, for a report."""
+    dtype = named_dtype(precision) or patcher.model_dtype()
+    return {
+        "device": str(patcher.load_device),
+        "precision": str(dtype).removeprefix("torch."),
+    }
