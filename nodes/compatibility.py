@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..rife.comfyui_workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
 from ..rife.model import InferenceOptions
-from ..rife.timeline.plans import Clock, Plan, plan
+from ..rife.timeline.clock import Clock
+from ..rife.timeline.plans import Plan, plan
 from . import load, model_management, run
 from .run import RunOptions
 from .timing import result_line

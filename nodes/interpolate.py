@@ -10,8 +10,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..rife.model import InferenceOptions
+from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.cogvideo import cogvideo_scenes
-from ..rife.timeline.plans import Clips, Clock, exact_rate
+from ..rife.timeline.plans import Clips
 from ..rife.timeline.report import report
 from ..rife.timeline.scenes import Scenes
 from . import model_management, run

@@ -9,7 +9,9 @@ from fractions import Fraction
 from comfy_api.latest import io
 
 from ..rife.timeline import plans as timeline
-from ..rife.timeline.plans import AT_CUTS, AT_REPEATS, Clock, Curve, Plan, exact_rate
+from ..rife.timeline.clock import Clock, exact_rate
+from ..rife.timeline.curve import Curve
+from ..rife.timeline.plans import AT_CUTS, AT_REPEATS, Plan
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first

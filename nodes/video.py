@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..rife.engine.chunks import Chunks, Timing
 from ..rife.model import InferenceOptions
-from ..rife.timeline.plans import Clock, exact_rate
+from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.video.codecs import Encoding
 from ..rife.video.colours import Look
 from ..rife.video.job import Job, to_pixels

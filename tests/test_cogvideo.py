@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rife.timeline.clock import Clock
 from rife.timeline.cogvideo import _small, cogvideo_scenes, structural_similarity
-from rife.timeline.plans import Clock, plan
+from rife.timeline.plans import plan
 
 
 def gradient(n: int, step: float, h: int = 90, w: int = 130) -> torch.Tensor:

@@ -20,7 +20,9 @@ from web import serve
 import rife
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
-from rife.timeline.plans import Clock, Curve, plan
+from rife.timeline.clock import Clock
+from rife.timeline.curve import Curve
+from rife.timeline.plans import plan
 
 pytest_plugins = ["comfyui_server"]
 

@@ -19,7 +19,8 @@ from rife.checkpoint.load import load_network, save_checkpoint
 from rife.comfyui_workflow import VFI_WIDGETS, convert
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
-from rife.timeline.plans import Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import plan
 
 pytest_plugins = ["comfyui_server"]
 

@@ -13,7 +13,8 @@ import rife
 import rife.engine.batches
 from rife.engine import Interpolator
 from rife.engine import transfers as copies
-from rife.timeline.plans import Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import plan
 
 
 class Fader(Interpolator):

@@ -18,7 +18,8 @@ from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
 from rife.ops import conv as fused
 from rife.ops import grid_sample as sampling
 from rife.ops import warp
-from rife.timeline.plans import Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import plan
 from rife.timeline.scenes import find_scenes
 from rife.training.bundled import BUNDLED_CONFIG
 

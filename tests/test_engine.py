@@ -14,7 +14,8 @@ import rife.engine.batches
 from rife.engine import Interpolator
 from rife.engine.batches import BatchRunner
 from rife.model import InferenceOptions
-from rife.timeline.plans import Clock, pair_times, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import pair_times, plan
 
 
 class Fader(Interpolator):

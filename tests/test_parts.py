@@ -9,7 +9,8 @@ import torch
 from video_files import Fader, rendered
 
 from rife.engine.chunks import Timing, check_forward, part_frames, part_of
-from rife.timeline.plans import Clock, Curve
+from rife.timeline.clock import Clock
+from rife.timeline.curve import Curve
 
 
 def clip() -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from rife.engine import Interpolator, interpolate
-from rife.timeline.plans import Clips, Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import Clips, plan
 from rife.timeline.report import report
 from rife.timeline.scenes import Scenes, find_scenes
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from rife.networks.config import RELEASES
-from rife.timeline.plans import Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import plan
 from rife.timeline.report import report
 from rife.timeline.scenes import SceneFinder, Scenes, choose_scale, find_scenes
 from rife.training.bundled import BUNDLED_CONFIG

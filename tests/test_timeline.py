@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rife.timeline.plans import AT_CUTS, LONGEST_DRAWING, Clock, Curve, Step, exact_rate, plan
+from rife.timeline.clock import Clock, exact_rate
+from rife.timeline.curve import Curve
+from rife.timeline.plans import AT_CUTS, LONGEST_DRAWING, Step, plan
 
 RATES = [
     F(8),

@@ -28,7 +28,9 @@ import plots
 import rife  # noqa: E402
 from rife.evaluation.charts import flow_picture, heat_map  # noqa: E402
 from rife.evaluation.metrics import psnr
-from rife.timeline.plans import Clock, Curve, Plan, plan  # noqa: E402
+from rife.timeline.clock import Clock  # noqa: E402
+from rife.timeline.curve import Curve  # noqa: E402
+from rife.timeline.plans import Plan, plan  # noqa: E402
 from rife.training.datasets import RealFrames, shots, split, triplets
 from rife.training.trainer import Settings, Trainer
 from rife.video.job import read_frames  # noqa: E402

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from ..engine.chunks import OFF, Timing
 from ..model import SCALES, Model
-from ..timeline.plans import AT_CUTS, AT_REPEATS, exact_rate
+from ..timeline.clock import exact_rate
+from ..timeline.plans import AT_CUTS, AT_REPEATS
 from ..video.codecs import Encoding, VideoError, available, choose
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, refuse_same, render, request_of

@@ -13,7 +13,8 @@ from itertools import islice
 
 from torch import Tensor
 
-from ..timeline.plans import LONGEST_DRAWING, Clock, Plan, Rate, Step
+from ..timeline.clock import Clock, Rate
+from ..timeline.plans import LONGEST_DRAWING, Plan, Step
 from ..timeline.plans import plan as make_plan
 from ..timeline.scenes import SceneFinder
 from .batches import Interpolator

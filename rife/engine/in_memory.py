@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..model.options import InferenceOptions
-from ..timeline.plans import Clips, Clock, Plan, Step
+from ..timeline.clock import Clock
+from ..timeline.plans import Clips, Plan, Step
 from ..timeline.plans import plan as make_plan
 from .batches import BatchRunner, Interpolator, IsOutOfMemory, TaskList, passthrough_frame
 from .transfers import Target, write

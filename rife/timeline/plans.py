@@ -14,13 +14,13 @@ from itertools import accumulate
 from math import ceil, floor
 from typing import NamedTuple
 
+from .clock import ZERO, Clock, Rate, exact_rate
+
 AT_CUTS = ("hold", "nearest", "blend")
 AT_REPEATS = ("hold", "retime")
 
 # A drawing shown for more frames than this is a still, not animation on twos to fours.
 LONGEST_DRAWING = 4
-
-Rate = Fraction | int | float | str
 
 
 class Step(NamedTuple):
@@ -34,101 +34,6 @@ class Step(NamedTuple):
     right: int
     time: Fraction
     kind: str
-
-
-_ZERO = Fraction(0)
-
-
-def exact_rate(value: Rate) -> Fraction:
-    """A frame rate as the exact fraction that is meant: 23.976 and "24000/1001" are both 24000/1001.
-
-    Decimals within 0.005 of a whole number times 1000/1001, and not whole themselves, are taken as that NTSC rate.
-    Raises ValueError.
-    """
-    try:
-        rate = Fraction(value)
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise ValueError(
-            f"the frame rate is {value!r}, expected a number such as 25, 23.976 or 24000/1001. Write it so."
-        ) from error
-    if rate <= 0:
-        raise ValueError(f"the frame rate is {value}, expected more than 0. Give frames per second.")
-    if isinstance(value, Fraction) or rate.denominator == 1 or (isinstance(value, str) and "/" in value):
-        return rate
-    ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
-    if ntsc and abs(rate - ntsc) < Fraction(1, 200) and abs(rate - round(rate)) > abs(rate - ntsc):
-        return ntsc
-    return rate.limit_denominator(1_000_000)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
-
-    count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over,
-    for `times`; default is as long after it as the frame before lasted.
-    """
-
-    count: int | None
-    rate: Fraction | None = None
-    times: Sequence[Fraction] | None = None
-    end: Fraction | None = None
-
-    def __post_init__(self) -> None:
-        if (self.rate is None) == (self.times is None):
-            raise ValueError("a source has either a rate or presentation times. Give one of them.")
-        if self.rate is not None:
-            object.__setattr__(self, "rate", exact_rate(self.rate))
-        if self.count is not None and self.count < 1:
-            raise ValueError(f"the source has {self.count} frames, expected at least one. Give it some.")
-        if self.times is None:
-            return
-        if self.count != len(self.times):
-            raise ValueError(
-                f"there are {len(self.times)} presentation times for {self.count} frames, expected one each. Give "
-                "the time of every frame."
-            )
-        if any(a >= b for a, b in zip(self.times, self.times[1:], strict=False)):
-            raise ValueError("the presentation times do not rise. Sort the frames, drop those shown at once.")
-        if self.end is not None and self.end <= self.times[-1]:
-            raise ValueError(
-                f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
-            )
-
-    def at(self, index: int) -> Fraction:
-        """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
-        if self.times is None:
-            return index / self.rate
-        if 0 <= index < len(self.times):
-            return self.times[index]
-        turns, index = divmod(index, len(self.times))
-        return self.times[index] + turns * self.duration
-
-    def place(self, time: Fraction) -> tuple[int, Fraction]:
-        """The frame shown at `time`, and how far on the way to the next, 0 <= t < 1."""
-        if self.times is None:
-            # In whole numbers: a Fraction's division costs more than all the rest of a step.
-            n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
-            index, rest = divmod(n, d)
-            return index, (Fraction(rest, d) if rest else _ZERO)
-        index = max(0, bisect_right(self.times, time) - 1)
-        start = self.at(index)
-        return index, (time - start) / (self.at(index + 1) - start)
-
-    @property
-    def duration(self) -> Fraction:
-        """From the first frame's time to the end of the last one's, seconds."""
-        if self.times is None:
-            return self.count / self.rate
-        if self.end is not None:
-            return self.end - self.times[0]
-        last = self.times[-1] - self.times[-2] if len(self.times) > 1 else Fraction(1)
-        return self.times[-1] + last - self.times[0]
-
-    @property
-    def mean_rate(self) -> Fraction:
-        """Frames per second on the whole."""
-        return self.rate or self.count / self.duration
 
 
 class Plan(Sequence):
@@ -191,14 +96,14 @@ class Plan(Sequence):
     def _step(self, index: int, t: Fraction) -> Step:
         options = self.options
         if not t:
-            return Step(index, index, _ZERO, "source")
+            return Step(index, index, ZERO, "source")
         right = index + 1
         if right == self.clock.count:
             if not self._loop:
-                return Step(index, index, _ZERO, "tail")
+                return Step(index, index, ZERO, "tail")
             right = 0
         if right in options.repeats or right == index:
-            return Step(index, index, _ZERO, "static")
+            return Step(index, index, ZERO, "static")
         if right in options.cuts:
             return self._at_cut(index, right, t)
         return Step(index, right, t, "new")
@@ -207,7 +112,7 @@ class Plan(Sequence):
         if self.options.at_cuts == "blend":
             return Step(left, right, t, "blend")
         shown = right if self.options.at_cuts == "nearest" and t >= Fraction(1, 2) else left
-        return Step(shown, shown, _ZERO, "cut")
+        return Step(shown, shown, ZERO, "cut")
 
     def _between_drawings(self, index: int, t: Fraction) -> Step:
         """As `_step` where repeats stand for the drawing that they repeat, and motion goes on across them.
@@ -224,9 +129,9 @@ class Plan(Sequence):
             return self._step(index, t)
         source, right = (first % n, after % n) if loop else (first, after)
         if index == first and not t:
-            return Step(source, source, _ZERO, "source")
+            return Step(source, source, ZERO, "source")
         if after == n and not loop:
-            return Step(source, source, _ZERO, "tail" if index == n - 1 and t else "static")
+            return Step(source, source, ZERO, "tail" if index == n - 1 and t else "static")
         start = self.clock.at(first)
         t = (self.clock.at(index) + t * self._lasts(index) - start) / (self.clock.at(after) - start)
         return self._at_cut(source, right, t) if right in self.options.cuts else Step(source, right, t, "new")
@@ -284,7 +189,7 @@ class _PerPair:
     """The same times between each two frames."""
 
     def __init__(self, times: Sequence[Fraction]):
-        self.times = (_ZERO, *times)
+        self.times = (ZERO, *times)
 
     def count(self, clock: Clock, tail: bool) -> int | None:
         n, m = clock.count, len(self.times)
@@ -375,7 +280,7 @@ def plan(
         if speed <= 0:
             raise ValueError(f"speed is {speed}, expected more than 0. Ask for times to go backward.")
         rate = rate or source.mean_rate
-        start = source.at(0) if source.times is not None else _ZERO
+        start = source.at(0) if source.times is not None else ZERO
         return Plan(source, _Regular(start, Fraction(speed) / rate), rate, options)
     between = pair_times(2 if multiplier is None else multiplier, timesteps)
     rate = source.mean_rate * (len(between) + 1) if source.rate or source.count else None
@@ -397,36 +302,6 @@ def pair_times(multiplier: int, timesteps: Sequence[Fraction | float] | None = N
             "0.25, 0.5, 0.75. 0 and 1 are the frames themselves and always in the result."
         )
     return times
-
-
-class Curve(Sequence):
-    """Source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
-
-    (0, 0), (1, 1), (3, 1.5): one second as it was, then two of quarter speed; level: a freeze; falling: reverse.
-    rate: frames per second of the result, from the first point's time up to the last's. Raises ValueError.
-    """
-
-    def __init__(self, points: Sequence[tuple[Rate, Rate]], rate: Rate):
-        self.points = [(Fraction(at), Fraction(shown)) for at, shown in points]
-        self.rate = exact_rate(rate)
-        starts = [at for at, _ in self.points]
-        if len(starts) < 2 or any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
-            raise ValueError(
-                f"the curve's result times are {[float(at) for at in starts]}, expected two or more that rise, "
-                "such as 0:0, 1:1, 3:1.5 (result seconds : source seconds)."
-            )
-        self._starts = starts
-
-    def __len__(self) -> int:
-        return floor((self._starts[-1] - self._starts[0]) * self.rate) + 1
-
-    def __getitem__(self, k: int) -> Fraction:
-        if not 0 <= k < len(self):
-            raise IndexError(k)
-        now = self._starts[0] + k / self.rate
-        i = min(bisect_right(self._starts, now), len(self.points) - 1) - 1
-        (at0, shown0), (at1, shown1) = self.points[i : i + 2]
-        return shown0 + (now - at0) / (at1 - at0) * (shown1 - shown0)
 
 
 def _check_times(source: Clock, times: Sequence[Fraction], past_last: bool) -> None:

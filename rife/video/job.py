@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
-from ..timeline.plans import Rate, pair_times
+from ..timeline.clock import Rate
+from ..timeline.plans import pair_times
 from .codecs import Encoding, VideoError
 from .images import is_pattern, numbered, write_png
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames

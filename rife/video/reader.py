@@ -21,7 +21,7 @@ import av
 import av.error
 import numpy as np
 
-from ..timeline.plans import Clock
+from ..timeline.clock import Clock
 from .codecs import VideoError
 from .colours import Look, look_of, to_rgb, turns_of
 from .images import ImageSequence, find_image_sequence

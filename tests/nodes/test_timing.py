@@ -11,7 +11,8 @@ import torch
 from node_clips import Blend, clip, interpolated, moving, native
 
 import rife
-from rife.timeline.plans import Clock, plan
+from rife.timeline.clock import Clock
+from rife.timeline.plans import plan
 
 
 def test_without_new_inputs_the_result_is_as_it_always_was(host, model, checkpoint):

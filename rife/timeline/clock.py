@@ -1,0 +1,105 @@
+"""Exact frame rates, and when a source's frames are shown."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+Rate = Fraction | int | float | str
+
+
+ZERO = Fraction(0)
+
+
+def exact_rate(value: Rate) -> Fraction:
+    """A frame rate as the exact fraction that is meant: 23.976 and "24000/1001" are both 24000/1001.
+
+    Decimals within 0.005 of a whole number times 1000/1001, and not whole themselves, are taken as that NTSC rate.
+    Raises ValueError.
+    """
+    try:
+        rate = Fraction(value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"the frame rate is {value!r}, expected a number such as 25, 23.976 or 24000/1001. Write it so."
+        ) from error
+    if rate <= 0:
+        raise ValueError(f"the frame rate is {value}, expected more than 0. Give frames per second.")
+    if isinstance(value, Fraction) or rate.denominator == 1 or (isinstance(value, str) and "/" in value):
+        return rate
+    ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
+    if ntsc and abs(rate - ntsc) < Fraction(1, 200) and abs(rate - round(rate)) > abs(rate - ntsc):
+        return ntsc
+    return rate.limit_denominator(1_000_000)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
+
+    count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over,
+    for `times`; default is as long after it as the frame before lasted.
+    """
+
+    count: int | None
+    rate: Fraction | None = None
+    times: Sequence[Fraction] | None = None
+    end: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rate is None) == (self.times is None):
+            raise ValueError("a source has either a rate or presentation times. Give one of them.")
+        if self.rate is not None:
+            object.__setattr__(self, "rate", exact_rate(self.rate))
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"the source has {self.count} frames, expected at least one. Give it some.")
+        if self.times is None:
+            return
+        if self.count != len(self.times):
+            raise ValueError(
+                f"there are {len(self.times)} presentation times for {self.count} frames, expected one each. Give "
+                "the time of every frame."
+            )
+        if any(a >= b for a, b in zip(self.times, self.times[1:], strict=False)):
+            raise ValueError("the presentation times do not rise. Sort the frames, drop those shown at once.")
+        if self.end is not None and self.end <= self.times[-1]:
+            raise ValueError(
+                f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
+            )
+
+    def at(self, index: int) -> Fraction:
+        """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
+        if self.times is None:
+            return index / self.rate
+        if 0 <= index < len(self.times):
+            return self.times[index]
+        turns, index = divmod(index, len(self.times))
+        return self.times[index] + turns * self.duration
+
+    def place(self, time: Fraction) -> tuple[int, Fraction]:
+        """The frame shown at `time`, and how far on the way to the next, 0 <= t < 1."""
+        if self.times is None:
+            # In whole numbers: a Fraction's division costs more than all the rest of a step.
+            n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
+            index, rest = divmod(n, d)
+            return index, (Fraction(rest, d) if rest else ZERO)
+        index = max(0, bisect_right(self.times, time) - 1)
+        start = self.at(index)
+        return index, (time - start) / (self.at(index + 1) - start)
+
+    @property
+    def duration(self) -> Fraction:
+        """From the first frame's time to the end of the last one's, seconds."""
+        if self.times is None:
+            return self.count / self.rate
+        if self.end is not None:
+            return self.end - self.times[0]
+        last = self.times[-1] - self.times[-2] if len(self.times) > 1 else Fraction(1)
+        return self.times[-1] + last - self.times[0]
+
+    @property
+    def mean_rate(self) -> Fraction:
+        """Frames per second on the whole."""
+        return self.rate or self.count / self.duration
