@@ -40,7 +40,7 @@ def test_residual_and_beta_inside_the_convolution(path, groups):
     torch.manual_seed(0)
     conv, beta, x = nn.Conv2d(8, 8, 3, 1, 1, groups=groups), torch.randn(1, 8, 1, 1), torch.randn(1, 8, 6, 7)
     kept = conv.weight.clone()
-    weight, bias = fused.with_residual(conv.weight, conv.bias, beta, groups)
+    weight, bias = fused.fold_residual(conv.weight, conv.bias, beta, groups)
     close(fused.convolve(x, weight, bias, groups=groups), x + beta * conv(x))
     assert torch.equal(conv.weight, kept)
 
@@ -49,7 +49,7 @@ def test_residual_and_beta_inside_the_convolution(path, groups):
 def test_transposed_convolution_as_a_convolution(path):
     torch.manual_seed(0)
     layer, x = nn.ConvTranspose2d(6, 3, 4, 2, 1), torch.randn(2, 6, 5, 7)
-    close(fused.double(x, layer), layer(x))
+    close(fused.transposed_conv(x, layer), layer(x))
 
 
 @pytest.mark.parametrize("act", [nn.LeakyReLU(0.2), nn.PReLU(5)])

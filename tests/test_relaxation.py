@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rife.ops.red_black_sor import even, links, packed, relax, unpacked
+from rife.ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 
 SIZES = [(6, 8), (5, 8), (6, 7), (5, 7), (1, 1), (1, 4), (3, 1)]
 
@@ -37,9 +37,9 @@ def solution(equations: Tensor, right: Tensor, below: Tensor) -> Tensor:
 
 def relaxed(equations: Tensor, right: Tensor, below: Tensor, sweeps: int, border: float = 0.0) -> Tensor:
     height, width = equations.shape[2:]
-    motion = F.pad(packed(even(torch.zeros_like(equations[:, :2]))), (1, 1, 1, 1), value=border)
-    motion = relax(motion, packed(even(equations)), links(right, below), sweeps)
-    return unpacked(motion[..., 1:-1, 1:-1])[..., :height, :width]
+    motion = F.pad(pack(pad_to_even(torch.zeros_like(equations[:, :2]))), (1, 1, 1, 1), value=border)
+    motion = sor(motion, pack(pad_to_even(equations)), coupling(right, below), sweeps)
+    return unpack(motion[..., 1:-1, 1:-1])[..., :height, :width]
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -63,7 +63,7 @@ def test_a_pixel_that_nothing_is_known_of_stays():
 
 def test_each_colour_has_every_second_pixel_of_a_row():
     board = torch.arange(24.0).view(1, 1, 4, 6)
-    red, black = packed(board)[0, 0]
+    red, black = pack(board)[0, 0]
     assert red.tolist() == [[0, 2, 4], [7, 9, 11], [12, 14, 16], [19, 21, 23]]
     assert black.tolist() == [[1, 3, 5], [6, 8, 10], [13, 15, 17], [18, 20, 22]]
-    assert unpacked(packed(board)).equal(board)
+    assert unpack(pack(board)).equal(board)

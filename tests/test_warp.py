@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from rife.ops.grid_sample import sample_plainly
-from rife.ops.warp import conv_of_doubled, resize, warp
+from rife.ops.grid_sample import sample_by_gather
+from rife.ops.warp import conv_of_upsampled, resize, warp
 
 
 def test_flow_of_one_pixel_fetches_the_right_neighbour_and_repeats_the_border():
@@ -37,7 +37,7 @@ def test_sampling_in_plain_operations_is_grid_sample(mode, size):
     image = torch.rand(2, 3, *size, requires_grad=True)
     points = (torch.rand(2, 20, 30, 2) * 4 - 2).requires_grad_()
     expected = F.grid_sample(image, points, mode=mode, padding_mode="border", align_corners=True)
-    plain = sample_plainly(image, points, mode)
+    plain = sample_by_gather(image, points, mode)
     torch.testing.assert_close(plain, expected, atol=1e-5, rtol=0)
     grad = torch.randn_like(plain)
     for x, y in zip(*(torch.autograd.grad(z, (image, points), grad) for z in (plain, expected)), strict=True):
@@ -71,7 +71,7 @@ def test_up_then_down_equals_the_direct_step():
 def test_convolution_of_doubled_equals_doubling_first(size):
     x, weight = torch.rand(2, 4, *size, dtype=torch.float64), torch.randn(3, 4, 3, 3, dtype=torch.float64)
     expected = torch.nn.functional.conv2d(resize(x, 2), weight, stride=2, padding=1)
-    torch.testing.assert_close(conv_of_doubled(x, weight), expected)
+    torch.testing.assert_close(conv_of_upsampled(x, weight), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..ops.conv import convolve, double, inference_on_cpu, with_residual
-from ..ops.warp import conv_of_doubled
+from ..ops.conv import convolve, fold_residual, inference_on_cpu, transposed_conv
+from ..ops.warp import conv_of_upsampled
 from .config import IFNetConfig
 from .multiscale import Output
 from .refine import conv, deconv
@@ -31,7 +31,7 @@ class ResConv(nn.Module):
         # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
         # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
         if inference_on_cpu(x) and x.dtype == torch.float32:
-            weight, bias = with_residual(conv.weight, conv.bias, beta, conv.groups)
+            weight, bias = fold_residual(conv.weight, conv.bias, beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
         return self.relu(torch.addcmul(x, conv(x), beta))
 
@@ -50,7 +50,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for cnn in (self.cnn0, self.cnn1, self.cnn2):
             x = convolve(x, cnn.weight, cnn.bias, cnn.stride, slope=self.relu.negative_slope)
-        return double(x, self.cnn3) if inference_on_cpu(x) else self.cnn3(x)
+        return transposed_conv(x, self.cnn3) if inference_on_cpu(x) else self.cnn3(x)
 
 
 def build_head(cfg: IFNetConfig) -> nn.Module:
@@ -144,7 +144,9 @@ class IFBlock(nn.Module):
         for name, x in inputs.items():
             weight = torch.cat([first.weight[:, start : start + n] for start, n in self._columns_of(name)], 1)
             x = x.contiguous(memory_format=torch.channels_last)
-            part = conv_of_doubled(x, weight) if name == "coarse" else convolve(x, weight, None, first.stride)
+            part = (
+                conv_of_upsampled(x, weight) if name == "coarse" else convolve(x, weight, None, first.stride)
+            )
             total = part.add_(total)
         return activation(total)
 

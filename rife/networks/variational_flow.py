@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.red_black_sor import even, links, packed, relax, unpacked
+from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 from ..ops.warp import resize, warp
 from .multiscale import Geometry
 
@@ -154,9 +154,9 @@ def _refinement(level: _Level, v: Tensor, reweighted: Callable) -> Tensor:
     """Change of v that lowers the energy of brightness, gradients and smoothness.
 
     The frames are warped once; the robust weights are taken anew a few times, and each time the linear equations that
-    they make are solved by `relax`.
+    they make are solved by `sor`.
     """
-    terms, start = packed(even(_terms(level, v))), packed(even(v))
+    terms, start = pack(pad_to_even(_terms(level, v))), pack(pad_to_even(v))
     motion, found = F.pad(start, (1, 1, 1, 1)), v
     for _ in range(_REWEIGHTED):
         motion, found = reweighted(terms, start, motion, found)
@@ -167,8 +167,8 @@ def _reweighted(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tupl
     """The motion, with a border and packed, and (B,2,h,w), after sweeps with weights that it gives itself."""
     height, width = v.shape[2:]
     inside = (..., slice(1, -1), slice(1, -1))
-    motion = relax(motion, _equations(terms, start, motion[inside]), links(*_tension(v)), _SWEEPS)
-    return motion, unpacked(motion[inside])[..., :height, :width]
+    motion = sor(motion, _equations(terms, start, motion[inside]), coupling(*_tension(v)), _SWEEPS)
+    return motion, unpack(motion[inside])[..., :height, :width]
 
 
 def _terms(level: _Level, v: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _terms(level: _Level, v: Tensor) -> Tensor:
 
 
 def _equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
-    """What `relax` wants of the `terms` at `start`, those weighing less that are far from kept by `motion`; packed."""
+    """What `sor` wants of the `terms` at `start`, those weighing less that are far from kept by `motion`; packed."""
     xx, yy, xy, xd, yd, dd = terms.unbind(1)
     x, y = (motion - start).split(1, 1)
     left = (xx * x).addcmul_(xy, y, value=2).sub_(xd, alpha=2).mul_(x)

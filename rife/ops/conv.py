@@ -1,4 +1,4 @@
-"""3x3 convolutions with bias, residual and activation in one pass over the pixels, where PyTorch has one: on x86 CPUs.
+"""Convolutions with bias, residual and activation in one pass over the pixels, where PyTorch has one: on x86 CPUs.
 
 Everywhere else, and in training, they are the plain operations that they stand for.
 """
@@ -6,6 +6,7 @@ Everywhere else, and in training, they are the plain operations that they stand 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ _ONEDNN = has_onednn()
 
 
 def inference_on_cpu(x: Tensor) -> bool:
-    """Whether speed on a CPU is all that is wanted of what is done to x."""
+    """Whether x lies on a CPU and no gradient is wanted, so that operations may be reordered and fused for speed."""
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
@@ -34,7 +35,9 @@ def convolve(
     groups: int = 1,
     slope: float | None = None,
 ) -> Tensor:
-    """Convolution of (B,C,H,W) with zero padding 1, then LeakyReLU of `slope` if there is one; in a new tensor.
+    """3x3 convolution of x (B,C,H,W) by weight (D,C/groups,3,3) and bias (D,), zero padding 1: a new (B,D,h,w).
+
+    slope: of the LeakyReLU that follows, if one does.
 
     oneDNN is called by its name, since F.conv2d goes without it where a single input has 20480 values or less, at 0.6
     of the speed (192 channels of 8x12, two threads). torch.compile fuses the plain ones by itself.
@@ -48,31 +51,39 @@ def convolve(
     return x if slope is None else F.leaky_relu_(x, slope)
 
 
-def with_residual(weight: Tensor, bias: Tensor, beta: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Weight (D,C,3,3) and bias (D,) of the convolution that is x + beta * conv(x); beta has D values."""
+def fold_residual(weight: Tensor, bias: Tensor, beta: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals x + beta * conv(x); beta has a value per output channel.
+
+    weight: (D,C/groups,3,3) with D = C; bias: (D,). Adding x is adding 1 to the central tap of a channel's own kernel.
+    """
     weight, bias = weight * beta.view(-1, 1, 1, 1), bias * beta.flatten()
     weight[:, :, 1, 1].unflatten(0, (groups, -1)).diagonal(dim1=1, dim2=2).add_(1)
     return weight, bias
 
 
-def double(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """`layer` (kernel 4, stride 2, padding 1) of x (B,C,h,w): (B,D,2h,2w), planar.
+def transposed_conv(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """The transposed convolution `layer` (kernel 4, stride 2, padding 1) of x (B,C,h,w): (B,D,2h,2w), planar.
 
-    For few channels a third faster than oneDNN's transposed convolution. An output at 2h + i reads x at h + d, d of
-    -1, 0, 1, through the kernel's element i + 1 - 2d where it has that one: a convolution for each of 2x2 places i.
+    By sub-pixel convolution, for few channels a third faster than oneDNN's transposed one: the output at 2h + i reads x
+    at h + d, d of -1, 0, 1, through the kernel's element i + 1 - 2d where it has that one. So each of the 2x2 phases i
+    is a 3x3 convolution, and all four are one with 4D outputs.
     """
-    element = torch.tensor([[3, 1, -1], [-1, 2, 0]])
+    element = torch.tensor([[3, 1, -1], [-1, 2, 0]])  # by phase and d; the kernel has no element -1
     pick = (element[..., None] == torch.arange(4)).to(x)  # (i, d, element)
     weight = torch.einsum("cokl,idk,jel->oijcde", layer.weight, pick, pick).flatten(0, 2)
-    phases = convolve(x, weight, layer.bias.repeat_interleave(4))
+    bias = None if layer.bias is None else layer.bias.repeat_interleave(4)
+    phases = convolve(x, weight, bias)
     return rearrange(phases, "b (o i j) h w -> b o (h i) (w j)", i=2, j=2)
 
 
 class ConvAct(nn.Sequential):
-    """nn.Sequential(3x3 convolution with padding 1, activation)."""
+    """nn.Sequential of a 3x3 convolution with padding 1 and an activation, in one pass where that exists."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module):
+        super().__init__(conv, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, act = self
+        conv, act = cast(nn.Conv2d, self[0]), self[1]
         if conv.padding_mode != "zeros":
             return act(conv(x))
         slope = act.negative_slope if isinstance(act, nn.LeakyReLU) else None

@@ -1,8 +1,8 @@
-"""Pictures read between their pixels, alike on every device: what its grid_sample lacks is made of plain operations."""
+"""grid_sample alike on every device: what a device lacks of it is made of plain operations."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +18,17 @@ def sample(image: Tensor, points: Tensor, mode: str) -> Tensor:
     image: (B,C,H,W); points: (B,h,w,2), x first, -1 and 1 at the centres of the corner pixels; mode: bilinear or
     bicubic; all float32. Returns (B,C,h,w).
     """
-    options = {"mode": mode, "align_corners": True}
     if image.device.type in _COMPLETE:
-        return F.grid_sample(image, points, padding_mode="border", **options)
+        return F.grid_sample(image, points, mode, padding_mode="border", align_corners=True)
     learns = torch.is_grad_enabled() and (image.requires_grad or points.requires_grad)
     # MPS has been wrong about interleaved pictures and about grids that are views (pytorch#174339, #171602).
     image, points = image.contiguous(), points.contiguous()
     if _samples(image.device, mode, "border", learns):
-        return F.grid_sample(image, points, padding_mode="border", **options)
+        return F.grid_sample(image, points, mode, padding_mode="border", align_corners=True)
     if mode == "bilinear" and _samples(image.device, mode, "zeros", learns):
         # The same bits with align_corners=True.
-        return F.grid_sample(image, points.clamp(-1.0, 1.0), padding_mode="zeros", **options)
-    return sample_plainly(image, points, mode)
+        return F.grid_sample(image, points.clamp(-1.0, 1.0), mode, padding_mode="zeros", align_corners=True)
+    return sample_by_gather(image, points, mode)
 
 
 @cache
@@ -50,7 +49,7 @@ def _samples(device: torch.device, mode: str, padding: str, learns: bool) -> boo
     return True
 
 
-def sample_plainly(image: Tensor, points: Tensor, mode: str) -> Tensor:
+def sample_by_gather(image: Tensor, points: Tensor, mode: str) -> Tensor:
     """F.grid_sample with border padding and align_corners=True in operations that every device has, backward too.
 
     Arguments as in `sample`; the same to 1e-5.
@@ -59,18 +58,21 @@ def sample_plainly(image: Tensor, points: Tensor, mode: str) -> Tensor:
     columns, rows = (
         _taps((points[..., i] + 1) / 2 * (n - 1), n, mode) for i, n in enumerate((width, height))
     )
-    pixels, total = image.flatten(2), 0
-    for row, down in rows:
-        line = 0
-        for column, across in columns:
-            places = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
-            line = line + pixels.gather(2, places).unflatten(2, points.shape[1:3]) * across[:, None]
-        total = total + line * down[:, None]
-    return total
+    pixels = image.flatten(2)
+
+    def read(row: Tensor, column: Tensor) -> Tensor:
+        places = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
+        return pixels.gather(2, places).unflatten(2, points.shape[1:3])
+
+    lines = (
+        reduce(torch.add, (read(row, column) * across[:, None] for column, across in columns)) * down[:, None]
+        for row, down in rows
+    )
+    return reduce(torch.add, lines)
 
 
 def _taps(at: Tensor, side: int, mode: str) -> list[tuple[Tensor, Tensor]]:
-    """Index and weight of each pixel of a row of `side` that a sample `at` a place in it reads."""
+    """Index and weight of each pixel of a line of `side` pixels that a sample at position `at` reads, in pixels."""
     # Beyond, all taps read the pixel at the border.
     at = at.clamp(0, side - 1) if mode == "bilinear" else at.clamp(-2, side + 1)
     first = at.detach().floor()
@@ -80,7 +82,7 @@ def _taps(at: Tensor, side: int, mode: str) -> list[tuple[Tensor, Tensor]]:
 
 
 def _cubic(t: Tensor, i: int) -> Tensor:
-    """Weight of the pixel `i` of a sample `t` behind pixel 0: Keys' kernel with -0.75, as PyTorch has it."""
+    """Weight of pixel `i` for a sample at position t, 0..1: Keys' cubic (1981) with a = -0.75, as PyTorch has it."""
     x = (t - i).abs()
     if i in (0, 1):
         return (1.25 * x - 2.25) * x * x + 1

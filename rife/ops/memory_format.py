@@ -1,4 +1,4 @@
-"""How pictures lie in memory, planar or channels last: as convolutions are fastest on the device, which is measured."""
+"""How images lie in memory, planar or channels last: as convolutions are fastest on the device, which is measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUNS, _CALLS = 3, 4
 
 
 def memory_format(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
-    """Of frames and weights of `dtype` on `device`; weights otherwise get converted at each call.
+    """The format for images and weights of `dtype` on `device`; weights in another one get converted at each call.
 
     On CPUs channels last is twice as fast. MPS and DirectML compute planar. On other GPUs it is measured, since no rule
     holds: tensor cores want channels last, but float32 uses them on some cards only; of AMD's, data centre GPUs gain
@@ -58,7 +58,10 @@ def _seconds(
 
 
 def seconds(device: torch.device, run: Callable[[], object]) -> float:
-    """From `device` with nothing left to do until it has done all that `run` asked for, which it may do later."""
+    """What `run` takes, in seconds: from an idle `device` until that has done all it was told to.
+
+    GPUs are only told what to do and do it later, so both ends wait for the device.
+    """
     wait = torch.get_device_module(device).synchronize
     wait(device)
     begun = time.perf_counter()

@@ -17,14 +17,14 @@ from .grid_sample import sample
 
 
 class SamplingGrid(NamedTuple):
-    """The identity grid of one size, made once per forward pass and shared by its warps.
+    """The pixels' own positions in frames of one size, made once per forward pass and shared by its warps.
 
     Planar, as flow is: on a CPU grid_sample reads a planar grid as fast as an interleaved one, which would first
     have to be made.
     """
 
     base: Tensor  # (1,2,H,W) float32, x first, -1 and 1 at the centres of the corner pixels
-    step: Tensor  # (2,1,1) float32, what one pixel is in grid units
+    pixel: Tensor  # (2,1,1) float32, the size of one pixel in grid units
 
     def at(self, rows: Tensor, cols: Tensor) -> SamplingGrid:
         """The grid of these rows and columns only; flow stays in pixels of the full size."""
@@ -36,12 +36,12 @@ class SamplingGrid(NamedTuple):
 
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
-    """Identity grid of `height` x `width` on `device`."""
+    """The grid of all pixels of frames of `height` x `width`, on `device`."""
     y = torch.linspace(-1.0, 1.0, height, device=device).view(1, 1, height, 1).expand(1, 1, height, width)
     x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, 1, width).expand(1, 1, height, width)
     # A side of one pixel has no extent: any finite step does. A tensor made on the host would make a GPU wait for it.
-    step = [x.new_full((1, 1, 1), 2.0 / max(side - 1, 1)) for side in (width, height)]
-    return SamplingGrid(torch.cat((x, y), 1), torch.cat(step))
+    pixel = [x.new_full((1, 1, 1), 2.0 / max(side - 1, 1)) for side in (width, height)]
+    return SamplingGrid(torch.cat((x, y), 1), torch.cat(pixel))
 
 
 def warp(
@@ -51,7 +51,9 @@ def warp(
     mode: str = "bilinear",
     halve: bool = False,
 ) -> Tensor:
-    """Samples `image` (B,C,H,W) at each pixel displaced by `flow` (B,2,H,W); outside, the border repeats.
+    """Samples `image` (B,C,H,W) at each pixel displaced by `flow` (B,2,h,w), in pixels: (B,C,h,w) in its dtype.
+
+    grid: where the h x w samples lie without flow, by default all pixels of the image. Outside, the border repeats.
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
@@ -59,8 +61,9 @@ def warp(
     halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
     """
     if grid is None:
-        grid = sampling_grid(*image.shape[-2:], image.device)
-    points = torch.addcmul(grid.base, flow.float(), grid.step).permute(0, 2, 3, 1)
+        height, width = image.shape[-2:]
+        grid = sampling_grid(height, width, image.device)
+    points = torch.addcmul(grid.base, flow.float(), grid.pixel).permute(0, 2, 3, 1)
     image_dtype, image = image.dtype, image.float()
     strips = _strips(image, points, 2 if halve else 1)
     if strips > 1:
@@ -105,7 +108,7 @@ def resize_rows(x: Tensor, factor: int, start: int, stop: int) -> Tensor:
     return resize(x[:, :, low:high], factor)[:, :, start - low * factor : stop - low * factor]
 
 
-def conv_of_doubled(x: Tensor, weight: Tensor) -> Tensor:
+def conv_of_upsampled(x: Tensor, weight: Tensor) -> Tensor:
     """The 3x3 convolution (stride 2, zero padding 1, no bias) of `resize(x, 2)`, without making that.
 
     x: (B,C,h,w); weight: (D,C,3,3). Returns (B,D,h,w). Both steps are linear and read, around output i, only the
