@@ -24,8 +24,9 @@ import rife
 from rife.evaluation.metrics import psnr
 from rife.networks.ifnet import IFNet
 from rife.training.bundled import Curriculum, match_init
+from rife.training.schedule import Settings
 from rife.training.synthetic import RenderedMotion
-from rife.training.trainer import Settings, Trainer
+from rife.training.trainer import Trainer
 
 NETWORK = replace(rife.RELEASES["RIFE_m"], channels=(90, 60, 40), refine="")
 TIMES = (0.25, 0.5, 0.75)

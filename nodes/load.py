@@ -6,14 +6,14 @@ import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
 from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
-from ..rife.checkpoint.load import load_network
+from ..rife.checkpoint.load import Checkpoint, read_checkpoint
 from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from ..rife.networks.config import AMBIGUOUS
 from . import model_management
@@ -156,17 +156,23 @@ def load_patcher(
     checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False
 ):
     """A new patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
+    return _load(checkpoint, variant, precision, disable_dynamic)[0]
+
+
+def _load(checkpoint: str, variant: str, precision: str, disable_dynamic: bool = False) -> tuple[Any, str]:
+    """A new patcher, and what was loaded."""
     sources = _sources(checkpoint)
     source = sources[0] if len(sources) == 1 else sources[0].parent
     # ComfyUI runs nodes in inference mode; weights made in it could never be trained.
     with torch.inference_mode(False):
-        network = load_network(source, None if variant == "auto" else variant)
-        patcher = model_management.make_patcher(network, precision, disable_dynamic)
+        found = read_checkpoint(source, None if variant == "auto" else variant)
+        patcher = model_management.make_patcher(found.network, precision, disable_dynamic)
     patcher.cached_patcher_init = (load_patcher, (checkpoint, variant, precision))
-    return patcher
+    return patcher, describe(found)
 
 
 _loaded: WeakValueDictionary[tuple, Any] = WeakValueDictionary()
+_described: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # what the patchers in `_loaded` are
 
 
 def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto"):
@@ -178,14 +184,15 @@ def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "aut
     key = (_state(files), variant, precision)
     patcher = _loaded.get(key)
     if patcher is None:
-        patcher = _loaded[key] = load_patcher(checkpoint, variant, precision)
+        patcher, _described[patcher] = _load(checkpoint, variant, precision)
+        _loaded[key] = patcher
     return patcher
 
 
-def describe(network) -> str:
+def describe(found: Checkpoint) -> str:
     """What was loaded and how that is known, for the node's face."""
-    versions = ", ".join(network.config.versions) or "own training"
-    return f"RIFE {versions}, decided by {network.decided_by}"
+    versions = ", ".join(found.network.config.versions) or "own training"
+    return f"RIFE {versions}, decided by {found.decided_by}"
 
 
 class RIFECheckpointLoader(io.ComfyNode):
@@ -264,5 +271,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = shared_patcher(checkpoint, variant, precision)
-        model_management.send_status_text(describe(patcher.model))
-        return io.NodeOutput(patcher, ui=ui.PreviewText(describe(patcher.model)))
+        model_management.send_status_text(_described[patcher])
+        return io.NodeOutput(patcher, ui=ui.PreviewText(_described[patcher]))

@@ -9,7 +9,8 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import nn
 
-from ..rife.checkpoint.load import load_network, save_checkpoint
+from ..rife.checkpoint.load import load_network
+from ..rife.checkpoint.save import save_checkpoint
 from ..rife.model.devices import PRECISIONS, named_dtype
 from . import model_management
 from .load import FOLDERS

@@ -13,10 +13,13 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..rife.losses.objective import recipe_of
 from ..rife.model import Model
 from ..rife.training.datasets import RealFrames, Shot, triplets
-from ..rife.training.synthetic import check_crop
-from ..rife.training.trainer import Result, Settings, Step, Trainer, score_triplets
+from ..rife.training.samples import check_crop
+from ..rife.training.schedule import Settings
+from ..rife.training.trainer import Result, Step, Trainer
+from ..rife.training.validation import score_triplets
 from . import footage, model_management, plot
 from .train_form import Form, train_inputs, train_outputs
 from .trained import (
@@ -133,7 +136,7 @@ def _settings(form: Form, device: torch.device) -> Settings:
         seed=form.seed,
         teacher=form.teacher,
         recipe=form.recipe,
-        random_scales=form.recipe == "4.25",
+        random_scales=recipe_of(form.recipe).random_scales,
         score_every=form.score_every or max(1, form.steps // _LOOKS),
         allow_worse=form.allow_worse,
         workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1),

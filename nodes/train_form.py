@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..rife.losses.functional import RECIPES
+from ..rife.losses.objective import RECIPES
 from . import footage
 from .types import InterpModel, LossMap, model_input, training_dtype_input
 
@@ -39,7 +39,7 @@ class Form:
     teacher: bool = False
     max_frames: int = 400
     max_width: int = 960
-    recipe: str = RECIPES[0]
+    recipe: str = "paper"
 
     @classmethod
     def of(cls, lists: Mapping[str, Sequence[Any]]) -> Form:

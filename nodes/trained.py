@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..rife.checkpoint.build import build_from_state_dict
 from ..rife.model import Model
-from ..rife.networks.adaptive import build_network
 from ..rife.networks.config import IFNetConfig
-from ..rife.networks.ifnet import IFNet
 from . import model_management
 from .native import adapt
 
@@ -79,16 +78,10 @@ def fresh_model(patcher) -> Model:
     return model
 
 
-def build(config: IFNetConfig, training: Training) -> IFNet:
+def build(config: IFNetConfig, training: Training) -> nn.Module:
     """A network with copies of the weights, in float32 on the CPU, that can be trained."""
     with torch.inference_mode(False):
-        with torch.device("meta"):
-            network = build_network(config)
-        network.load_state_dict({name: w.clone() for name, w in training.weights.items()}, assign=True)
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
-    network.decided_by = f"training of {training.steps} steps"
-    return network.eval()
+        return build_from_state_dict(config, training.weights)
 
 
 def learner_state(model: Model) -> dict[str, Any]:

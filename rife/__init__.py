@@ -6,7 +6,7 @@ middle = model.inference(img0, img1)           # (B,3,H,W) in 0..1
 clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
 """
 
-from .checkpoint.load import UnknownCheckpointError, detect, save_checkpoint
+from .checkpoint import UnknownCheckpointError, detect, save_checkpoint
 from .engine import interpolate, interpolate_stream
 from .model import Model, load_model
 from .networks.config import RELEASES, IFNetConfig

@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 import rife
+from rife.checkpoint.detection import clean_keys
 from rife.checkpoint.files import read_file
-from rife.checkpoint.load import clean_keys, convert, load_network
+from rife.checkpoint.load import load_network, read_checkpoint
+from rife.checkpoint.save import convert
 from rife.networks.config import AMBIGUOUS, RELEASES
 from rife.networks.ifnet import IFNet
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
@@ -321,9 +323,10 @@ def test_every_family_is_converted_and_known_again_without_guessing(tmp_path, na
     state_dict = golden.state_dict(name)
     torch.save(state_dict, tmp_path / "a.pth")
     path = convert(tmp_path / "a.pth", tmp_path / "b.safetensors", torch.float16, variant=name)
-    network = load_network(path)
-    assert name in network.config.versions and network.decided_by == "the file's metadata"
-    assert network.stored_dtype == torch.float16
+    found = read_checkpoint(path)
+    network = found.network
+    assert name in network.config.versions and found.decided_by == "the file's metadata"
+    assert found.stored_dtype == torch.float16
     floats = {k: v for k, v in network.state_dict().items() if v.is_floating_point()}
     assert all(torch.equal(v, state_dict[k].half().float()) for k, v in floats.items())
 
@@ -333,7 +336,7 @@ def test_float64_becomes_float32_and_a_dtype_that_is_too_small_is_refused(tmp_pa
     state_dict["encode.cnn0.weight"][0, 0, 0, 0] = 1e5
     torch.save(state_dict, tmp_path / "a.pth")
     path = convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
-    assert load_network(path).stored_dtype == torch.float32
+    assert read_checkpoint(path).stored_dtype == torch.float32
     with pytest.raises(
         ValueError, match=r"encode.cnn0.weight has values up to 100000.*float16 can hold.*bfloat16"
     ):

@@ -15,7 +15,8 @@ from PIL import Image
 
 import rife
 from rife.checkpoint.catalog import find
-from rife.checkpoint.load import load_network, save_checkpoint
+from rife.checkpoint.load import load_network
+from rife.checkpoint.save import save_checkpoint
 from rife.comfyui_workflow import VFI_WIDGETS, convert
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet

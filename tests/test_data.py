@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from rife.evaluation.metrics import psnr
 from rife.ops.warp import warp
-from rife.training.synthetic import RenderedMotion, concatenated, noise_textures
+from rife.training.samples import concatenated
+from rife.training.synthetic import RenderedMotion, noise_textures
 
 
 def scenes(seed: int = 3, size: int = 64, **options) -> RenderedMotion:

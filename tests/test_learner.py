@@ -11,12 +11,13 @@ from training_runs import TINY
 
 import rife
 from rife.evaluation.metrics import psnr
-from rife.losses.functional import Objective
+from rife.losses.objective import Objective
 from rife.model import training_step as learner
 from rife.model.training_step import Batch, TrainingStep
 from rife.networks.ifnet import IFNet
 from rife.training.bundled import match_init
-from rife.training.synthetic import RenderedMotion, Sample
+from rife.training.samples import Sample
+from rife.training.synthetic import RenderedMotion
 
 R = rife.RELEASES
 SMALL = {

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from rife.evaluation import metrics
 from rife.losses.functional import (
-    Objective,
     census_loss,
     distillation_loss,
     epe,
@@ -22,6 +21,7 @@ from rife.losses.functional import (
     ssim,
     time_loss,
 )
+from rife.losses.objective import Objective
 from rife.networks.prediction import Prediction
 
 

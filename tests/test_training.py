@@ -12,18 +12,11 @@ import rife
 from rife.model import training_step as learner
 from rife.networks.ifnet import IFNet
 from rife.training.datasets import RealFrames, rendered_triplets, shots
-from rife.training.synthetic import Sample
-from rife.training.trainer import (
-    Averaged,
-    Feed,
-    Settings,
-    StopTraining,
-    Trainer,
-    learning_rate,
-    pyramid,
-    score_triplets,
-    seed_of,
-)
+from rife.training.feed import Feed
+from rife.training.samples import Sample
+from rife.training.schedule import Settings, learning_rate, pyramid, seed_of
+from rife.training.trainer import Averaged, StopTraining, Trainer
+from rife.training.validation import score_triplets
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():

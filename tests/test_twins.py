@@ -8,7 +8,7 @@ import torch
 
 import rife
 from rife.checkpoint import ambiguous as twins
-from rife.checkpoint.load import load_network
+from rife.checkpoint.load import read_checkpoint
 from rife.networks import adaptive
 from rife.networks.adaptive import build_network
 from rife.networks.config import AMBIGUOUS, RELEASES
@@ -35,9 +35,9 @@ def test_the_name_of_file_or_folder_decides(tmp_path, name, version):
     path.parent.mkdir(exist_ok=True)
     architecture = next(group[0] for group in AMBIGUOUS if version in group)
     torch.save(golden.state_dict(architecture), path)
-    network = load_network(path)
-    assert version in network.config.versions
-    assert "name" in network.decided_by and path.name in network.decided_by
+    found = read_checkpoint(path)
+    assert version in found.network.config.versions
+    assert "name" in found.decided_by and path.name in found.decided_by
 
 
 @pytest.mark.parametrize("name", ["rife_13.8.pth", "v4.38.pth", "3.61.pth", "2round.pth", "rife.pth"])
@@ -48,19 +48,19 @@ def test_a_name_that_only_looks_like_a_version_decides_nothing(name):
 
 
 def test_the_variant_wins_over_the_metadata_and_the_metadata_over_the_name(tmp_path):
-    network = load_network(golden.state_dict("3.6"), variant="3.8")
+    network = read_checkpoint(golden.state_dict("3.6"), variant="3.8").network
     path = rife.save_checkpoint(network, tmp_path / "rife36.safetensors")
-    again = load_network(path)
-    assert again.config.versions == ("3.8",) and again.decided_by == "the file's metadata"
-    asked = load_network(path, variant="3.6")
-    assert asked.config.versions == ("3.6",) and "asked for" in asked.decided_by
+    again = read_checkpoint(path)
+    assert again.network.config.versions == ("3.8",) and again.decided_by == "the file's metadata"
+    asked = read_checkpoint(path, variant="3.6")
+    assert asked.network.config.versions == ("3.6",) and "asked for" in asked.decided_by
 
 
 def test_weights_that_interpolate_under_neither_are_taken_for_the_first():
     for group in AMBIGUOUS:
-        network = load_network(golden.state_dict(group[0]))
-        assert group[0] in network.config.versions
-        assert "default" in network.decided_by and "averaging" in network.decided_by
+        found = read_checkpoint(golden.state_dict(group[0]))
+        assert group[0] in found.network.config.versions
+        assert "default" in found.decided_by and "averaging" in found.decided_by
 
 
 def test_the_probe_takes_the_twin_that_interpolates_better(monkeypatch):
@@ -72,8 +72,8 @@ def test_the_probe_takes_the_twin_that_interpolates_better(monkeypatch):
         return Prediction(image, image, image)
 
     monkeypatch.setattr(IFNet, "predict", predict)
-    network = load_network(golden.state_dict("RIFE"))
-    assert network.config.versions == ("RIFE_2R",) and "probe" in network.decided_by
+    found = read_checkpoint(golden.state_dict("RIFE"))
+    assert found.network.config.versions == ("RIFE_2R",) and "probe" in found.decided_by
 
 
 def test_the_textures_of_the_probe_move_as_it_says():

@@ -32,7 +32,8 @@ from rife.timeline.clock import Clock  # noqa: E402
 from rife.timeline.curve import Curve  # noqa: E402
 from rife.timeline.plans import Plan, plan  # noqa: E402
 from rife.training.datasets import RealFrames, shots, split, triplets
-from rife.training.trainer import Settings, Trainer
+from rife.training.schedule import Settings
+from rife.training.trainer import Trainer
 from rife.video.job import read_frames  # noqa: E402
 
 PICTURES, WORKFLOWS, HELP = (

@@ -1,5 +1,8 @@
 """Files and state dicts to networks and back: read without trust, recognise by tensors, build, save, download."""
 
-from .load import UnknownCheckpointError, convert, detect, load_network, save_checkpoint
+from .detection import detect
+from .errors import UnknownCheckpointError
+from .load import load_network
+from .save import convert, save_checkpoint
 
 __all__ = ["UnknownCheckpointError", "convert", "detect", "load_network", "save_checkpoint"]

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..networks.adaptive import build_network
 from ..networks.config import AMBIGUOUS, RELEASES, IFNetConfig
+from .build import build_from_state_dict
 
 # Better than its twin by this many dB, and better than averaging the frames, or the probe decides nothing. Weights
 # trained for minutes only differed by 0.24 dB (RIFE) and 1.1 dB (RIFE_2R) when run as the wrong twin.
@@ -54,10 +54,8 @@ def probe(twins: Sequence[str], state_dict: Mapping[str, Tensor]) -> tuple[dict[
     img0, truth, img1 = _moving_textures()
     scores = {}
     for twin in twins:
-        with torch.device("meta"):
-            network = build_network(_with_parts_of(RELEASES[twin], state_dict))
-        network.load_state_dict({key: state_dict[key].float() for key in network.state_dict()}, assign=True)
-        scores[twin] = _psnr(network.eval().predict(img0, img1).image.clamp(0, 1), truth)
+        network = build_from_state_dict(_with_parts_of(RELEASES[twin], state_dict), state_dict)
+        scores[twin] = _psnr(network.predict(img0, img1).image.clamp(0, 1), truth)
     return scores, _psnr((img0 + img1) / 2, truth)
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .detection import detect
 from .download import PATIENCE, OnProgress, Patience, TransferError, alone, discard, fetch
+from .errors import UnknownCheckpointError
 from .files import read_file
-from .load import UnknownCheckpointError, detect
 
 _HUB = "https://huggingface.co"
 _HUB_MIRROR = "https://hf-mirror.com"

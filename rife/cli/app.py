@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from ..atomic_write import write_text
 from ..checkpoint.catalog import DOWNLOADS, download, find
-from ..checkpoint.load import convert, load_network
+from ..checkpoint.load import read_checkpoint
+from ..checkpoint.save import convert
 from ..comfyui_workflow import convert as convert_workflow
 from ..engine import interpolate
 from ..evaluation.metrics import psnr
@@ -148,21 +149,21 @@ def _interpolate(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> None:
-    model = load_model(args.checkpoint, variant=args.variant, device="cpu")
-    config = model.config
+    found = read_checkpoint(args.checkpoint, args.variant)
+    config = found.network.config
     facts = {
         "file": str(args.checkpoint),
         "family": config.family,
         "versions": list(config.versions),
-        "parameters": sum(p.numel() for p in model.net.parameters()),
+        "parameters": sum(p.numel() for p in found.network.parameters()),
         "timestep": "any" if config.timestep else "0.5, and j/2^k by recursion",
         "ensemble": "by finished frames" if config.ensemble == "no" else config.ensemble,
         "scales": list(config.scales),
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),
         "teacher": getattr(config, "teacher", False),
-        "stored as": str(model.net.stored_dtype).removeprefix("torch."),
-        "decided by": model.net.decided_by,
+        "stored as": str(found.stored_dtype).removeprefix("torch."),
+        "decided by": found.decided_by,
     }
     if args.checkpoint.is_file():
         facts["bytes"] = args.checkpoint.stat().st_size
@@ -176,9 +177,9 @@ def _info(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     path = convert(args.input, args.output, args.dtype and DTYPES[args.dtype], args.variant)
-    network = load_network(path)
-    versions = ", ".join(network.config.versions) or "own training"
-    dtype = str(network.stored_dtype).removeprefix("torch.")
+    written = read_checkpoint(path)
+    versions = ", ".join(written.network.config.versions) or "own training"
+    dtype = str(written.stored_dtype).removeprefix("torch.")
     print(f"{path}: RIFE {versions}, {dtype}, {path.stat().st_size / 1e6:.1f} MB")
 
 

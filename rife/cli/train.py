@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ..checkpoint.load import load_network, save_checkpoint
-from ..losses.functional import RECIPES
+from ..checkpoint.load import load_network
+from ..checkpoint.save import save_checkpoint
+from ..losses.objective import RECIPES
 from ..losses.perceptual import VGGLoss
 from ..model import Model
 from ..model.devices import TRAINING_PRECISIONS, default_device, named_dtype
@@ -33,8 +34,11 @@ from ..training.datasets import (
     triplets,
 )
 from ..training.run_folder import RunFolder
-from ..training.synthetic import RenderedMotion, Source, check_crop
-from ..training.trainer import HeldOut, Result, Settings, Trainer
+from ..training.samples import Source, check_crop
+from ..training.schedule import Settings
+from ..training.synthetic import RenderedMotion
+from ..training.trainer import Result, Trainer
+from ..training.validation import HeldOut
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -151,81 +150,3 @@ def ssim(image: Tensor, target: Tensor, size: int = 11, stride: int = 1, padding
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean0 * mean1 + c1) / (mean0**2 + mean1**2 + c1)
     return (luminance * (2 * covariance + c2) / (variance0 + variance1 + c2)).mean()
-
-
-RECIPES = ("paper", "4.25")
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What one step minimises.
-
-    recipe "paper": Laplacian loss of student and teacher, `distill` times the distillation (0.01; 0.005 or 0.002 for
-    RIFE_m). Recipe "4.25", as the author trained it: L1 of every stage, weighted 0.8^(n-1-i), and of both teachers, the
-    same in the features of the network's own encoder, SSIM, a little for short flow, the error of the guessed time;
-    distillation has no margin there and half the weight per teacher. What also needs VGG's weights comes as
-    `perceptual`. Each part counts where the prediction has it. `flow`: weight of the end-point error of every block,
-    where the data knows the flow.
-    perceptual: any function of two frames that gives a scalar, such as an LPIPS or VGG distance, times its weight.
-    mse: weight of the mean squared error besides, since absolute ones prefer one guess to a mean of two.
-    encoder: the same, such as `auxiliary.EncoderLoss`; recipe "4.25" applies it to every stage and teacher.
-    """
-
-    recipe: str = "paper"
-    distill: float = 0.01
-    flow: float = 0.01
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
-    perceptual_weight: float = 1.0
-    encoder: Callable[[Tensor, Tensor], Tensor] | None = None
-    mse: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
-
-    def __call__(
-        self,
-        prediction: Prediction,
-        gt: Tensor,
-        flow_gt: Tensor | None = None,
-        timestep: float | Tensor = 0.5,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its parts before they are weighted: loss_l1, loss_tea, loss_distill, loss_flow ..."""
-        parts = (self._paper if self.recipe == "paper" else self._late)(prediction, gt)
-        if self.recipe != "paper" and prediction.time is not None:
-            parts["loss_time"] = (1.0, time_loss(prediction.time, timestep))
-        if self.mse:
-            parts["loss_mse"] = (self.mse, F.mse_loss(prediction.image, gt))
-        known = flow_gt is not None
-        parts["loss_flow"] = (self.flow, flow_loss(prediction.flows, flow_gt) if known else gt.new_zeros(()))
-        if self.perceptual is not None:
-            parts["loss_perceptual"] = (self.perceptual_weight, self.perceptual(prediction.image, gt))
-        total = sum(weight * loss for weight, loss in parts.values())
-        return total, {name: loss for name, (_, loss) in parts.items()}
-
-    def _paper(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
-        tea = prediction.merged_tea
-        return {
-            "loss_l1": (1.0, laplacian_loss(prediction.image, gt)),
-            "loss_tea": (1.0, gt.new_zeros(()) if tea is None else laplacian_loss(tea, gt)),
-            "loss_distill": (self.distill, distillation_loss(prediction, gt)),
-        }
-
-    def _late(self, prediction: Prediction, gt: Tensor) -> dict[str, tuple[float, Tensor]]:
-        last = len(prediction.merged) - 1
-        stages = [(0.8 ** (last - i), x) for i, x in enumerate(prediction.merged)]
-        teachers = [(1.0, merged) for _, merged in prediction.teachers]
-
-        def l1(frames: Sequence[tuple[float, Tensor]]) -> Tensor:
-            return sum((share * (x - gt).abs().mean() for share, x in frames), gt.new_zeros(()))
-
-        parts = {
-            "loss_l1": (0.1, l1(stages)),
-            "loss_tea": (0.1, l1(teachers)),
-            "loss_distill": (self.distill / 2, distillation_loss(prediction, gt, margin=0.0, mean=False)),
-            "loss_ssim": (0.1, 1 - ssim(prediction.image, gt, size=3, stride=3, padding=1)),
-            "loss_length": (1e-5, ((prediction.flow**2 + 1e-6).sum(1) ** 0.5).mean()),
-        }
-        if self.encoder is not None:
-            parts["loss_encoder"] = (0.1, sum(share * self.encoder(x, gt) for share, x in stages + teachers))
-        return parts

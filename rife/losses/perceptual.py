@@ -8,13 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .objective import recipe_of
+
 # Output channels of VGG19's convolutions up to the last that is looked at; "M": maximum over 2x2.
 _LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
-# Layer of torchvision's `features` that is looked at -> weight of its difference, by recipe.
-_WEIGHTS = {
-    "paper": {1: 0.1 / 2.6, 6: 0.1 / 4.8, 11: 0.1 / 3.7, 20: 0.1 / 5.6, 29: 1 / 1.5},
-    "4.25": {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0},
-}
 
 
 def gram_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -42,7 +39,8 @@ class VGGLoss(nn.Module):
 
     def __init__(self, path: str | os.PathLike, recipe: str = "paper"):
         super().__init__()
-        self.recipe, self.weights = recipe, _WEIGHTS[recipe]
+        rules = recipe_of(recipe)
+        self.weights, self.textures = rules.vgg_weights, rules.vgg_textures
         self.features = _vgg19()
         self._load(Path(path))
         self.features.requires_grad_(False).eval()
@@ -64,15 +62,14 @@ class VGGLoss(nn.Module):
         self.features.load_state_dict(found)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        late = self.recipe == "4.25"
         x, y = image.float(), target.detach().float()
-        if not late:
+        if not self.textures:
             x, y = ((frame - self.mean) / self.std for frame in (x, y))
         total = x.new_zeros(())
         for i, layer in enumerate(self.features):
             x, y = layer(x), layer(y)
             if i in self.weights:
-                distance = (x - y).abs().mean() + (gram_loss(x, y) if late else 0)
+                distance = (x - y).abs().mean() + (gram_loss(x, y) if self.textures else 0)
                 total = total + self.weights[i] * distance
         return total
 

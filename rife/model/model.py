@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint.load import load_network, save_checkpoint
-from ..losses.functional import Objective
+from ..checkpoint.load import load_network
+from ..checkpoint.save import save_checkpoint
+from ..losses.objective import Objective
 from ..networks.adaptive import build_network
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet

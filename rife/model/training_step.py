@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..losses.auxiliary import EncoderLoss, TimePredictor
-from ..losses.functional import Objective
+from ..losses.objective import Objective, recipe_of
 from ..networks.ifnet import IFNet
 from ..networks.prediction import Prediction
 from .devices import TRAINING_PRECISIONS, named_dtype
@@ -65,9 +65,11 @@ class TrainingStep:
             raise ValueError(
                 "the weights were made in torch.inference_mode, which allows no training. Train `model.copy()`."
             )
-        late, config = recipe == "4.25", net.config
-        timer = TimePredictor(config.head_channels).to(like) if late and config.timestep else None
-        self._encoder = EncoderLoss(net.encode) if late and config.head else None
+        rules, config = recipe_of(recipe), net.config
+        timer = (
+            TimePredictor(config.head_channels).to(like) if rules.guesses_time and config.timestep else None
+        )
+        self._encoder = EncoderLoss(net.encode) if rules.encoder_loss and config.head else None
         self._alone = _Trainable(net, timer)
         self._weights = list(self._alone.parameters())
         self._forward: nn.Module = self._alone
@@ -78,8 +80,7 @@ class TrainingStep:
             self._forward = DistributedDataParallel(
                 self._alone, device_ids=ids, find_unused_parameters=unused
             )
-        # The large weight decay guards against NaN (official code).
-        self.optimizer = torch.optim.AdamW(self._weights, lr=1e-6, weight_decay=1e-2 if late else 1e-3)
+        self.optimizer = torch.optim.AdamW(self._weights, lr=1e-6, weight_decay=rules.weight_decay)
         self._scaler = torch.amp.GradScaler(like.device.type, enabled=False)
 
     def evaluate(
@@ -167,7 +168,7 @@ class TrainingStep:
             )
         half = precision != "fp32"
         with torch.autocast(batch.imgs.device.type, named_dtype(precision) if half else None, enabled=half):
-            prediction = forward(batch, scale_list, objective.recipe == "4.25", guess_time)
+            prediction = forward(batch, scale_list, recipe_of(objective.recipe).second_teacher, guess_time)
         objective = replace(objective, encoder=self._encoder)
         return prediction, *objective(prediction, batch.gt, batch.flow, batch.timestep)
 

@@ -1,5 +1,6 @@
 """Training on clips and rendered scenes: data, the loop, run folders, held-out validation."""
 
-from .trainer import Result, Settings, StopTraining, Trainer
+from .schedule import Settings
+from .trainer import Result, StopTraining, Trainer
 
 __all__ = ["Result", "Settings", "StopTraining", "Trainer"]

@@ -16,7 +16,8 @@ import torch
 from ..networks.config import IFNetConfig
 from ..networks.ifnet import IFNet
 from .datasets import RealFrames
-from .synthetic import RenderedMotion, Sample
+from .samples import Sample
+from .synthetic import RenderedMotion
 
 # The bundled network: a 4.25-shaped IFNet, narrow enough for a CPU to train and to run.
 BUNDLED_CONFIG = IFNetConfig(

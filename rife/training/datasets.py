@@ -20,7 +20,8 @@ from torch import Tensor
 from ..timeline.scenes import find_scenes
 from ..video.frames import clip_frames, read_picture
 from ..video.images import VIDEO_ENDINGS, is_picture, is_video
-from .synthetic import RenderedMotion, Sample, noise_textures
+from .samples import Sample
+from .synthetic import RenderedMotion, noise_textures
 
 _LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from ..atomic_write import atomic_write
-from ..checkpoint.load import save_checkpoint
+from ..checkpoint.save import save_checkpoint
 from .trainer import Step, Trainer
 
 log = logging.getLogger(__name__)

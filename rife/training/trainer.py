@@ -1,4 +1,4 @@
-"""Training: settings, the schedule, the loop, the held-out check. It knows neither files nor the command line.
+"""The loop of training. It knows neither files nor the command line.
 
     trainer = Trainer(model, RealFrames(shots(clip), crop=128), Settings(steps=500), held_out)
     result = trainer.run(on_step)          # on_step may raise: what there is so far is in trainer.result()
@@ -10,11 +10,8 @@ batch, so that an interrupted run goes on as if it never stopped, and any number
 from __future__ import annotations
 
 import copy
-import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,52 +19,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..evaluation.metrics import psnr, ssim
-from ..losses.functional import Objective
+from ..losses.objective import Objective, recipe_of
 from ..model import Model
 from ..model.training_step import Batch
 from ..networks.ifnet import IFNet
-from .synthetic import Sample, Source, concatenated
-
-HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) uint8 with their true middle
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training run besides its start and its data."""
-
-    steps: int = 1000
-    batch: int = 8  # examples per step, of all processes together
-    accumulate: int = 1  # passes that a process takes its share of them in, where memory is short
-    learning_rate: float = 1e-4  # at its peak
-    warm_up: int = 50  # steps to get there; then a cosine down to a hundredth
-    max_grad_norm: float = 1.0
-    precision: str = "fp32"  # "bf16" | "fp16": of the convolutions
-    ema: float = 0.998  # what is scored and kept is a moving average of the weights; 0: the weights
-    seed: int = 0
-    teacher: bool = False  # give a network that has none a privileged teacher to learn from
-    recipe: str = "paper"  # what is minimised, see `losses.Objective`
-    learned_time: float = 0.3  # share of the steps of recipe "4.25" whose timestep is the one that it guesses
-    distill_weight: float = 0.01
-    mse_weight: float = 0.0  # of the mean squared error, see `losses.Objective`
-    flow_weight: float = 0.1  # of known flow, at the start; falls with the cube of the cosine
-    perceptual_weight: float = 0.0  # of the perceptual loss that the trainer is given
-    random_scales: bool = False  # train with shallower pyramids too, as 4.25 was
-    score_every: int = 0  # steps between looks at the held-out frames; 0: only before and after
-    allow_worse: bool = False  # whether the result may be worse on them than the start
-    workers: int = 0  # threads that prepare data ahead
+from .feed import Feed
+from .samples import Sample, Source
+from .schedule import Settings, decay, draw, learning_rate, pyramid, seed_of
+from .validation import HeldOut, Score, mean_psnr, score_triplets
 
 
 class StopTraining(Exception):  # noqa: N818  not an error
     """Raised in `on_step` to end a run early, with what there is so far as its result."""
-
-
-class Score(NamedTuple):
-    """Means over held-out triplets at t = 0.5: of the model, and of frame averaging."""
-
-    psnr: float
-    ssim: float
-    average_psnr: float
 
 
 class Step(NamedTuple):
@@ -107,41 +70,6 @@ class Result:
         return not self.before or self.best_step > 0
 
 
-def learning_rate(step: int, settings: Settings) -> float:
-    """Linear warm-up, then a cosine down to a hundredth (RIFE's train.py: 3e-4 to 3e-6)."""
-    warm = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
-    return settings.learning_rate * warm * decay(step, settings)
-
-
-def decay(step: int, settings: Settings) -> float:
-    """The cosine from 1 to a hundredth, after the warm-up."""
-    done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
-
-
-def seed_of(settings: Settings, step: int, index: int | str) -> int:
-    """Decides example `index` of a step, and with a name whatever else is random there."""
-    digest = hashlib.blake2b(f"{settings.seed}/{step}/{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
-    """The downscales of one step: 40% as they are, 30% the coarse ones halved, 30% also none above 4.
-
-    For (16, 8, 4, 2, 1) the three pyramids that 4.25 was trained with.
-    """
-    draw = _draw(seed)
-    if draw < 0.4:
-        return tuple(scales)
-    halved = tuple(s / 2 if s > 2 else s for s in scales)
-    return halved if draw < 0.7 else tuple(min(s, 4) for s in halved)
-
-
-def _draw(seed: int) -> float:
-    """A number from 0 to 1 that the seed decides."""
-    return float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
-
-
 class Averaged:
     """Exponential moving average of a network's weights; what is kept and scored."""
 
@@ -155,44 +83,6 @@ class Averaged:
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
             mean.lerp_(new, 1 - decay)
-
-
-class Feed:
-    """The batches of one process, in `accumulate` parts; threads prepare the next ones while this one is used."""
-
-    def __init__(self, source: Source, settings: Settings, rank: int, world: int):
-        parts = world * settings.accumulate
-        if settings.batch % parts:
-            raise ValueError(
-                f"batch is {settings.batch}, expected a multiple of {parts}: {world} processes that take "
-                f"{settings.accumulate} passes each. Change the batch or `accumulate`."
-            )
-        self.source, self.settings = source, settings
-        self._size = settings.batch // parts
-        self._first = rank * settings.accumulate * self._size
-        self._pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
-        self._ahead: dict[int, list[Future]] = {}
-
-    def parts(self, step: int) -> list[Sample]:
-        """This process's share of a step."""
-        indices = range(self._first, self._first + self.settings.accumulate * self._size)
-        if self._pool is None:
-            examples = [self._example(step, i) for i in indices]
-        else:
-            for s in range(step, min(step + 3, self.settings.steps)):
-                if s not in self._ahead:
-                    self._ahead[s] = [self._pool.submit(self._example, s, i) for i in indices]
-            examples = [future.result() for future in self._ahead.pop(step)]
-        return [concatenated(examples[i : i + self._size]) for i in range(0, len(examples), self._size)]
-
-    def _example(self, step: int, index: int) -> Sample:
-        return self.source.example(seed_of(self.settings, step, index), step, step / self.settings.steps)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._ahead.clear()
 
 
 @dataclass
@@ -313,8 +203,8 @@ class Trainer:
         if settings.random_scales:
             seed = seed_of(settings, self.step, "pyramid")
             options["scale_list"] = pyramid(self.model.config.scales, seed)
-        if settings.recipe == "4.25":
-            options["guess_time"] = _draw(seed_of(settings, self.step, "time")) < settings.learned_time
+        if recipe_of(settings.recipe).guesses_time:
+            options["guess_time"] = draw(seed_of(settings, self.step, "time")) < settings.learned_time
         objective = self._objective()
         sums: dict[str, Tensor] = {}
         for i, sample in enumerate(parts):
@@ -384,22 +274,3 @@ class Trainer:
         step, scores, weights = state["best"]
         self._best = _Best(step, {name: Score(*values) for name, values in scores.items()}, weights)
         self._looked = -1
-
-
-def mean_psnr(scores: Mapping[str, Score]) -> float:
-    """Over the held-out sets, each counted once."""
-    return sum(score.psnr for score in scores.values()) / len(scores)
-
-
-def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
-    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
-    scores = {}
-    for name, rows in triplets.items():
-        table = []
-        for row in rows:
-            img0, gt, img1 = (x[None].float() / 255 for x in row)
-            ours = model.inference(img0, img1)
-            table.append((psnr(ours, gt), ssim(ours[0], gt[0]), psnr((img0 + img1) / 2, gt)))
-        if table:
-            scores[name] = Score(*(sum(column) / len(column) for column in zip(*table, strict=True)))
-    return scores

@@ -105,7 +105,7 @@ def resolve(dotted):
 def small_checkpoint():
     """A RIFE of 4.26's shape with narrow blocks, which ComfyUI's own loader takes too."""
     config, ifnet, checkpoint = (
-        pack_module(f"rife.{name}") for name in ("networks.config", "networks.ifnet", "checkpoint.load")
+        pack_module(f"rife.{name}") for name in ("networks.config", "networks.ifnet", "checkpoint.save")
     )
     network = host.small_network(ifnet.IFNet, config.RELEASES["4.26"])
     return checkpoint.save_checkpoint(network, FILES / "frame_interpolation" / "small.safetensors")
@@ -145,7 +145,7 @@ def both_loaders_feed_both_nodes():
 def converted_files_load_in_comfyuis_own_loader_and_its_files_load_here():
     """Every release of five blocks, from the author's spelling, in every dtype; then back in ComfyUI's spelling."""
     config, ifnet, checkpoint = (
-        pack_module(f"rife.{name}") for name in ("networks.config", "networks.ifnet", "checkpoint.load")
+        pack_module(f"rife.{name}") for name in ("networks.config", "networks.ifnet", "checkpoint.save")
     )
     folder = FILES / "frame_interpolation"
     for name in ("4.25", "4.25.lite", "4.25.heavy", "4.26", "4.26.heavy"):

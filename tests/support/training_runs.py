@@ -9,8 +9,8 @@ import torch
 import rife
 from rife.networks.ifnet import IFNet
 from rife.training.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from rife.training.schedule import Settings
 from rife.training.synthetic import RenderedMotion
-from rife.training.trainer import Settings
 from rife.video.job import write_png
 
 TINY = replace(BUNDLED_CONFIG, channels=(32, 24, 16, 16))

@@ -1,0 +1,251 @@
+"""What a state dict is, by its names and shapes: keys in one spelling, and the architecture that they tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from ..networks.config import RELEASES, IFNetConfig
+from ..networks.three_networks import LegacyConfig, detect_legacy
+from .errors import UnknownCheckpointError
+
+StateDict = dict[str, Tensor]
+_WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "generator", "ema")
+_PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model.", "net.", "generator.")
+# Training-only networks that official files carry; inference does not need them.
+_DROPPED = ("teacher.", "caltime.")
+_MAX_BLOCKS = 8  # released: 3 to 5
+
+
+def clean_keys(raw: Mapping[str, Any]) -> StateDict:
+    """The tensors of a state dict in the released files' spelling.
+
+    Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
+    ComfyUI's `blocks.N.` into `blockN.`, drops `teacher.` and `caltime.`. Raises UnknownCheckpointError where two
+    tensors would get one name.
+    """
+    for _ in range(8):  # a damaged file may wrap itself
+        inner = next((raw[k] for k in _WRAPPERS if isinstance(raw.get(k), Mapping)), None)
+        if inner is None:
+            break
+        raw = inner
+    tensors = {k: v for k, v in raw.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    three_networks = any("fusionnet." in key for key in tensors)
+    prefixes = _PREFIXES if three_networks else (*_PREFIXES, "flownet.")
+    cleaned = {}
+    for key, value in tensors.items():
+        while prefix := next((p for p in prefixes if key.startswith(p)), None):
+            key = key[len(prefix) :]
+        if key.startswith(_DROPPED):
+            continue
+        key = re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)
+        if key in cleaned:
+            raise UnknownCheckpointError(
+                f"{key} is there twice, under different prefixes: the file holds several networks. Save one of them."
+            )
+        cleaned[key] = value
+    return cleaned
+
+
+def detect(state_dict: Mapping[str, Tensor]) -> IFNetConfig | LegacyConfig:
+    """The architecture of a state dict in any spelling, from names and shapes alone.
+
+    Raises UnknownCheckpointError with what was found and what was expected.
+    """
+    return detect_cleaned(clean_keys(state_dict))
+
+
+def detect_cleaned(state_dict: StateDict) -> IFNetConfig | LegacyConfig:
+    """`detect` of what `clean_keys` gave."""
+    if is_legacy(state_dict):
+        try:
+            return detect_legacy(state_dict)
+        except ValueError as error:
+            raise UnknownCheckpointError(str(error)) from error
+    shape_of = {key: tuple(value.shape) for key, value in state_dict.items()}
+    try:
+        found = _read_shapes(shape_of)
+    except UnknownCheckpointError:
+        raise
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise UnknownCheckpointError(
+            f"This looks like a RIFE with parts missing (no usable {error}); it has {len(shape_of)} tensors. "
+            "The file was cut down or belongs to a fork; get the released file."
+        ) from error
+    return _complete(found)
+
+
+def is_legacy(state_dict: StateDict) -> bool:
+    flow = ("", "flownet.")
+    marks = ("block0.res0.", "block0.conv1.weight", "block0.convblock0.0.weight")
+    if any(key.startswith(("fusionnet.", "flownet.")) for key in state_dict):
+        return True
+    return any(key.startswith(p + mark) for key in state_dict for p in flow for mark in marks)
+
+
+def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The fields of IFNetConfig that names and shapes decide."""
+    if "block0.conv0.1.0.weight" not in shape:
+        raise UnknownCheckpointError(_not_rife(shape))
+    n = 1
+    while f"block{n}.conv0.1.0.weight" in shape:
+        n += 1
+    if n > _MAX_BLOCKS:
+        raise UnknownCheckpointError(
+            f"it has {n} blocks, released versions have 3 to 5. It belongs to a fork."
+        )
+    act = "prelu" if "block0.conv0.0.1.weight" in shape else "leaky"
+    found: dict[str, Any] = {
+        "channels": tuple(shape[f"block{i}.conv0.1.0.weight"][0] for i in range(n)),
+        "act": act,
+        "teacher": any(key.startswith("block_tea.") for key in shape),
+        **_trunk_fields(shape, act),
+        **_tail_fields(shape),
+        **_head_fields(shape),
+    }
+    if any(k.startswith("contextnet.") for k in shape) and any(k.startswith("unet.") for k in shape):
+        found["refine"] = "unet"
+        found["refine_act"] = "prelu" if "unet.up0.1.weight" in shape else "leaky"
+    found.update(_input_fields(shape, found, n))
+    return found
+
+
+# What people hold beside RIFE files: a part of a key -> what has it, and what it is for.
+_OTHERS = {
+    "extract.extract_sublevels.": "FILM: ComfyUI's own Load Frame Interpolation Model takes it",
+    "encoder.pyramid1.": "IFRNet, another interpolation network",
+    "feat_ext.": "GMFSS, another interpolation network",
+    "metricnet.": "GMFSS, another interpolation network",
+    "feature_bone.": "EMA-VFI, another interpolation network",
+    "comb_block.": "AMT, another interpolation network",
+    "fnet.": "RAFT, an optical flow network",
+    "diffusion_model.": "a diffusion model: it goes to models/checkpoints",
+    "transformer_blocks.": "a diffusion model: it goes to models/diffusion_models",
+    "first_stage_model.": "a VAE: it goes to models/vae",
+    "decoder.conv_in.": "a VAE: it goes to models/vae",
+    "lora_": "a LoRA: it goes to models/loras",
+    "conv_first.": "ESRGAN or another upscaler: it goes to models/upscale_models",
+    "RDB1.conv1.": "ESRGAN, an upscaler: it goes to models/upscale_models",
+    "rdb1.conv1.": "ESRGAN, an upscaler: it goes to models/upscale_models",
+}
+
+
+def _not_rife(shape: Mapping[str, tuple[int, ...]]) -> str:
+    known = next((what for part, what in _OTHERS.items() if any(part in key for key in shape)), "")
+    if known:
+        return f"not a RIFE network but {known}. Choose a RIFE file here."
+    example = ", ".join(sorted(shape)[:4]) or "nothing"
+    return (
+        f"not a RIFE network: {len(shape)} tensors, such as {example}; a RIFE has block0.conv0.1.0.weight. "
+        "FILM, IFRNet, GMFSS and upscalers need their own loaders."
+    )
+
+
+def _trunk_fields(shape: dict[str, tuple[int, ...]], act: str) -> dict[str, Any]:
+    if "block0.convblock.0.beta" in shape:
+        width, per_group = shape["block0.convblock.0.conv.weight"][:2]
+        return {"trunk": "res", "groups": width // per_group}
+    if "block0.convblock.0.conv.weight" in shape:
+        raise UnknownCheckpointError(
+            "the ResConv blocks have no beta: somebody folded it into the convolution, as exporters do. "
+            "Use the original file."
+        )
+    if "block0.convblock.0.0.weight" in shape:
+        return {"trunk": "plain", "trunk_skip": act == "prelu"}
+    if "block0.convblock0.0.0.weight" in shape:
+        return {"trunk": "pair", "zero_init": True}
+    raise UnknownCheckpointError(
+        "block0 has none of the trunks of released versions (convblock.0.beta, convblock.0.0.weight, "
+        "convblock0.0.0.weight). The file belongs to a fork or is incomplete."
+    )
+
+
+def _tail_fields(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    if "block0.lastconv.weight" in shape:
+        return {"tail": "deconv", "tail_channels": 5}
+    if "block0.lastconv.0.weight" in shape:
+        channels = shape["block0.lastconv.0.weight"][1] // 4
+        if channels not in (5, 6, 13):
+            raise UnknownCheckpointError(
+                f"block0.lastconv puts out {channels} channels, released versions have 5, 6 or 13. "
+                "The file belongs to a fork."
+            )
+        return {"tail": "shuffle", "tail_channels": channels}
+    if "block0.conv1.2.weight" in shape:
+        return {"tail": "split2", "tail_channels": 5}
+    if "block0.conv1.0.weight" in shape:
+        return {"tail": "split1", "tail_channels": 5}
+    raise UnknownCheckpointError(
+        "block0 has no output layer (lastconv, or conv1 and conv2). The file is incomplete: download it again."
+    )
+
+
+def _head_fields(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    spellings = (("cnn", "cnn0", "cnn3"), ("seq4", "0", "6"), ("seq2", "0", "1"))
+    for head, first, last in spellings:
+        if f"encode.{last}.weight" in shape:
+            mid = shape[f"encode.{first}.weight"][0]
+            return {"head": head, "head_mid": mid, "head_channels": shape[f"encode.{last}.weight"][1]}
+    return {}
+
+
+def _input_fields(shape: dict[str, tuple[int, ...]], found: dict[str, Any], n: int) -> dict[str, Any]:
+    first = shape["block0.conv0.0.0.weight"][1]
+    later = shape["block1.conv0.0.0.weight"][1] if n > 1 else None
+    if found["trunk"] == "pair":
+        fields, ok = {"timestep": False}, first == 11 and later == 11
+    else:
+        features = 2 * found.get("head_channels", 0)
+        timestep = first - 6 - features
+        feat = 8 if found["tail_channels"] == 13 and found["tail"] == "shuffle" else 0
+        raw = 0 if later is None else later - (6 + features + timestep + 1 + 4 + feat)
+        fields, ok = (
+            {"timestep": bool(timestep), "raw_inputs": raw == 6},
+            timestep in (0, 1) and raw in (0, 6),
+        )
+    if not ok:
+        raise UnknownCheckpointError(
+            f"block0 takes {first} channels and block1 {later}, which no released version does. "
+            "The file belongs to a fork."
+        )
+    return fields
+
+
+FILE_PARTS = ("teacher", "refine", "refine_act")
+
+
+def _complete(found: dict[str, Any]) -> IFNetConfig:
+    """Adds what tensors cannot say: from the first released version of these shapes, else by the general rule."""
+    shaped = {k: v for k, v in found.items() if k not in FILE_PARTS}
+    parts = {"teacher": False, "refine": "", **{k: v for k, v in found.items() if k in FILE_PARTS}}
+    defaults = {"groups": 1, "trunk_skip": False, "zero_init": False, "head": "", "raw_inputs": False}
+    for row in RELEASES.values():
+        if all(getattr(row, k) == v for k, v in {**defaults, **shaped}.items()):
+            return with_parts(row, parts)
+    n = len(shaped["channels"])
+    scales = tuple(2**i for i in reversed(range(n)))
+    feat = shaped["tail"] == "shuffle" and shaped["tail_channels"] == 13
+    if shaped["trunk"] == "pair":
+        ensemble = "always"
+    else:
+        ensemble = "no" if feat or shaped["raw_inputs"] else "optional"
+    row = IFNetConfig(
+        family="custom",
+        scales=scales,
+        mask_add="head" not in shaped,
+        ensemble=ensemble,
+        refine_default=bool(shaped["raw_inputs"]),
+        pad=max(32, 4 * scales[0]),
+        **shaped,
+    )
+    return with_parts(row, parts)
+
+
+def with_parts(row: IFNetConfig, parts: dict[str, Any]) -> IFNetConfig:
+    """`row` with the optional networks that this file really holds."""
+    refine = row.refine or parts["refine"] if parts["refine"] else ""
+    return replace(row, **{**parts, "refine": refine})
