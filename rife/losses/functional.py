@@ -1,4 +1,4 @@
-"""Losses of RIFE's training, and what a step minimises. Images B C H W in 0..1, flows in pixels."""
+"""Losses of RIFE's training. Images B C H W in 0..1, flows in pixels."""
 
 from __future__ import annotations
 
