@@ -24,7 +24,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..atomic_write import write_text
-from ..model import Model
+from ..model import InferenceOptions, Model
 from ..timeline.scenes import Scenes
 from .metrics import interpolation_error, interpolation_error_rms, lpips_metric, moving, psnr, ssim
 
@@ -108,11 +108,13 @@ class Network:
     """A `Model` with its options as a method."""
 
     def __init__(self, model: Model, scale: float = 1.0, tta: bool = False, ensemble: bool = False):
-        self.model, self.options = model, {"scale": scale, "TTA": tta, "ensemble": ensemble}
+        self.model, self.options = model, InferenceOptions(scale, tta, ensemble)
 
     def __call__(self, img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
         source0, source1 = (x[None].to(self.model.run_device) for x in (img0, img1))
-        frames = [self.model.inference(source0, source1, timestep=t, **self.options) for t in times]
+        frames = [
+            self.model.inference(source0, source1, timestep=t, **self.options.keywords()) for t in times
+        ]
         return torch.cat(frames).to(img0)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 import torch
-from torch import Tensor, cuda, nn
+from torch import Tensor, cuda
 
 from ..networks import triton_kernels as kernels
-from ..networks.multiscale import PLAIN, Ways
+from ..networks.multiscale import PLAIN, Geometry, Ways
 from ..networks.prediction import Prediction, time_tensor
 from ..networks.variational_flow import motion_flow
 from ..ops.memory_format import seconds
@@ -27,6 +28,8 @@ ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
 # Of a clip at least: the first is plain, and in the second there is compiling, capturing or comparing.
 _PASSES = 4
 _RUNS = 3  # of each kind, to see which is faster
+# Image, flow and mask of a pass: tensors alone, since compilers and graphs take nothing else.
+_Found = tuple[Tensor, Tensor, Tensor]
 # Whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid.
 _wins: dict[tuple, bool] = {}
 
@@ -42,7 +45,7 @@ class Accelerated:
     The first call is plain: it makes the grids (`Geometry`), warms the kernels up, and is all that one frame needs.
     """
 
-    def __init__(self, network: nn.Module, how: str, backend: str | Callable = "inductor"):
+    def __init__(self, network: Any, how: str, backend: str | Callable = "inductor"):
         if how not in ACCELERATIONS[1:]:
             raise ValueError(f"acceleration is {how!r}, expected one of {', '.join(ACCELERATIONS)}. Use one.")
         self._network, self.how = network, how
@@ -57,7 +60,10 @@ class Accelerated:
         self._key: tuple | None = None
         self._fast: Callable | None = None
 
-    def __call__(self, src0: Tensor, src1: Tensor, timestep, scales, ensemble, *, geometry) -> Prediction:
+    def __call__(
+        self, src0: Tensor, src1: Tensor, timestep: float | Tensor, scales: Sequence[float], ensemble: bool, *,
+        geometry: Geometry,
+    ) -> Prediction:  # fmt: skip
         """As `IFNet.predict_from`, of which it gives the picture, the flow and the mask."""
         # A number would be a constant of what is compiled.
         inputs = src0, src1, time_tensor(timestep, src0)
@@ -66,7 +72,8 @@ class Accelerated:
         if self.works and key == self._key:
             try:
                 self._fast = self._fast or self._make(inputs, options)
-                return Prediction(*self._fast(*inputs))
+                image, flow, mask = self._fast(*inputs)
+                return Prediction(image, flow, mask)
             except Exception as error:  # noqa: BLE001 - compilers fail in every way
                 if is_out_of_memory(error):
                     raise
@@ -74,17 +81,19 @@ class Accelerated:
                 log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
                 self.works = False
         self._key, self._fast = key, None
-        return Prediction(*_run(self._network, *inputs, *options))
+        image, flow, mask = _run(self._network, *inputs, *options)
+        return Prediction(image, flow, mask)
 
-    def _make(self, inputs: tuple, options: tuple) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def _make(self, inputs: tuple[Tensor, ...], options: tuple[Any, ...]) -> Callable[..., _Found]:
         """What runs frames of these shapes from now on."""
         network, device = self._network, inputs[0].device
+        scales, ensemble, geometry = options
         if (compiled := self._compiled) is not None:
             ways = self._ways
-            return lambda *frames: compiled(network, *frames, *options, ways)
+            return lambda src0, src1, t: compiled(network, src0, src1, t, scales, ensemble, geometry, ways)
 
-        def plain(*frames, ways=PLAIN):
-            return _run(network, *frames, *options, ways)
+        def plain(src0: Tensor, src1: Tensor, timestep: Tensor, ways: Ways = PLAIN) -> _Found:
+            return _run(network, src0, src1, timestep, scales, ensemble, geometry, ways)
 
         if self.how == "cuda graphs":
             if device.type != "cuda":
@@ -94,13 +103,14 @@ class Accelerated:
             raise RuntimeError(f"Triton needs a GPU, the model is on {device}")
         fused = partial(plain, ways=Ways(assemble=kernels.warp_and_concatenate))
         # Models are made anew for each run of a node; what is faster on this device is not asked anew.
-        case = network.config, network.get_dtype(), self._key[:-1], options[:-1]
+        shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
+        case = network.config, network.get_dtype(), shapes, options[:-1]
         if case not in _wins:
             _wins[case] = _faster(fused, plain, inputs, network.get_dtype())
         return fused if _wins[case] else plain
 
 
-def _unfit(config, how: str) -> str | None:
+def _unfit(config: Any, how: str) -> str | None:
     """Why a network of this kind cannot be accelerated so."""
     if getattr(config, "adaptive", ""):
         return "this network looks at the motion to choose its pyramid"
@@ -109,7 +119,10 @@ def _unfit(config, how: str) -> str | None:
     return None
 
 
-def _run(network, src0, src1, timestep, scales, ensemble, geometry, ways=PLAIN) -> tuple[Tensor, ...]:
+def _run(
+    network: Any, src0: Tensor, src1: Tensor, timestep: Tensor, scales: Sequence[float], ensemble: bool,
+    geometry: Geometry, ways: Ways = PLAIN,
+) -> _Found:  # fmt: skip
     how = {"geometry": geometry} | ({"ways": ways} if any(ways) else {})
     found = network.predict_from(src0, src1, timestep, scales, ensemble, **how)
     return found.image, found.flow, found.mask

@@ -172,7 +172,7 @@ class Model:
         Released 4.x files have none; theirs is of 4.25's kind. The optimiser starts afresh, it has more to train.
         """
         with torch.inference_mode(False):
-            if not self.config.teacher:
+            if not self.net.config.teacher:
                 self.net.add_teacher(seed)
                 self._learner = None
         return self

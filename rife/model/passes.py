@@ -125,7 +125,7 @@ class Passes:
 
     def _geometry_of(self, frames: Tensor) -> Geometry:
         if self._geometry is None or not self._geometry.fits(frames):
-            self._geometry = Geometry(*frames.shape[-2:], frames.device)
+            self._geometry = Geometry(frames.shape[2], frames.shape[3], frames.device)
         return self._geometry
 
 

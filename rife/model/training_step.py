@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -101,9 +102,10 @@ class TrainingStep:
         losses and the optimiser stay in float32; guess_time, whether recipe "4.25" uses its
         guess of the timestep in place of the batch's.
         """
-        batch = Batch(*(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in batch))
-        alone = not isinstance(self._forward, DistributedDataParallel)
-        with nullcontext() if alone or last else self._forward.no_sync():
+        # What inference mode made cannot be kept for the backward pass.
+        batch = Batch._make(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in batch)
+        many = self._forward if isinstance(self._forward, DistributedDataParallel) else None
+        with nullcontext() if many is None or last else many.no_sync():
             prediction, total, losses = self._loss(self._forward, batch, objective, **options)
             self._use_scaler(options.get("precision") == "fp16")
             # A NaN that reaches the backward of grid_sample on the CPU ends the process: ask before.
@@ -155,13 +157,14 @@ class TrainingStep:
 
     def _loss(
         self,
-        forward,
+        forward: Callable[..., Prediction],
         batch: Batch,
         objective: Objective,
-        scale_list=None,
+        scale_list: Sequence[float] | None = None,
         precision: str = "fp32",
         guess_time: bool = False,
     ) -> tuple[Prediction, Tensor, dict[str, Tensor]]:
+        """What `forward` predicts, the loss to be minimised, and its parts. Raises ValueError for the precision."""
         if precision not in TRAINING_PRECISIONS:
             raise ValueError(
                 f"precision is {precision!r}, expected one of {', '.join(TRAINING_PRECISIONS)}. Use one of them."
@@ -208,6 +211,9 @@ def _copied(value: Any) -> Any:
 
 def _detached(prediction: Prediction) -> Prediction:
     """Without the graph, which is spent after the step and would hold all activations."""
-    kept = ("image", "flow", "mask", "flow_tea", "merged_tea", "flow_mix", "merged_mix", "time")
-    found = {name: getattr(prediction, name) for name in kept}
-    return Prediction(**{name: None if x is None else x.detach() for name, x in found.items()})
+    kept: dict[str, Any] = {
+        name: None if x is None else x.detach()
+        for name, x in vars(prediction).items()
+        if name not in ("flows", "merged")  # one per block: nobody asks for them after the step
+    }
+    return Prediction(**kept)
