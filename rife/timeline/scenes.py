@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .repeats import MOST, REPEAT, Change, explained, is_repeat
+
 SIDE = 64  # of a thumbnail, its longer one
 _BLOCK = 8
 _REACH = 1 / 8  # how far a block looks, of the thumbnail's longer side
@@ -36,8 +38,6 @@ JUMP_OVER_MOST = 2.0  # which must stand out from all around it
 _AROUND = 3  # pairs on each side
 _FLASH = 0.08  # brightness step of a flash
 
-REPEAT = 0.75 / 255  # change of the most changed cell in a repeated frame
-REPEAT_IN_MOTION = 3 / 255, 0.15  # also this little, if it is this share of the most around it
 _CELL = 16
 _SMALLEST = 96  # side of a frame on which motion can still be found
 _MOST_AT_ONCE = 16  # frames that are looked at together,
@@ -125,6 +125,7 @@ class SceneFinder:
         self._device = device
         self._last: Tensor | None = None
         self._thumbs: dict[int, Tensor] = {}
+        self._cells: dict[int, tuple[Tensor, Tensor]] = {}  # of pairs, see `_changes`
         self._decided = 0
         self._count = 0
 
@@ -155,7 +156,11 @@ class SceneFinder:
             samples = [self._last.to(samples[0].device), *samples]
             thumbs = torch.cat((self._thumbs[self._count - 1][None], thumbs))
         if len(samples) > 1:
-            self.scenes.evidence += _evidence(samples, thumbs, max(frames[0].shape[:2]))
+            changes = [_changes(a, b) for a, b in zip(samples, samples[1:], strict=False)]
+            self._cells.update(enumerate(changes, len(self.scenes.evidence)))
+            self.scenes.evidence += _evidence(
+                [cells for cells, _ in changes], thumbs, max(frames[0].shape[:2])
+            )
         self._last = samples[-1].clone()  # alone: it may be a view of a whole clip
         self._count = len(self.scenes.evidence) + 1
         self._decide(len(self.scenes.evidence) - _AROUND)
@@ -174,20 +179,23 @@ class SceneFinder:
             if not self._keep and used >= 0:
                 self.scenes.evidence[used] = None
         self._decided = max(self._decided, end)
-        for index in [i for i in self._thumbs if i < self._decided - _AROUND]:
-            del self._thumbs[index]
+        for known in (self._thumbs, self._cells):
+            for index in [i for i in known if i < self._decided - _AROUND]:
+                del known[index]
 
     def _around(self, pair: int) -> list[Evidence]:
         evidence = self.scenes.evidence
         return evidence[max(0, pair - _AROUND) : pair] + evidence[pair + 1 : pair + 1 + _AROUND]
 
     def _is_repeat(self, pair: int) -> bool:
-        change = self.scenes.evidence[pair].change
-        most, share = REPEAT_IN_MOTION
-        if change < REPEAT or change > most:
-            return change < REPEAT
-        # On twos and threes every second or third pair moves.
-        return change < share * max((e.change for e in self._around(pair) if e.unexplained < CUT), default=0)
+        evidence = self.scenes.evidence
+        near = range(max(0, pair - _AROUND), min(len(evidence), pair + 1 + _AROUND))
+        around = {
+            i: Change(*self._cells[i], self._thumbs[i], self._thumbs[i + 1])
+            for i in near
+            if i == pair or evidence[i].unexplained < CUT
+        }
+        return is_repeat(pair, around, evidence[pair].change)
 
     def _stands_out(self, pair: int) -> bool:
         value = self.scenes.evidence[pair].unexplained
@@ -333,23 +341,27 @@ def _match(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor]:
     return correlation.amax(2), way
 
 
-def _evidence(samples: Sequence[Tensor], thumbs: Tensor, side: int) -> list[Evidence]:
-    """Of each two neighbours, from some pixels (h,w,C) of each and the thumbnails; side: the frames' longer one."""
+def _evidence(changes: Sequence[Tensor], thumbs: Tensor, side: int) -> list[Evidence]:
+    """Of each two neighbours, from the changes of their cells and the thumbnails; side: the frames' longer one."""
     pictures = _Pictures.of(thumbs)
     share, motion, contrast = _compare(pictures.some(slice(None, -1)), pictures.some(slice(1, None)))
     motion = motion * (side / max(thumbs.shape[2:]))
-    change = torch.stack([_change(a, b) for a, b in zip(samples, samples[1:], strict=False)])
-    change = change.to(share.device)
+    change = torch.stack([cells.amax() for cells in changes]).to(share.device)
     level = thumbs.mean((1, 2, 3))
     table = torch.stack((share, motion, change, level[:-1], level[1:], contrast), 1)
     return [Evidence(*row) for row in table.tolist()]
 
 
-def _change(a: Tensor, b: Tensor) -> Tensor:
-    """The largest mean difference that a cell has between two pictures (h,w,C)."""
+def _changes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean difference that each cell has between two pictures (h,w,C), and what a shift explains of it: of pairs
+    that may be repeats, else all is taken for motion."""
     difference = (a - b).abs_()
-    cells = [max(1, side // _CELL) for side in difference.shape[:2]]
-    return _by_area(difference.flatten(1), cells).amax()
+    size = [max(1, side // _CELL) for side in difference.shape[:2]]
+    cells = _by_area(difference.flatten(1), size)
+    if not REPEAT <= float(cells.amax()) <= MOST:
+        return cells, cells
+    shifted = explained(a.permute(2, 0, 1), b.permute(2, 0, 1), _CELL, _CELL)[: size[0], : size[1]]
+    return cells, torch.where(shifted > 0, cells, 0.0)
 
 
 def _by_area(x: Tensor, size: Sequence[int]) -> Tensor:
