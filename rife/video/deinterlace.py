@@ -1,0 +1,169 @@
+"""Interlaced video and telecined film: found by flags and by looking, undone by FFmpeg's filters.
+
+An interlaced frame holds two pictures, one in its even lines and one in its odd ones. Where something moves its lines
+then look like the teeth of a comb. Film for 60 fields a second has two such frames in each five; every field of it is
+one of a whole frame, which can be put together again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import av
+import av.error
+import av.filter
+import numpy as np
+
+from .codecs import VideoError
+
+OFF, AUTO, BWDIF, FILM = "off", "auto", "bwdif", "film"
+CHOICES = (OFF, AUTO, BWDIF, FILM)
+LEAD = 8  # frames before one that the filters want to have seen
+
+_TEETH, _MOVES = 12, 10  # levels: between a line and both beside it, and from frame to frame
+_LEAST = 0.0005  # share of the picture that must move to say anything
+_COMBED = 0.005  # share of what moves that looks like a comb in a combed frame,
+_FINE = 3.0  # and how many times as much as within one field, where fine patterns do
+_ENOUGH, _MOST = 12, 240  # moving frames to judge by, frames to look at
+_INTERLACED, _TELECINED = (
+    0.55,
+    0.2,
+)  # share of the moving frames that are combed, from which on a video is that
+_IN_FIVE = 0.8  # of combed frames of telecined film that lie at the same two of five
+
+
+@dataclass
+class Combing:
+    """What is seen of a video's fields, frame by frame."""
+
+    flagged: int = 0  # frames that say that they are interlaced
+    frames: int = 0
+    combed: list[int] = field(default_factory=list)  # numbers of frames that look it,
+    moving: list[int] = field(default_factory=list)  # of those in which something moves
+    _top: float = 0.0
+    _last: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another frame would tell something."""
+        return self.frames < _MOST
+
+    def look(self, frame: av.VideoFrame) -> None:
+        """At the next frame."""
+        number, self.frames = self.frames, self.frames + 1
+        self.flagged += bool(frame.interlaced_frame)
+        luma = frame.to_ndarray(format="gray")[:, ::2].astype(np.int16)
+        last, self._last = self._last, luma
+        if last is None or last.shape != luma.shape or len(luma) < 8:
+            return
+        moves = np.abs(luma - last) > _MOVES
+        if moves.mean() < _LEAST:
+            return
+        self.moving.append(number)
+        teeth = (_teeth(luma) & moves[1:-1]).sum()
+        fine = sum((_teeth(luma[i::2]) & moves[i::2][1:-1]).sum() for i in (0, 1))
+        if teeth > _COMBED * moves.sum() and teeth > _FINE * fine:
+            self.combed.append(number)
+        # A top field that is shown first is farther from the bottom field of the next frame than the other way about.
+        self._top += float(np.abs(luma[1::2] - last[: len(luma[1::2]) * 2 : 2]).mean())
+        self._top -= float(np.abs(luma[: len(luma[1::2]) * 2 : 2] - last[1::2]).mean())
+
+    @property
+    def top_first(self) -> bool:
+        """Whether the upper field is shown first, by how things move."""
+        return self._top >= 0
+
+    @property
+    def kind(self) -> str:
+        """`BWDIF` for interlaced video, `FILM` for telecined film, else `OFF`: the filter that undoes it."""
+        share = len(self.combed) / max(1, len(self.moving))
+        if len(self.moving) < _ENOUGH or share < _TELECINED:
+            return BWDIF if self.flagged > self.frames / 2 and share >= _TELECINED else OFF
+        if share >= _INTERLACED:
+            return BWDIF
+        at = np.bincount([number % 5 for number in self.combed], minlength=5)
+        two = max(at[i] + at[(i + 1) % 5] for i in range(5))
+        return FILM if two >= _IN_FIVE * len(self.combed) else BWDIF
+
+    def warning(self, name: str, way: str) -> str:
+        """One line that says what was found and how to undo it; "" where there is nothing. way: how it is asked for."""
+        kind = self.kind
+        if kind == FILM:
+            return (
+                f"{name} is telecined film: {len(self.combed)} of {len(self.moving)} frames are combed. New frames "
+                f"would be made of torn ones. {way.format(FILM)} puts the film's own frames together again."
+            )
+        if kind == BWDIF:
+            flags = ", and flagged as such" if self.flagged else ", though not flagged as such"
+            return (
+                f"{name} is interlaced: {len(self.combed)} of {len(self.moving)} frames are combed{flags}. New frames "
+                f"would be made of torn ones. {way.format(BWDIF)} takes the fields apart."
+            )
+        if self.flagged > self.frames / 2:
+            return (
+                f"{name} is flagged as interlaced. Where its frames look torn, {way.format(BWDIF)} takes the fields "
+                "apart."
+            )
+        return ""
+
+
+def _teeth(luma: np.ndarray) -> np.ndarray:
+    """Where a line is brighter than both beside it, or darker; of all lines but the first and the last."""
+    up, down = luma[1:-1] - luma[:-2], luma[1:-1] - luma[2:]
+    return (np.minimum(up, down) > _TEETH) | (np.maximum(up, down) < -_TEETH)
+
+
+def deinterlaced(frames: Iterable[av.VideoFrame], kind: str, top_first: bool) -> Iterator[av.VideoFrame]:
+    """One whole frame for each, with its time: of the first field (`BWDIF`), or put together again (`FILM`).
+
+    top_first: of frames that do not say which field comes first. Raises VideoError where FFmpeg lacks the filter.
+    """
+    graph, times = None, deque()
+    for frame in frames:
+        if graph is None:
+            graph = _graph(frame, kind, top_first)
+        times.append((frame.pts, frame.time_base))
+        graph.push(frame)
+        yield from _pulled(graph, times)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph, times)
+
+
+def _pulled(graph: av.filter.Graph, times: deque) -> Iterator[av.VideoFrame]:
+    while times:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        frame.pts, frame.time_base = times.popleft()
+        yield frame
+
+
+def _graph(frame: av.VideoFrame, kind: str, top_first: bool) -> av.filter.Graph:
+    field_order = "auto" if frame.interlaced_frame else "tff" if top_first else "bff"
+    filters = [("bwdif", f"mode=send_frame:parity={field_order}:deint=all")]
+    if kind == FILM:
+        # What no two fields make whole, as where two shots meet within a frame, is left to the other filter.
+        filters = [
+            ("fieldmatch", f"order={field_order}:combmatch=full"),
+            ("bwdif", f"mode=send_frame:parity={field_order}:deint=interlaced"),
+        ]
+    missing = [name for name, _ in filters if name not in av.filter.filters_available]
+    if missing:
+        raise VideoError(
+            f"this build of FFmpeg has no filter {missing[0]}, which --deinterlace {kind} needs. Install PyAV's own "
+            "wheel, or deinterlace with another tool first."
+        )
+    graph = av.filter.Graph()
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    for name, options in (*filters, ("buffersink", None)):
+        this = graph.add(name, options)
+        last.link_to(this)
+        last = this
+    graph.configure()
+    return graph
