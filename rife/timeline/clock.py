@@ -39,8 +39,8 @@ def exact_rate(value: Rate) -> Fraction:
 class Clock:
     """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
 
-    count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over,
-    for `times`; default is as long after it as the frame before lasted.
+    count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over; the
+    default is 1 / `rate` after it, for `times` as long after it as the frame before lasted.
     """
 
     count: int | None
@@ -56,6 +56,10 @@ class Clock:
         if self.count is not None and self.count < 1:
             raise ValueError(f"the source has {self.count} frames, expected at least one. Give it some.")
         if self.times is None:
+            if self.end is not None and (self.count is None or self.end * self.rate <= self.count - 1):
+                raise ValueError(
+                    f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
+                )
             return
         if self.count != len(self.times):
             raise ValueError(
@@ -72,7 +76,10 @@ class Clock:
     def at(self, index: int) -> Fraction:
         """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
         if self.times is None:
-            return index / self.rate
+            if self.end is None or 0 <= index < self.count:
+                return index / self.rate
+            turns, index = divmod(index, self.count)
+            return index / self.rate + turns * self.end
         if 0 <= index < len(self.times):
             return self.times[index]
         turns, index = divmod(index, len(self.times))
@@ -84,6 +91,9 @@ class Clock:
             # In whole numbers: a Fraction's division costs more than all the rest of a step.
             n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
             index, rest = divmod(n, d)
+            if self.end is not None and index >= self.count - 1:
+                start = self.at(self.count - 1)
+                return self.count - 1, (time - start) / (self.end - start)
             return index, (Fraction(rest, d) if rest else ZERO)
         index = max(0, bisect_right(self.times, time) - 1)
         start = self.at(index)
@@ -93,7 +103,7 @@ class Clock:
     def duration(self) -> Fraction:
         """From the first frame's time to the end of the last one's, seconds."""
         if self.times is None:
-            return self.count / self.rate
+            return self.count / self.rate if self.end is None else self.end
         if self.end is not None:
             return self.end - self.times[0]
         last = self.times[-1] - self.times[-2] if len(self.times) > 1 else Fraction(1)

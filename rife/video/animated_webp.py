@@ -21,6 +21,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from .canvas import check_size
 from .codecs import VideoError
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,11 @@ class AnimatedWebP:
     def __init__(self, path: Path):
         self.files = [path]
         with open(path, "rb") as file:
-            self._alpha = bool(file.read(_HEAD)[20] & 0x10)
-            lengths, self._end = _lengths(file)
+            head = file.read(_HEAD)
+            self._alpha = bool(head[20] & 0x10)
+            canvas = _three(head, 24) + 1, _three(head, 27) + 1
+            check_size(path, *canvas)
+            lengths, self._end = _lengths(file, canvas)
         if not lengths:
             raise VideoError(
                 f"{path} has no frames that can be decoded. It is empty or damaged; give another one."
@@ -77,10 +81,15 @@ class AnimatedWebP:
         return io.BytesIO(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
 
 
-def _lengths(file: BinaryIO) -> tuple[list[int], int]:
+def _three(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 3], "little")
+
+
+def _lengths(file: BinaryIO, canvas: tuple[int, int]) -> tuple[list[int], int]:
     """How many milliseconds each frame is shown, and where in the file the last whole frame ends."""
     size = file.seek(0, os.SEEK_END)
-    lengths, at, end = [], 12, size
+    lengths: list[int] = []
+    at, end = 12, size
     while True:
         file.seek(at)
         head = file.read(8 + 16)
@@ -91,7 +100,18 @@ def _lengths(file: BinaryIO) -> tuple[list[int], int]:
             if after > size:
                 log.warning("%s breaks off within a frame.", file.name)
                 return lengths, at
-            milliseconds = int.from_bytes(head[20:23], "little")
+            left, top, width, height = (
+                2 * _three(head, 8),
+                2 * _three(head, 11),
+                _three(head, 14) + 1,
+                _three(head, 17) + 1,
+            )
+            if left + width > canvas[0] or top + height > canvas[1]:
+                raise VideoError(
+                    f"{file.name}: a frame of {width}x{height} at {left},{top} lies outside of the canvas of "
+                    f"{canvas[0]}x{canvas[1]}. It is damaged; give another one."
+                )
+            milliseconds = _three(head, 20)
             # Browsers show for 100 ms what asks for 10 or less.
             lengths.append(milliseconds if milliseconds > 10 else 100)
         at = after + after % 2  # chunks begin at even places

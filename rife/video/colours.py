@@ -1,14 +1,14 @@
-"""What a decoded picture is to look like (matrix, range, depth, alpha, turns, HDR10), and its way to RGB."""
+"""What a decoded picture is to look like: matrix, range, depth, alpha, turns, HDR10."""
 
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
-import numpy as np
 
 from .codecs import Hdr
 
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 # FFmpeg's numbers of matrices (AVCOL_SPC_*) and of ranges (AVCOL_RANGE_*).
 RGB, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6
 LIMITED, FULL = 1, 2
+FLOAT = 32  # bits of a `Look` whose pictures are floats, which may lie above 1
+_FLOAT_GREY = ("grayf32le", "grayf32be", "grayf16le", "grayf16be")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Look:
     alpha: bool = False
     rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
     hdr: Hdr | None = None
+    pix_fmt: str = ""  # of the decoded frames
 
     def yuv(self, height: int) -> tuple[int, int]:
         """Matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines on."""
@@ -45,74 +48,60 @@ class Look:
         return replace(self, pixel_aspect=1 / self.pixel_aspect) if turns % 2 else self
 
 
-def look_of(frame, container: str = "", pixel_aspect: Fraction = Fraction(1)) -> Look:
+def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = Fraction(1)) -> Look:
+    """What a decoded frame says of itself; its container, by FFmpeg's name, where that is needed to understand it."""
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
     if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
         alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
     range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
+    bits = max(c.bits for c in kind.components)
     return Look(
         matrix=int(frame.colorspace),
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
         range=range_,
         pixel_aspect=pixel_aspect,
-        bits=max(c.bits for c in kind.components),
+        bits=FLOAT if _is_float(kind.name) else max(8, bits),
         alpha=alpha,
-        rgb=kind.is_rgb or kind.name == "pal8" or (len(kind.components) < 3 and range_ == FULL),
+        rgb=kind.is_rgb
+        or kind.name in ("pal8", *_FLOAT_GREY)
+        or (len(kind.components) < 3 and range_ == FULL),
         hdr=_hdr(frame),
+        pix_fmt=kind.name,
     )
 
 
-def _hdr(frame) -> Hdr | None:
+def _is_float(pix_fmt: str) -> bool:
+    return re.search(r"f(16|32)(le|be)?$", pix_fmt) is not None
+
+
+def kind_of(look: Look) -> str:
+    """FFmpeg's RGB(A) format that holds all of a picture."""
+    if look.bits == FLOAT:
+        return "gbrapf32le" if look.alpha else "gbrpf32le"
+    if look.bits > 8:
+        return "rgba64le" if look.alpha else "rgb48le"
+    return "rgba" if look.alpha else "rgb24"
+
+
+def _hdr(frame: av.VideoFrame) -> Hdr | None:
     """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
     try:
         said = {data.type.name: bytes(data) for data in frame.side_data}
     except ValueError as error:  # PyAV 18 knows no Exif, and then lists nothing
         log.debug("side data that PyAV does not know: %s", error)
         return None
-    display, content = said.get("MASTERING_DISPLAY_METADATA"), said.get("CONTENT_LIGHT_LEVEL")
-    if display:
-        *numbers, has_colours, has_light = struct.unpack_from("=22i", display)
-        display = (
-            has_colours
-            and has_light
-            and tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
-        )
-    content = struct.unpack_from("=2I", content) if content else None
-    return Hdr(display or None, content) if display or content else None
+    display = content = None
+    if "MASTERING_DISPLAY_METADATA" in said:
+        *numbers, has_colours, has_light = struct.unpack_from("=22i", said["MASTERING_DISPLAY_METADATA"])
+        if has_colours and has_light:
+            display = tuple(a / b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
+    if "CONTENT_LIGHT_LEVEL" in said:
+        content = struct.unpack_from("=2I", said["CONTENT_LIGHT_LEVEL"])
+    return Hdr(display, content) if display or content else None
 
 
-def turns_of(frame) -> int:
+def turns_of(frame: av.VideoFrame) -> int:
     """Quarters of a turn, counter-clockwise as rot90 counts, that the file asks to show a frame with."""
     return round(getattr(frame, "rotation", 0) / 90) % 4
-
-
-def to_rgb(frame, look: Look, kind: str) -> np.ndarray:
-    """A decoded frame as (H,W,C), turned as it is to be shown, its colours by `look`. kind: FFmpeg's RGB format."""
-    if frame.format.is_rgb or look.rgb:
-        image = frame.to_ndarray(format=kind)
-    else:
-        matrix, range_ = look.yuv(frame.height)
-        if kind == "rgba":
-            image = yuv_to_rgba(frame, matrix, range_)
-        else:
-            image = frame.to_ndarray(
-                format=kind, src_colorspace=matrix, src_color_range=range_, dst_color_range=FULL
-            )
-    turns = turns_of(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def yuv_to_rgba(frame: av.VideoFrame, matrix: int, range_: int) -> np.ndarray:
-    """A frame of 8-bit planes, the fourth one of them alpha, as (H,W,4).
-
-    Not by FFmpeg's "rgba": for some widths, such as 852, that leaves the last columns as they were in memory.
-    """
-    options = {"src_colorspace": matrix, "src_color_range": range_, "dst_color_range": FULL}
-    colours = frame.to_ndarray(format="rgb24", **options)
-    alpha = np.full((*colours.shape[:2], 1), 255, np.uint8)
-    if len(frame.planes) == 4:
-        plane = frame.planes[3]
-        alpha = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width, None]
-    return np.concatenate((colours, alpha), -1)

@@ -11,7 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .colours import look_of, to_rgb
+from .colours import look_of
+from .convert import to_rgb
 from .images import pictures_in, read_image
 from .reader import read_frames
 

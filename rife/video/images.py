@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..atomic_write import atomic_write
 from .animated_webp import AnimatedWebP, is_animated
+from .canvas import check_canvas, check_size
 from .codecs import VideoError
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,10 @@ def read_image(path: Path) -> av.VideoFrame:
     cuts 16-bit RGB down to 8 and knows neither EXR nor DPX.
     """
     try:
+        check_canvas(path)
         return _by_pillow(path) or _by_ffmpeg(path)
+    except VideoError:
+        raise
     except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no picture at {path}. Give the path of an existing file."
@@ -204,6 +208,7 @@ def _by_pillow(path: Path) -> av.VideoFrame | None:
     """None for what Pillow does not know, or not to the last bit."""
     try:
         with Image.open(path) as image:
+            check_size(path, *image.size)
             if not _is_shallow(image):
                 return None
             mode, kind = ("RGBA", "rgba") if image.has_transparency_data else ("RGB", "rgb24")
@@ -211,6 +216,8 @@ def _by_pillow(path: Path) -> av.VideoFrame | None:
             return av.VideoFrame.from_ndarray(np.asarray(upright), format=kind)
     except UnidentifiedImageError:
         return None
+    except Image.DecompressionBombError as error:
+        raise VideoError(f"{path}: {error} Cut or reduce it first.") from error
 
 
 def _by_ffmpeg(path: Path) -> av.VideoFrame:

@@ -1,7 +1,7 @@
 """Reading video files: what is shown when, and the pictures, from any frame on, a few at a time.
 
-A `Clip` has looked at every packet of a file but decoded none: so it knows all presentation times, how many frames
-there are and where decoding can begin. Times are exact Fractions of seconds.
+A `Clip` has looked at every packet of a file but decoded few: so it knows all presentation times, how many frames there
+are and where decoding can begin. Times are exact Fractions of seconds.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import av.error
 import numpy as np
 
-from ..timeline.clock import Clock
+from ..timeline.plans import Clock
 from .codecs import VideoError
-from .colours import Look, look_of, to_rgb, turns_of
+from .colours import kind_of, look_of, turns_of
+from .convert import to_rgb
+from .decode import comes_out_of_order, decoded
 from .images import ImageSequence, find_image_sequence
+from .index import FrameIndex, Times, constant_rate, index_frames
+from .source import Source, main_stream, open_source, origin_of, stated_duration, stated_rates
 
 log = logging.getLogger(__name__)
 
-Source = str | os.PathLike | io.BytesIO
-
-# Decoders that mend what is damaged without a word, unless they are told not to. Some others take much for damage.
-_CONCEALING = {"h264", "hevc", "ffv1", "prores"}
+_HELD = Fraction(3, 2)  # frames that the last one lasts for to count as held
 _CUT_OFF = 3  # frames that a file may lack at its end because it was cut off within one
 
 
@@ -48,21 +48,6 @@ class VideoInfo:
     rate: Fraction  # average frames per second
     frames: int | None  # as the container states; None where it does not
     has_audio: bool
-
-
-class _Times(Sequence):
-    """Presentation times in seconds after the first, computed when asked for."""
-
-    def __init__(self, ticks: array, time_base: Fraction):
-        self._ticks, self._base = ticks, time_base
-
-    def __len__(self) -> int:
-        return len(self._ticks)
-
-    def __getitem__(self, i):
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        return (self._ticks[i] - self._ticks[0]) * self._base
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
@@ -95,11 +80,13 @@ def _all_frames(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
 
 
 class Clip:
-    """The frames of a file's first video stream, by index, and the times at which they are shown.
+    """The frames of a file's pictures, by index, and the times at which they are shown.
 
     source: a path, a file in memory, or what `find_image_sequence` takes. rate: frames per second of pictures.
     start, duration: a part of it, seconds, 0: all. conceal: frames that are damaged are shown as the decoder mends
     them, or held, instead of ending the reading with `DamagedError`.
+    rate: its frames per second, None where it is variable. start: when the first frame is shown, seconds after the
+    earliest stream of the file begins. interlaced: whether the first frame is said to be.
     Raises FileNotFoundError, VideoError.
     """
 
@@ -115,12 +102,17 @@ class Clip:
         self.source, self.conceal = source, conceal
         self.name = "the video" if isinstance(source, io.BytesIO) else str(source)
         self.sequence = find_image_sequence(source, rate)
+        self.metadata: dict[str, str] = {}
         if self.sequence:
             self._take(self.sequence)
         else:
             self._look_through()
         self._cut(Fraction(start), Fraction(duration))
         self._see_first()
+        index = self._index
+        self.rate = constant_rate(
+            index.ticks, index.time_base, self._stated_rates, exact=self.container == "gif"
+        )
 
     @property
     def _nothing(self) -> str:
@@ -128,89 +120,88 @@ class Clip:
 
     def _take(self, sequence: ImageSequence) -> None:
         """All that there is to know of pictures without a container."""
-        self.time_base, self.origin, self.container = sequence.time_base, Fraction(0), sequence.kind
-        self._ticks, self._keys, self._last = sequence.ticks, sequence.ticks, sequence.last
-        self.rate = _constant_rate(self._ticks, self.time_base, [sequence.rate] if sequence.rate else [])
-        self.audio, self.metadata, self._pixel_aspect = False, {}, Fraction(1)
+        self.origin, self.container = Fraction(0), sequence.kind
+        ticks = sequence.ticks
+        durations = array(
+            "q", [b - a for a, b in zip(ticks, [*ticks[1:], ticks[-1] + sequence.last], strict=True)]
+        )
+        self._index = FrameIndex(sequence.time_base, ticks, durations, ticks)
+        self._stated_rates = [sequence.rate] if sequence.rate else []
+        self.audio, self._pixel_aspect = False, Fraction(1)
 
     def _look_through(self) -> None:
         with open_source(self.source) as container:
             stream = main_stream(container)
-            self.time_base = Fraction(stream.time_base)
-            self.origin = _origin(container)
-            self._index(container, stream)
-            self.rate = _constant_rate(self._ticks, self.time_base, _stated_rates(stream))
+            index = index_frames(container, stream, self.name)
+            if index is None:
+                raise VideoError(self._nothing)
+            self._index, self.origin = index, origin_of(container)
+            self._stated_rates = stated_rates(stream)
             self.audio = bool(container.streams.audio)
             self.metadata = dict(container.metadata)
             self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.container = container.format.name
+            self._miss_the_end(stated_duration(container, stream))
+        if index.doubtful and comes_out_of_order(self.source, index):
+            index.order = index.ticks
 
-    def _index(self, container, stream) -> None:
-        """Times and decoding starts, from the packets alone."""
-        ticks, keys = array("q"), array("q")
-        last = 0
-        try:
-            for packet in container.demux(stream):
-                if not packet.size or not (keys or packet.is_keyframe):
-                    continue
-                pts = packet.pts
-                if pts is None:  # AVI and raw streams have none: frames in the order in which they are shown
-                    pts = packet.dts if packet.dts is not None else len(ticks) * (packet.duration or 1)
-                if packet.is_keyframe:
-                    keys.append(pts)
-                if not packet.is_discard:  # by an edit list, which still needs it for decoding
-                    ticks.append(pts)
-                    last = packet.duration or last
-        except av.error.FFmpegError as error:
-            log.warning("%s breaks off after %d frames (%s).", self.name, len(ticks), error.strerror)
-        first = keys[0] if keys else 0
-        self._ticks = array("q", sorted({pts for pts in ticks if pts >= first}))
-        self._keys = array("q", sorted(set(keys)))
-        self._last = last
-        if not self._ticks:
-            raise VideoError(self._nothing)
-        seconds = float((self._ticks[-1] - self._ticks[0]) * self.time_base)
-        stated = _stated_duration(container, stream)
-        if stated > 1.05 * seconds + 0.5:
+    def _miss_the_end(self, stated: Fraction) -> None:
+        """Says so where a file is shorter than it states."""
+        there = self._index.seconds
+        if stated > there * Fraction(105, 100) + Fraction(1, 2) and not self._index.jumps:
             log.warning(
-                "%s should last %.1f s, %.1f s of it are there: its end is missing.",
-                self.name,
-                stated,
-                seconds,
-            )
+                "%s should last %.4g s, %.4g s of it are there: its end is missing.",
+                self.name, float(min(stated, 10**15)), float(there),
+            )  # fmt: skip
 
     def _cut(self, start: Fraction, duration: Fraction) -> None:
         """Leaves the frames shown first in [start, start + duration)."""
+        index = self._index
         self.trimmed = bool(start or duration)
         self.length = duration or None  # of the part, seconds; None: to the end
-        low = bisect_left(self._ticks, (self.origin + start) / self.time_base) if start else 0
-        high = len(self._ticks)
+        low = bisect_left(index.ticks, (self.origin + start) / index.time_base) if start else 0
+        high = len(index.ticks)
         if duration:
-            high = bisect_left(self._ticks, (self.origin + start + duration) / self.time_base)
+            high = bisect_left(index.ticks, (self.origin + start + duration) / index.time_base)
         if high <= low:
             raise VideoError(
                 f"{self.name} shows no new frame from {float(start):g} s for {float(duration):g} s. Choose "
                 "another part."
             )
-        self._ticks = self._ticks[low:high]
+        self._has_begin, self._has_end = low == 0, high == len(index.ticks)
+        index.part(low, high)
         self.origin += start
-        # When the first frame is shown, after the file's earliest stream.
-        self.start = max(Fraction(0), self._ticks[0] * self.time_base - self.origin)
 
     def _see_first(self) -> None:
-        """Decodes one frame: what the pictures are like is not known before."""
-        self.look, self.width, self.height = Look(), 0, 0
+        """Decodes one frame: what the pictures are like, and which is the first to be seen, is not known before."""
         for frame in self._decoded(0):
             turns = turns_of(frame)
             self.look = look_of(frame, self.container, self._pixel_aspect).turned(turns)
             self.width, self.height = frame.width, frame.height
             if turns % 2:
                 self.width, self.height = self.height, self.width
+            self.interlaced = bool(frame.interlaced_frame)
+            if self._has_begin:
+                self._begin_at(self._index_of(frame, 0))
+            # When the first frame is shown, after the file's earliest stream.
+            self.start = max(Fraction(0), self._index.ticks[0] * self._index.time_base - self.origin)
             return
         raise VideoError(self._nothing)
 
+    def _begin_at(self, first: int) -> None:
+        """Leaves out the frames before the first that can be decoded: they need others that are not in the file."""
+        index = self._index
+        if first <= 0 or (self.sequence and not self.conceal):
+            return
+        lost = (index.ticks[first] - index.ticks[0]) * index.time_base
+        log.warning(
+            "%s begins in the middle: its first %d frames (%.2f s) need others before them and cannot be decoded, its "
+            "begin is missing.", self.name, first, float(lost),
+        )  # fmt: skip
+        index.part(first, len(index.ticks))
+
     def __len__(self) -> int:
-        return len(self._ticks)
+        return len(self._index.ticks)
 
     @property
     def files(self) -> Sequence[Path]:
@@ -220,9 +211,24 @@ class Clip:
         return [] if isinstance(self.source, io.BytesIO) else [Path(self.source)]
 
     @property
+    def time_base(self) -> Fraction:
+        """What all times in the file are multiples of, seconds."""
+        return self._index.time_base
+
+    @property
+    def jumps(self) -> list:
+        """Where the file's clock was joined, see `rife.video.index.Jump`."""
+        return self._index.jumps
+
+    @property
     def times(self) -> Sequence[Fraction]:
         """When each frame is shown, seconds after the first."""
-        return _Times(self._ticks, self.time_base)
+        return Times(self._index.ticks, self.time_base)
+
+    @property
+    def durations(self) -> Sequence[Fraction]:
+        """How long the file says that each frame is shown, seconds; 0 where it says nothing."""
+        return [ticks * self.time_base for ticks in self._index.durations]
 
     @property
     def clock(self) -> Clock:
@@ -231,60 +237,85 @@ class Clip:
 
     def clock_of(self, count: int) -> Clock:
         """As `clock`, of the first `count` frames."""
+        index = self._index
+        last = (
+            index.durations[count - 1] * self.time_base
+            if count == len(self) and self._has_end
+            else Fraction(0)
+        )
         if self.rate is not None:
-            return Clock(count, self.rate)
-        times = _Times(self._ticks[:count], self.time_base)
-        end = times[-1] + self._last * self.time_base if self._last and count == len(self) else None
-        return Clock(count, times=times, end=end)
+            # A last frame that is held for longer than the others says so itself.
+            held = last * self.rate > _HELD
+            return Clock(count, self.rate, end=(count - 1) / self.rate + last if held else None)
+        times = Times(index.ticks[:count], self.time_base)
+        return Clock(count, times=times, end=times[-1] + last if last else None)
 
     @property
     def keys(self) -> list[int]:
         """The frames at which decoding can begin."""
-        found = (bisect_left(self._ticks, pts) for pts in self._keys)
-        return [
-            i for i, pts in zip(found, self._keys, strict=True) if i < len(self) and self._ticks[i] == pts
-        ]
+        ticks = self._index.ticks
+        found = ((bisect_left(ticks, pts), pts) for pts in (self._index.keys if self._index.seekable else ()))
+        return [i for i, pts in found if i < len(ticks) and ticks[i] == pts]
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start to stop - 1 as (H,W,3 or 4) RGB(A), uint8, or uint16 over all its range where the file has
-        more than 8 bits. Decodes from the last key before `start`.
+        """Frames start to stop - 1 as (H,W,3 or 4) RGB(A): uint8; uint16 over all its range where the file has more
+        than 8 bits; float32 where it has floats, which may lie above 1.
 
-        Raises DamagedError at a frame that cannot be decoded, unless they are concealed.
+        Decodes from the last key before `start`. Raises DamagedError at a frame that cannot be decoded, unless they
+        are concealed.
         """
-        stop = len(self) if stop is None else min(stop, len(self))
-        kind = ("rgba" if self.look.alpha else "rgb") if self.look.bits == 8 else None
-        kind = {"rgba": "rgba", "rgb": "rgb24"}.get(kind, "rgba64le" if self.look.alpha else "rgb48le")
-        held, expected = None, start
-        for frame in self._decoded(start):
-            index = self._index_of(frame, expected)
-            if index < expected:
-                held = frame
-                continue
-            if index > expected and not self.conceal:
-                raise self._damaged(expected, index)
-            image = self._image(frame, kind, index)
-            while expected < min(index, stop):
-                yield image if held is None else self._image(held, kind, expected)
-                expected += 1
-            if index >= stop:
-                return
+        kind = kind_of(self.look)
+        last = image = None
+        for frame in self.decoded(start, stop):
+            if frame is not last or image is None:
+                last, image = frame, to_rgb(frame, self.look, kind)
             yield image
-            held, expected = frame, index + 1
-            if expected == stop:
-                return
+
+    def decoded(self, start: int = 0, stop: int | None = None) -> Iterator[av.VideoFrame]:
+        """As `frames`, but as the decoder gives them, not turned; one that is held comes again."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        held, expected = None, start
+        for threads in ("SLICE",) if self.sequence else ("AUTO", "SLICE"):
+            for frame in self._decoded(expected, threads):
+                index = self._index_of(frame, expected)
+                if index < expected:
+                    held = frame
+                    continue
+                if index > expected and self._tries_again(threads):
+                    break
+                if index > expected and not self.conceal:
+                    raise self._damaged(expected, index)
+                self._check_size(frame, index)
+                while expected < min(index, stop):
+                    yield frame if held is None else held
+                    expected += 1
+                if index >= stop:
+                    return
+                yield frame
+                held, expected = frame, index + 1
+                if expected == stop:
+                    return
+            if expected + _CUT_OFF >= stop:
+                break
         if expected + _CUT_OFF < stop and not self.conceal:
             raise self._damaged(expected, stop)
         if expected < stop:
             log.warning("%s: its last %d frames cannot be decoded.", self.name, stop - expected)
 
-    def _image(self, frame, kind: str, index: int) -> np.ndarray:
-        image = to_rgb(frame, self.look, kind)
-        if image.shape[:2] != (self.height, self.width):
+    def _tries_again(self, threads: str) -> bool:
+        """Whether frames that are missing may be there after all."""
+        if self._index.doubtful and self._index.order is None:
+            # The first frame out of order: times are those of decoding, though the file's begin did not show it.
+            self._index.order = self._index.ticks
+        return threads == "AUTO"
+
+    def _check_size(self, frame: av.VideoFrame, index: int) -> None:
+        sides = (frame.height, frame.width) if turns_of(frame) % 2 else (frame.width, frame.height)
+        if sides != (self.width, self.height):
             raise DamagedError(
-                f"{self.name} changes its size to {image.shape[1]}x{image.shape[0]} at {self._at(index)}, it was "
+                f"{self.name} changes its size to {sides[0]}x{sides[1]} at {self._at(index)}, it was "
                 f"{self.width}x{self.height}. Cut it there and interpolate the parts."
             )
-        return image
 
     def _at(self, index: int) -> str:
         return f"{float(self.times[index]):.2f} s (frame {index})"
@@ -295,148 +326,18 @@ class Clip:
             "or have damaged frames concealed."
         )
 
-    def _index_of(self, frame, expected: int) -> int:
+    def _index_of(self, frame: av.VideoFrame, expected: int) -> int:
+        ticks = self._index.ticks
         if frame.pts is None:
             return expected
-        if frame.pts < self._ticks[0]:
+        if frame.pts < ticks[0]:
             return -1
-        index = bisect_right(self._ticks, frame.pts) - 1
+        index = bisect_right(ticks, frame.pts) - 1
         # A decoder may give times of its own, between those of the packets.
-        return index if self._ticks[index] == frame.pts else max(index, expected)
+        return index if ticks[index] == frame.pts else max(index, expected)
 
-    def _decoded(self, start: int) -> Iterator[av.VideoFrame]:
-        """Decoded frames from `start` or some before it, through seeking where it leads there."""
+    def _decoded(self, start: int, threads: str = "AUTO") -> Iterator[av.VideoFrame]:
+        """Decoded frames from `start` or some before it."""
         if self.sequence:
-            yield from self.sequence.frames(start)
-            return
-        target = self._ticks[start]
-        keys = [pts for pts in self._keys[: bisect_right(self._keys, target)] if pts > self._keys[0]]
-        for pts in [*keys[-1:], *keys[-3:-2], None]:  # None: from the beginning, without seeking
-            with open_source(self.source) as container:
-                stream = main_stream(container)
-                stream.thread_type = "AUTO"
-                decoder = _decoder(stream)
-                if decoder.name in _CONCEALING and not self.conceal:
-                    decoder.options = {"err_detect": "explode"}
-                if pts is not None and not _seek(container, stream, pts):
-                    continue
-                frames = _decode(container, stream, decoder, from_key=pts is not None)
-                first = next(frames, None)
-                if pts is not None and (first is None or first.pts is None or first.pts > target):
-                    continue  # beyond it
-                if first is not None:
-                    yield first
-                    yield from frames
-                return
-
-
-def _seek(container, stream, pts: int) -> bool:
-    try:
-        container.seek(pts, stream=stream)
-    except (av.error.FFmpegError, ValueError):
-        return False
-    return True
-
-
-def _decoder(stream):
-    """The decoder of a stream; FFmpeg's own for VP8 and VP9 leave alpha out."""
-    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
-    if name is None or stream.metadata.get("alpha_mode") != "1":
-        return stream.codec_context
-    try:
-        decoder = av.CodecContext.create(name, "r")
-    except (av.error.FFmpegError, ValueError):
-        log.warning("This build of FFmpeg has no %s: alpha is left out.", name)
-        return stream.codec_context
-    decoder.extradata = stream.codec_context.extradata
-    return decoder
-
-
-def _decode(container, stream, decoder, from_key: bool) -> Iterator[av.VideoFrame]:
-    """What can be decoded; what cannot is left out, and missed by who counts."""
-    try:
-        for packet in container.demux(stream):
-            if from_key and not packet.is_keyframe and packet.size:
-                continue
-            from_key = False
-            try:
-                yield from decoder.decode(packet if packet.size else None)
-            except av.error.EOFError:
-                return
-            except av.error.FFmpegError:
-                continue
-    except av.error.FFmpegError as error:
-        log.debug("the file breaks off (%s)", error)
-
-
-def open_source(source: Source):
-    """An open container with a video stream. Raises FileNotFoundError, VideoError."""
-    name, file = "the video", None
-    if isinstance(source, io.BytesIO):
-        file = io.BytesIO(source.getvalue())  # a position of its own; the bytes are shared
-    else:
-        path = Path(source)
-        name = file = str(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no video file at {path}. Give the path of an existing file.")
-        if not path.stat().st_size:
-            raise VideoError(f"{path} is empty, it has 0 bytes. Give a file that a player shows.")
-    try:
-        container = av.open(file)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise VideoError(
-            f"{name} cannot be read as a video ({getattr(error, 'strerror', error)}). It is damaged or of another "
-            "kind; give a file that a player shows."
-        ) from error
-    if not container.streams.video:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        container.close()
-        raise VideoError(f"{name} has no video stream, only {kinds}. Give a file with pictures.")
-    return container
-
-
-def main_stream(container):
-    """The first video stream that is no cover picture."""
-    streams = container.streams.video
-    return next((s for s in streams if not s.disposition & type(s.disposition).attached_pic), streams[0])
-
-
-def _origin(container) -> Fraction:
-    """When the earliest stream of pictures or sound begins; times before 0 are kept as they are."""
-    streams = [s for s in container.streams if s.type in ("video", "audio") and s.start_time is not None]
-    return max(Fraction(0), min((s.start_time * Fraction(s.time_base) for s in streams), default=Fraction(0)))
-
-
-def _stated_duration(container, stream) -> float:
-    """Seconds that the pictures should last, 0 where nothing is said of them alone."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    tag = next((v for k, v in stream.metadata.items() if k.upper() == "DURATION"), "")  # Matroska
-    try:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
-        alone = len(container.streams) == 1 and container.duration
-        return container.duration / av.time_base if alone else 0.0
-
-
-def _stated_rates(stream) -> list[Fraction]:
-    stated = (stream.average_rate, stream.base_rate, stream.guessed_rate)
-    return list(dict.fromkeys(Fraction(rate) for rate in stated if rate))
-
-
-def _constant_rate(ticks: array, time_base: Fraction, stated: list[Fraction]) -> Fraction | None:
-    """The rate of which all times are multiples, as exactly as the ticks of the file can tell; None: there is none."""
-    if len(ticks) == 1:
-        return stated[0] if stated else Fraction(24)
-    since = np.frombuffer(ticks, np.int64) - ticks[0]
-    count = np.arange(len(ticks))
-    mean = Fraction(len(ticks) - 1, int(since[-1])) / time_base
-    # Where ticks are milliseconds, averages are next to the rate that is meant.
-    meant = sorted({Fraction(max(1, round(mean))), Fraction(max(1, round(mean * 1001 / 1000)) * 1000, 1001)},
-                   key=lambda rate: abs(rate - mean))  # fmt: skip
-    usual = [rate for rate in stated if rate.denominator in (1, 1001)]
-    for rate in [*usual, *meant, *stated, mean.limit_denominator(1001)]:
-        if np.abs(since - count * float(1 / (rate * time_base))).max() <= 1.01:
-            return rate
-    return None
+            return self.sequence.frames(start)
+        return decoded(self.source, self._index, self._index.ticks[start], self.conceal, threads)

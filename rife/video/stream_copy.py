@@ -11,7 +11,8 @@ import av.error
 import numpy as np
 
 from .codecs import VideoError
-from .reader import Clip, main_stream, open_source
+from .reader import Clip
+from .source import main_stream, open_source
 
 log = logging.getLogger(__name__)
 

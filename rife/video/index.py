@@ -1,0 +1,291 @@
+"""When each frame of a stream is shown, from its packets alone: nothing is decoded.
+
+Containers are trusted as far as they go. Clocks that restart or jump are joined, a stray time is put where it belongs,
+and where packets carry only decode times, or none, frames are numbered as they come out of the decoder.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+_NONE = -(1 << 63)  # no time, as FFmpeg has it
+_BACKWARD = 0.1  # seconds by which decode times may step back before the clock is taken to restart; FFmpeg's own bound
+_FORWARD = (
+    10.0  # the same for a step forward, in containers whose clock may jump (FFmpeg's -dts_delta_threshold)
+)
+_STRAY = 3600.0  # ... in others, where a pause is a pause, and only beyond 50 times the usual distance
+_CLOCK_MAY_JUMP = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
+_MILLISECOND = Fraction(1, 1000)
+
+
+class Jump(NamedTuple):
+    """A place at which a clock was joined: the byte of the first packet after it, and the ticks added from there on."""
+
+    byte: int
+    shift: int
+
+
+@dataclass
+class FrameIndex:
+    """Frames in the order in which they are shown.
+
+    ticks, durations: when, and for how long, in units of `time_base`; a duration of 0 is not known. keys: the times of
+    frames at which decoding can begin, rising. order: the ticks of all frames, where the decoder's bear no times that
+    can be trusted and are counted from the first one on. doubtful: that is so if a frame comes out of the decoder with
+    an earlier time than the one before. retimed: the presentation time of each packet in the order of the file, where
+    it is not the file's own. lost: frames at its begin that cannot be decoded, since they need others before them.
+    """
+
+    time_base: Fraction
+    ticks: array
+    durations: array
+    keys: array
+    order: array | None = None
+    doubtful: bool = False
+    lost: int = 0
+    retimed: array | None = None
+    jumps: list[Jump] = field(default_factory=list)
+
+    @property
+    def seekable(self) -> bool:
+        """Whether a time leads to a frame: clocks that restart show the same time twice."""
+        return self.order is None and self.retimed is None
+
+    @property
+    def seconds(self) -> Fraction:
+        """From the first frame's time to the end of the last one's."""
+        return (self.ticks[-1] - self.ticks[0] + self.durations[-1]) * self.time_base
+
+    def part(self, low: int, high: int) -> None:
+        """Leaves frames low to high - 1."""
+        self.ticks, self.durations = self.ticks[low:high], self.durations[low:high]
+
+
+class Times(Sequence):
+    """Presentation times in seconds after the first, computed when asked for."""
+
+    def __init__(self, ticks: array, time_base: Fraction):
+        self._ticks, self._base = ticks, time_base
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    def __getitem__(self, i):  # type: ignore[no-untyped-def]
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        return (self._ticks[i] - self._ticks[0]) * self._base
+
+
+class _Packets:
+    """Times of all packets of a stream, in the order of the file."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, name: str):
+        self.base = Fraction(stream.time_base or 1)
+        pts, dts, durations, bytes_ = array("q"), array("q"), array("q"), array("q")
+        keys, shown = bytearray(), bytearray()
+        try:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                pts.append(_NONE if packet.pts is None else packet.pts)
+                dts.append(_NONE if packet.dts is None else packet.dts)
+                durations.append(packet.duration or 0)
+                bytes_.append(-1 if packet.pos is None else packet.pos)
+                keys.append(packet.is_keyframe)
+                shown.append(not packet.is_discard)  # by an edit list, which still needs it for decoding
+        except av.error.FFmpegError as error:
+            log.warning("%s breaks off after %d frames (%s).", name, len(pts), error.strerror)
+        self.pts, self.dts, self.durations, self.bytes = (
+            np.frombuffer(values, np.int64) for values in (pts, dts, durations, bytes_)
+        )
+        self.keys, self.shown = (np.frombuffer(flags, bool) for flags in (keys, shown))
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def usual_duration(self) -> int:
+        """Ticks that most frames are shown for; 1 where none says."""
+        known = self.durations[self.durations > 0]
+        return max(1, int(np.median(known))) if len(known) else 1
+
+
+def index_frames(container: InputContainer, stream: VideoStream, name: str) -> FrameIndex | None:
+    """The frames of a stream, some of which at its begin may need others that are not there. None: there are none."""
+    packets = _Packets(container, stream, name)
+    if not packets.shown.any():
+        return None
+    if (packets.pts == _NONE).any():
+        return _counted(packets)
+    pts, jumps = _joined(packets, bool(container.format.flags & _CLOCK_MAY_JUMP))
+    pts = _without_strays(packets, pts)
+    durations = packets.durations
+    if container.format.name == "gif":
+        durations = np.where(
+            durations > 1, durations, 10
+        )  # browsers show for 100 ms what asks for 10 or less
+        pts = np.concatenate(([0], np.cumsum(durations[:-1])))
+    shown = packets.shown
+    ticks, first = np.unique(pts[shown], return_index=True)
+    index = FrameIndex(
+        packets.base,
+        _array(ticks),
+        _array(durations[shown][first]),
+        _array(np.unique(pts[packets.keys])),
+        jumps=jumps,
+    )
+    if (pts != packets.pts).any():
+        index.retimed = _array(pts)
+    rising = bool((np.diff(pts) > 0).all())
+    index.doubtful = rising and bool(stream.codec_context.has_b_frames) and not packets.keys.all()
+    if jumps:
+        log.warning(
+            "%s: its clock restarts or jumps %d time%s. It is joined there, with the sound, nothing is left out.",
+            name, len(jumps), "s" * (len(jumps) > 1),
+        )  # fmt: skip
+    return index
+
+
+def _array(values: np.ndarray) -> array:
+    return array("q", values.astype(np.int64).tobytes())
+
+
+def _counted(packets: _Packets) -> FrameIndex:
+    """Where packets, or some of them, have no presentation time: raw streams, H.264 in a program stream."""
+    usual = packets.usual_duration()
+    lasts = np.where(packets.durations > 0, packets.durations, usual)[packets.shown]
+    known = packets.pts[packets.pts != _NONE]
+    begin = int(known[0]) if len(known) else 0
+    decoded = packets.dts[packets.shown]
+    if (decoded != _NONE).all() and (np.diff(decoded) > 0).all():
+        ticks = decoded - decoded[0] + begin
+    else:
+        ticks = begin + np.concatenate(([0], np.cumsum(lasts[:-1])))
+    return FrameIndex(packets.base, _array(ticks), _array(lasts), _array(ticks[:1]), order=_array(ticks))
+
+
+def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
+    """Presentation times on one clock, and where another one began."""
+    base = float(packets.base)
+    clock = _decode_times(packets)
+    steps = np.diff(clock)
+    usual = max(1, int(np.median(steps[steps > 0])) if (steps > 0).any() else packets.usual_duration())
+    lasts = np.where(packets.durations > 0, packets.durations, usual)[:-1]
+    ahead = steps - lasts
+    back = steps * base < -_BACKWARD
+    forth = ahead * base > _FORWARD
+    if not may_jump:
+        # A pause is a pause, unless the clock comes back from it, or it is beyond all reason.
+        beyond = (ahead * base > _STRAY) & (ahead > 50 * usual)
+        forth &= beyond | _answered(back, ahead)
+    places = np.flatnonzero(back | forth)
+    shift = np.zeros(len(clock), np.int64)
+    for place in places:
+        shift[place + 1 :] -= ahead[place]
+    jumps = [Jump(int(packets.bytes[i + 1]), int(shift[i + 1])) for i in places]
+    return packets.pts + shift, jumps
+
+
+def _decode_times(packets: _Packets) -> np.ndarray:
+    """Times of decoding, in the order of the file. Matroska has none for the first frames."""
+    usual = packets.usual_duration()
+    known = np.flatnonzero(packets.dts != _NONE)
+    count = np.arange(len(packets))
+    if not len(known):
+        return count * usual
+    nearest = known[np.maximum(np.searchsorted(known, count, side="right") - 1, 0)]
+    return packets.dts[nearest] + (count - nearest) * usual
+
+
+def _answered(back: np.ndarray, ahead: np.ndarray, near: int = 4) -> np.ndarray:
+    """The steps forward that a step backward of the same size, within a few packets, makes up for."""
+    answered = np.zeros(len(back), bool)
+    for place in np.flatnonzero(back):
+        around = slice(max(0, place - near), place + near + 1)
+        answered[around] |= np.abs(ahead[around] + ahead[place]) < 0.1 * abs(ahead[place])
+    return answered
+
+
+def _without_strays(packets: _Packets, pts: np.ndarray) -> np.ndarray:
+    """A few times that lie beyond all reason from the rest are put after the frame before them in the file."""
+    if len(pts) < 3:
+        return pts
+    rising = np.sort(pts)
+    gaps = np.diff(rising)
+    usual = max(1, int(np.median(gaps)))
+    for place in np.flatnonzero((gaps * float(packets.base) > _STRAY) & (gaps > 50 * usual)):
+        few = max(3, len(pts) // 100)
+        stray = (
+            pts > rising[place]
+            if len(pts) - place - 1 <= few
+            else pts <= rising[place]
+            if place < few
+            else None
+        )
+        if stray is None:
+            continue
+        pts, taken = pts.copy(), set(pts[~stray].tolist())
+        for j in np.flatnonzero(stray):
+            tick = int(pts[j - 1] if j else pts[~stray].min() - 2 * usual) + usual
+            while tick in taken:
+                tick += 1
+            taken.add(tick)
+            pts[j] = tick
+        log.warning(
+            "%d frames have times far from all others; they follow the frame before.", int(stray.sum())
+        )
+    return pts
+
+
+def constant_rate(
+    ticks: array, time_base: Fraction, stated: list[Fraction], exact: bool = False
+) -> Fraction | None:
+    """The rate of which all times are multiples, as exactly as the ticks of the file can tell; None: there is none.
+
+    stated: rates that the file names. exact: its ticks are what is meant, not the nearest to it (GIF).
+    """
+    if len(ticks) == 1:
+        return stated[0] if stated else Fraction(24)
+    since = np.frombuffer(ticks, np.int64) - ticks[0]
+    count = np.arange(len(ticks))
+    mean = Fraction(len(ticks) - 1, int(since[-1])) / time_base
+    if exact:
+        return mean if (np.diff(since) == since[1]).all() else None
+    # Where ticks are milliseconds, averages are next to the rate that is meant.
+    meant = sorted({Fraction(max(1, round(mean))), Fraction(max(1, round(mean * 1001 / 1000)) * 1000, 1001)},
+                   key=lambda rate: abs(rate - mean))  # fmt: skip
+    usual = [rate for rate in stated if rate.denominator in (1, 1001)]
+    # A file whose times were whole milliseconds once keeps them on a finer clock; no frame is so short as to mind.
+    near = max(1.01, min(1.01 * float(_MILLISECOND / time_base), 0.2 * float(1 / (mean * time_base))))
+    for rate in [*usual, *meant, *stated, mean.limit_denominator(1001) or mean, mean]:
+        if np.abs(since - count * float(1 / (rate * time_base))).max() <= near:
+            return rate
+    return _pulled_down(since, time_base)
+
+
+def _pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
+    """The film's rate of frames that are shown for two and three fields in turn, as soft telecine has them."""
+    steps = np.diff(since)[:-1]  # how long the last but one is shown is seldom right at a file's end
+    if len(steps) < 4:
+        return None
+    turns = np.round(steps / (steps.min() / 2))
+    if set(turns.tolist()) != {2, 3} or (np.diff(turns) == 0).any():
+        return None
+    length = since[-2] / turns.sum()  # of a field
+    if np.abs(steps - turns * length).max() > max(1.01, 0.1 * length):
+        return None
+    mean = int(turns.sum()) / (int(since[-2]) * Fraction(5, 2) * time_base)
+    film = [Fraction(24000, 1001), Fraction(24), Fraction(20000, 1001), Fraction(20)]
+    nearest = min(film, key=lambda rate: abs(rate - mean))
+    return nearest if abs(nearest - mean) < mean / 500 else mean.limit_denominator(1001)
