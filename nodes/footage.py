@@ -42,16 +42,16 @@ def gather(
     folders. Raises ValueError where there is nothing.
     """
     clips = [*_joined(images), *(_frames_of(video, limits) for video in videos)]
-    learn, judge = split([shot for clip in clips for shot in shots(clip)], held_out)
+    learn, validation = split([shot for clip in clips for shot in shots(clip)], held_out)
     if folder != NO_FOLDER:
         more = read_folder(Path(folder_paths.get_input_directory(), folder), held_out, *limits)
-        learn, judge = learn + more[0], judge + more[1]
+        learn, validation = learn + more[0], validation + more[1]
     elif not clips:
         raise ValueError(
             "There is nothing to learn from: images, video and folder are all empty. Connect a clip as images or "
             "video, or put clips into a folder in ComfyUI's input folder and choose it."
         )
-    return learn, judge
+    return learn, validation
 
 
 def _joined(images: Sequence[Tensor]) -> list[Tensor]:

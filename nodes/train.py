@@ -18,7 +18,7 @@ from ..rife.model import Model
 from ..rife.training.datasets import RealFrames, Shot, triplets
 from ..rife.training.samples import check_crop
 from ..rife.training.schedule import Settings
-from ..rife.training.trainer import Result, Step, Trainer
+from ..rife.training.trainer import Result, StepReport, Trainer
 from ..rife.training.validation import score_triplets
 from . import footage, model_management, plot
 from .train_form import Form, train_inputs, train_outputs
@@ -75,8 +75,8 @@ class RIFETrain(io.ComfyNode):
         patcher, form, began = interp_model[0], Form.of(inputs), time.monotonic()
         check_trainable(patcher)
         check_crop(form.crop, patcher.model.pad_multiple())
-        learn, judge = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
-        held_out = _Watched(triplets(judge, _TRIPLETS) if judge else [])
+        learn, validation = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
+        held_out = _Watched(triplets(validation, _TRIPLETS) if validation else [])
         _check_held_out(held_out, form, learn)
         with model_management.reserve_training_memory(patcher.load_device, _ADVICE):
             start = fresh_model(patcher)
@@ -90,7 +90,7 @@ class RIFETrain(io.ComfyNode):
             training = _remember(training_of(patcher), observer, result)
         report = {
             **_report(observer, result, cancelled, time.monotonic() - began),
-            "learned_from": _count(learn), "held_out": {"shots": len(judge), "triplets": len(held_out)},
+            "learned_from": _count(learn), "held_out": {"shots": len(validation), "triplets": len(held_out)},
             "device": str(patcher.load_device), "training_dtype": form.training_dtype,
         }  # fmt: skip
         line = _in_words(report)
@@ -157,7 +157,7 @@ class _Observer:
         self._triplet = triplet[:, :, top : top + _PREVIEW_FRAME, left : left + _PREVIEW_FRAME]
         self._before, self._truth = _made(start, [self._triplet])[0], _truth([self._triplet])[0]
 
-    def on_step(self, step: Step) -> None:
+    def on_step(self, step: StepReport) -> None:
         """For `Trainer.run`. Raises what `model_management.cancelled` says where the user wants it."""
         self.skipped += step.skipped
         self.losses.append((step.number, step.losses["loss_l1"]))

@@ -15,7 +15,7 @@ from rife.training.datasets import RealFrames, rendered_triplets, shots
 from rife.training.feed import Feed
 from rife.training.samples import Sample
 from rife.training.schedule import Settings, learning_rate, pyramid, seed_of
-from rife.training.trainer import Averaged, StopTraining, Trainer
+from rife.training.trainer import EMA, StopTraining, Trainer
 from rife.training.validation import score_triplets
 
 
@@ -31,12 +31,12 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
 def test_the_average_follows_the_weights_and_starts_fast():
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
-    average = Averaged(network, 0.998)
+    average = EMA(network, 0.998)
     torch.nn.init.ones_(network.weight)
     average.update(network, 0)
     assert average.network.weight.item() == pytest.approx(0.9)
     assert not average.network.training and average.network is not network
-    plain = Averaged(network, 0.0)
+    plain = EMA(network, 0.0)
     torch.nn.init.zeros_(network.weight)
     plain.update(network, 500)
     assert plain.network.weight.item() == 0

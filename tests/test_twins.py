@@ -43,7 +43,7 @@ def test_the_name_of_file_or_folder_decides(tmp_path, name, version):
 @pytest.mark.parametrize("name", ["rife_13.8.pth", "v4.38.pth", "3.61.pth", "2round.pth", "rife.pth"])
 def test_a_name_that_only_looks_like_a_version_decides_nothing(name):
     for group in (("3.6", "3.8"), ("RIFE", "RIFE_2R")):
-        _, reason = twins.decide(group, golden.state_dict(group[0]), name)
+        _, reason = twins.resolve(group, golden.state_dict(group[0]), name)
         assert "name" not in reason
 
 

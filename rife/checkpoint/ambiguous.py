@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.config import AMBIGUOUS, RELEASES, IFNetConfig
+from ..networks.ifnet import IFNet
 from .build import build_from_state_dict
 
 # Better than its twin by this many dB, and better than averaging the frames, or the probe decides nothing. Weights
@@ -29,12 +30,12 @@ _NAMES = {
 }
 
 
-def twins_of(config: IFNetConfig) -> tuple[str, ...]:
+def ambiguous_releases(config: IFNetConfig) -> tuple[str, ...]:
     """The releases that a file of this architecture may be, the likeliest first; none where it is unambiguous."""
     return next((group for group in AMBIGUOUS if group[0] in config.versions), ())
 
 
-def decide(twins: Sequence[str], state_dict: Mapping[str, Tensor], name: str) -> tuple[str, str]:
+def resolve(twins: Sequence[str], state_dict: Mapping[str, Tensor], name: str) -> tuple[str, str]:
     """(which of `twins` it is, why), from the name of the file (and its folder) and, failing that, by a probe."""
     named = [twin for twin in twins if twin in _NAMES and re.search(_NAMES[twin], name.lower())]
     if len(named) == 1:
@@ -55,6 +56,7 @@ def probe(twins: Sequence[str], state_dict: Mapping[str, Tensor]) -> tuple[dict[
     scores = {}
     for twin in twins:
         network = build_from_state_dict(_with_parts_of(RELEASES[twin], state_dict), state_dict)
+        assert isinstance(network, IFNet)
         scores[twin] = _psnr(network.predict(img0, img1).image.clamp(0, 1), truth)
     return scores, _psnr((img0 + img1) / 2, truth)
 
@@ -73,11 +75,11 @@ def _moving_textures(size: int = 128, margin: int = 16) -> tuple[Tensor, Tensor,
     """Three textures (3,3,size,size) in 0..1 at times 0, 1/2 and 1, shifted by 3, 7 and 12 px in all."""
     generator = torch.Generator().manual_seed(7)
     side = size + 2 * margin
-    texture = sum(
+    octaves = [
         F.interpolate(torch.rand(3, 3, n, n, generator=generator), (side, side), mode="bicubic")
         for n in (10, 20, 40)
-    )
-    texture = (texture / 3).clamp(0, 1)
+    ]
+    texture = (sum(octaves, torch.zeros(())) / 3).clamp(0, 1)
     frames = []
     for time in (-1, 0, 1):
         shifts = ((2 * time, time), (-3 * time, 4 * time), (6 * time, 3 * time))

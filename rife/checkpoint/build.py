@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..networks.adaptive import build_network
 from ..networks.config import IFNetConfig
+from ..networks.ifnet import IFNet
 from ..networks.three_networks import LegacyConfig, LegacyRIFE
 from .errors import UnknownCheckpointError
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def empty_network(config: IFNetConfig | LegacyConfig) -> nn.Module:
+Network = IFNet | LegacyRIFE
+
+
+def empty_network(config: IFNetConfig | LegacyConfig) -> Network:
     """The network of an architecture on the meta device: names and shapes of its tensors, no weights."""
     with torch.device("meta"):
         return LegacyRIFE(config) if isinstance(config, LegacyConfig) else build_network(config)
 
 
-def build_from_state_dict(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, Tensor]) -> nn.Module:
+def build_from_state_dict(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, Tensor]) -> Network:
     """The network with copies of these weights: float32, on the CPU, in eval mode, ready to be trained.
 
     The tensors are known to fit (`check_tensors`); those that the network has no use for are passed over. Counters

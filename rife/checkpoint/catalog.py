@@ -14,10 +14,11 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from .detection import detect
-from .download import PATIENCE, OnProgress, Patience, TransferError, alone, discard, fetch
+from .download import RETRY_POLICY, OnProgress, RetryPolicy, TransferError, discard, fetch, file_lock
 from .errors import UnknownCheckpointError
 from .files import read_file
 
@@ -50,12 +51,12 @@ def _hub(path: str) -> tuple[str, ...]:
     return f"{_HUB}/{path}", f"{_HUB_MIRROR}/{path}"
 
 
-def _comfy_org(version: str, file: str, **known) -> Download:
+def _comfy_org(version: str, file: str, **known: Any) -> Download:
     folder = "Comfy-Org/frame_interpolation/resolve/main/frame_interpolation"
     return Download(version, version, _hub(f"{folder}/{file}"), file, **known)
 
 
-def _vs_rife(version: str, name: str = "", **known) -> Download:
+def _vs_rife(version: str, name: str = "", **known: Any) -> Download:
     file = f"flownet_v{version}.pkl"
     url = f"https://github.com/HolyWu/vs-rife/releases/download/model/{file}"
     return Download(name or version, version, (url,), file, **known)
@@ -132,7 +133,7 @@ def download(
     folder: str | os.PathLike,
     *,
     on_progress: OnProgress | None = None,
-    patience: Patience = PATIENCE,
+    patience: RetryPolicy = RETRY_POLICY,
 ) -> Path:
     """The file of `entry` in `folder`, which is made; brought there unless it is there already.
 
@@ -151,7 +152,7 @@ def download(
     _check_folder(folder)
     lock = path.with_name(path.name + ".part.lock")
     try:
-        with alone(lock, lambda: on_progress and on_progress(0, entry.size), patience.poll):
+        with file_lock(lock, lambda: on_progress and on_progress(0, entry.size), patience.poll):
             # Another process may have brought it while this one waited.
             return path if path.exists() else _bring(entry, path, on_progress, patience)
     except OSError as error:
@@ -160,7 +161,7 @@ def download(
         ) from error
 
 
-def _bring(entry: Download, path: Path, on_progress: OnProgress | None, patience: Patience) -> Path:
+def _bring(entry: Download, path: Path, on_progress: OnProgress | None, patience: RetryPolicy) -> Path:
     part = path.with_name(path.name + ".part")
     archive = path.with_name(path.name + ".zip.part") if entry.member else part
     problems = []

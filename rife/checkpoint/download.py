@@ -21,12 +21,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from ..version import __version__
 
+fcntl: Any
+msvcrt: Any
 try:
     import fcntl
 except ImportError:  # Windows
@@ -56,7 +59,7 @@ class _PassingError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long is waited for a server, in seconds."""
 
     stall: float = 20.0  # without a byte
@@ -65,11 +68,11 @@ class Patience:
     poll: float = 0.2  # between two calls of on_progress while nothing comes
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 @dataclass
-class _Beginning:
+class PartialFile:
     """Of which file a PART is the beginning."""
 
     url: str
@@ -78,7 +81,7 @@ class _Beginning:
     sha256: str = ""
 
     @classmethod
-    def read(cls, note: Path) -> _Beginning:
+    def read(cls, note: Path) -> PartialFile:
         """What `write` left; nothing is known where that is missing or damaged."""
         try:
             values = json.loads(note.read_text(encoding="utf-8"))
@@ -99,7 +102,7 @@ def fetch(
     sha256: str = "",
     token: str = "",
     on_progress: OnProgress | None = None,
-    patience: Patience = PATIENCE,
+    patience: RetryPolicy = RETRY_POLICY,
 ) -> None:
     """Brings the file at `url` to `part`, going on from what is there.
 
@@ -124,7 +127,18 @@ def _note(part: Path) -> Path:
 
 
 class _Transfer:
-    def __init__(self, url, part, size, sha256, token, on_progress, patience):
+    """Attempts at one file; what they share."""
+
+    def __init__(
+        self,
+        url: str,
+        part: Path,
+        size: int | None,
+        sha256: str,
+        token: str,
+        on_progress: OnProgress | None,
+        patience: RetryPolicy,
+    ):
         self.url, self.part, self.size, self.sha256, self.token = url, part, size, sha256.lower(), token
         self.patience = patience
         self.done, self.total = 0, size
@@ -134,7 +148,7 @@ class _Transfer:
     def __enter__(self) -> _Transfer:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._worker.stop()
 
     def tick(self) -> None:
@@ -167,18 +181,18 @@ class _Transfer:
             beginning = self._receive(beginning, have)
         self._check(beginning, resumed=have > 0)
 
-    def _beginning(self) -> tuple[_Beginning, int]:
+    def _beginning(self) -> tuple[PartialFile, int]:
         """What `part` is the beginning of and how long it is; length 0 where it cannot be continued."""
         have = _size(self.part)
-        known = _Beginning.read(_note(self.part))
+        known = PartialFile.read(_note(self.part))
         same_address = known.url == self.url and bool(known.etag)
         provable = same_address or bool(self.sha256) or bool(known.sha256)
         too_long = known.total is not None and have > known.total
         if not have or not provable or too_long or (self.sha256 and known.sha256 not in ("", self.sha256)):
-            return _Beginning(self.url), 0
+            return PartialFile(self.url), 0
         return known, have
 
-    def _receive(self, known: _Beginning, have: int) -> _Beginning:
+    def _receive(self, known: PartialFile, have: int) -> PartialFile:
         """Asks for the rest of the file and appends it."""
         redirects = _Redirects()
         response = self._open(self._request(known, have), redirects)
@@ -194,7 +208,7 @@ class _Transfer:
             self._worker.later(response.close)
         return found
 
-    def _request(self, known: _Beginning, have: int) -> urllib.request.Request:
+    def _request(self, known: PartialFile, have: int) -> urllib.request.Request:
         headers = {"User-Agent": f"rife-interpolation/{__version__}", "Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -241,7 +255,7 @@ class _Transfer:
                 f"no connection to {_host(self.url)} ({str(reason) or repr(reason)})"
             ) from error
 
-    def _describe(self, response: http.client.HTTPResponse, redirects: _Redirects) -> _Beginning:
+    def _describe(self, response: http.client.HTTPResponse, redirects: _Redirects) -> PartialFile:
         etag = response.headers.get("ETag", "")
         total = None
         if response.status == 206:
@@ -249,9 +263,11 @@ class _Transfer:
         elif (length := response.headers.get("Content-Length", "")).isdigit():
             total = int(length)
         strong = etag if etag.startswith('"') else ""
-        return _Beginning(self.url, strong, total, self.sha256 or redirects.sha256)
+        return PartialFile(self.url, strong, total, self.sha256 or redirects.sha256)
 
-    def _continued(self, response, known: _Beginning, found: _Beginning, have: int) -> _Beginning:
+    def _continued(
+        self, response: http.client.HTTPResponse, known: PartialFile, found: PartialFile, have: int
+    ) -> PartialFile:
         """What both parts are of. Raises _PassingError, with nothing left of `part`, unless they belong together."""
         start, _ = _content_range(response)
         same_etag = known.url == found.url and known.etag == found.etag != ""
@@ -263,9 +279,9 @@ class _Transfer:
             raise _PassingError(
                 f"{_host(self.url)} holds another file than before, or sends another part of it"
             )
-        return _Beginning(self.url, found.etag, found.total or known.total, sha256)
+        return PartialFile(self.url, found.etag, found.total or known.total, sha256)
 
-    def _append(self, response: http.client.HTTPResponse, found: _Beginning, have: int) -> None:
+    def _append(self, response: http.client.HTTPResponse, found: PartialFile, have: int) -> None:
         head = self._call(lambda: response.read(_HEAD))
         if not have:
             _refuse_pages(head)
@@ -302,7 +318,7 @@ class _Transfer:
                 f"it has {free >> 20:,} MB left, expected {(needed + _SPARE_DISK) >> 20:,} MB: make room there"
             )
 
-    def _check(self, found: _Beginning, resumed: bool) -> None:
+    def _check(self, found: PartialFile, resumed: bool) -> None:
         """Raises, with nothing left of `part`, unless the whole has the known size and sha256."""
         wanted, size = self.sha256 or found.sha256, _size(self.part)
         problem = ""
@@ -361,7 +377,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 has none
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request:
+        """The request for `newurl`. Raises TransferError where it leads out of https."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme != "https" and (old.scheme == "https" or new.scheme != "http"):
             raise TransferError(
@@ -414,7 +433,7 @@ def _content_range(response: http.client.HTTPResponse) -> tuple[int, int | None]
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-def _retry_after(headers) -> float:
+def _retry_after(headers: Message) -> float:
     value = headers.get("Retry-After", "")
     return float(value) if value.isdigit() else 0.0
 
@@ -436,7 +455,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def alone(lock: Path, tick: Callable[[], None] = lambda: None, poll: float = 0.2) -> Iterator[None]:
+def file_lock(lock: Path, tick: Callable[[], None] = lambda: None, poll: float = 0.2) -> Iterator[None]:
     """Holds the file `lock`, which one process at a time can; the system frees it however that process ends.
 
     tick: called while another process has it; may raise to give up.
@@ -464,14 +483,14 @@ def alone(lock: Path, tick: Callable[[], None] = lambda: None, poll: float = 0.2
         handle.close()
 
 
-def _is_still(handle, path: Path) -> bool:
+def _is_still(handle: BinaryIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _try_lock(handle) -> bool:
+def _try_lock(handle: BinaryIO) -> bool:
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

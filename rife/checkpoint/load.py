@@ -1,7 +1,7 @@
 """From a checkpoint to a network: file -> clean keys -> detect -> build.
 
 A checkpoint tells by its tensors what it is. What tensors cannot tell comes, in this order, from `variant`, from the
-file's own metadata (files saved here), or from `ambiguous.decide`.
+file's own metadata (files saved here), or from `ambiguous.resolve`.
 Nothing in a file is ever executed: see `files`.
 """
 
@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.three_networks import LEGACY_RELEASES, LegacyConfig
-from .ambiguous import decide, twins_of
-from .build import build_from_state_dict, check_tensors
+from .ambiguous import ambiguous_releases, resolve
+from .build import Network, build_from_state_dict, check_tensors
 from .detection import FILE_PARTS, StateDict, clean_keys, detect_cleaned, is_legacy, with_parts
 from .errors import UnknownCheckpointError
 from .files import read_file
@@ -34,12 +33,12 @@ _PARTS = {"flownet": "flownet", "contextnet": "contextnet", "unet": "fusionnet",
 class Checkpoint(NamedTuple):
     """A network, and what its file was found to be."""
 
-    network: nn.Module  # float32, on the CPU, in eval mode
+    network: Network  # float32, on the CPU, in eval mode
     decided_by: str  # what told which release it is
     stored_dtype: torch.dtype  # of most of the weights, in the file
 
 
-def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> nn.Module:
+def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> Network:
     """The network of `read_checkpoint`."""
     return read_checkpoint(source, variant).network
 
@@ -52,6 +51,8 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], variant: str 
     variant: a key of `RELEASES` or `LEGACY_RELEASES`, to decide between twins (RIFE/RIFE_2R, 3.6/3.8).
     Raises FileNotFoundError, UnknownCheckpointError.
     """
+    raw: Mapping[str, Any]
+    metadata: Mapping[str, str]
     if isinstance(source, Mapping):
         name, raw, metadata, hint = "the state dict", source, {}, ""
     else:
@@ -93,17 +94,17 @@ def _config_of(
         return _named(variant, found), f"the variant asked for ({variant})"
     if "rife_config" in metadata:
         return check_metadata(config_from_metadata(metadata["rife_config"]), found), "the file's metadata"
-    twins = twins_of(found) if isinstance(found, IFNetConfig) else ()
+    twins = ambiguous_releases(found) if isinstance(found, IFNetConfig) else ()
     if not twins:
         return found, "names and shapes of its tensors"
     check_tensors(found, state_dict)
-    twin, reason = decide(twins, state_dict, hint)
+    twin, reason = resolve(twins, state_dict, hint)
     return _named(twin, found), reason
 
 
 def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | LegacyConfig:
     """The release of that name, with the optional networks that the file holds."""
-    known = {**RELEASES, **LEGACY_RELEASES}
+    known: dict[str, IFNetConfig | LegacyConfig] = {**RELEASES, **LEGACY_RELEASES}
     if variant not in known:
         raise UnknownCheckpointError(
             f"there is no variant {variant!r}; known are {', '.join(known)}. Leave it out to detect it."

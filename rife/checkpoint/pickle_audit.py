@@ -110,13 +110,13 @@ class _Storage:
 class _Nothing:
     """Stands for every harmless name of a pickle; takes any state and keeps none."""
 
-    def __init__(self, *_args, **_kwargs):
+    def __init__(self, *_args: Any, **_kwargs: Any):
         pass
 
-    def __setstate__(self, _state):
+    def __setstate__(self, _state: Any) -> None:
         pass
 
-    def __setitem__(self, _key, _value):
+    def __setitem__(self, _key: Any, _value: Any) -> None:
         pass
 
 
@@ -166,7 +166,7 @@ class _Inert(pickle.Unpickler):
         self.claims[storage.key] = max(storage.nbytes, self.claims.get(storage.key, 0))
         return storage
 
-    def _tensor(self, storage: _Storage, _offset: int, size: tuple, *_rest) -> _Nothing:
+    def _tensor(self, storage: _Storage, _offset: int, size: tuple, *_rest: Any) -> _Nothing:
         count = storage.itemsize
         if (
             not isinstance(size, tuple)
@@ -206,7 +206,7 @@ def _checked(file: BinaryIO) -> BinaryIO:
     weight, tuple_before, stored = 1, False, 0
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if "GET" in opcode.name:
-            weight += weights.get(int(argument), 0)
+            weight += weights.get(int(argument or 0), 0)
         elif "PUT" in opcode.name or opcode.name == "MEMOIZE":
             if tuple_before:
                 weights[stored if argument is None else int(argument)] = weight
@@ -215,7 +215,7 @@ def _checked(file: BinaryIO) -> BinaryIO:
         if weight > MAX_PICKLE:
             raise UnknownCheckpointError("holds tuples that unfold without end, made to do harm: delete it.")
         # Indices are given in order, so they never pass the number of opcodes.
-        if "PUT" in opcode.name and int(argument) > count:
+        if "PUT" in opcode.name and int(argument or 0) > count:
             raise UnknownCheckpointError("is a damaged pickle (an impossible memo index). Download it again.")
         if file.tell() - begin > MAX_PICKLE:
             raise UnknownCheckpointError(

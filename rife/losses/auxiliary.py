@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class TimePredictor(nn.Sequential):
                 layers += [nn.Conv2d(before, after, 3, 2 if i < 2 else 1, 1), nn.LeakyReLU(0.2, inplace=True)]
             super().__init__(*layers, nn.Conv2d(64, 1, 3, 1, 1), nn.Sigmoid())
 
-    def forward(self, src0: Tensor, src1: Tensor, gt: Tensor) -> Tensor:
+    def forward(self, src0: Tensor, src1: Tensor, gt: Tensor) -> Tensor:  # type: ignore[override]
         """`IFNet.source` of both frames and the frame between (B,3,H,W) -> (B,1,1,1) in 0..1."""
         seen = torch.cat((src0[:, :3], src1[:, :3], gt, src0[:, 3:], src1[:, 3:]), 1)
         return super().forward(seen).float().mean((2, 3), True)
@@ -45,10 +46,14 @@ class EncoderLoss(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Of a frame (B,3,H,W): each convolution's output, activated but for the last one's."""
-        layers, found = self.encoder, []
-        if isinstance(layers, Head):
-            relu = layers.relu
-            layers = (layers.cnn0, relu, layers.cnn1, relu, layers.cnn2, relu, layers.cnn3)
+        encoder = self.encoder
+        layers: Iterable[nn.Module]
+        if isinstance(encoder, Head):
+            relu = encoder.relu
+            layers = (encoder.cnn0, relu, encoder.cnn1, relu, encoder.cnn2, relu, encoder.cnn3)
+        else:
+            layers = encoder.children()
+        found: list[Tensor] = []
         for layer in layers:
             x = layer(x)
             if isinstance(layer, nn.LeakyReLU):
@@ -60,7 +65,8 @@ class EncoderLoss(nn.Module):
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.maps(target)
-        return sum((a - b).abs().mean() for a, b in zip(self.maps(image), wanted, strict=True))
+        differences = ((a - b).abs().mean() for a, b in zip(self.maps(image), wanted, strict=True))
+        return sum(differences, image.new_zeros(()))
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, share: float = 1e-3) -> None:

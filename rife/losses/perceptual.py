@@ -44,6 +44,8 @@ class VGGLoss(nn.Module):
         self.features = _vgg19()
         self._load(Path(path))
         self.features.requires_grad_(False).eval()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1))
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1))
 
@@ -78,7 +80,7 @@ def _vgg19() -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
     for width in _LAYERS:
-        if width == "M":
+        if isinstance(width, str):
             layers.append(nn.MaxPool2d(2))
         else:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]

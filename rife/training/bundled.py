@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ..networks.config import IFNetConfig
 from ..networks.ifnet import IFNet
@@ -56,14 +57,15 @@ def match_init(network: IFNet, gain: float = 3.0) -> None:
     error of translations of 2 to 8 px falls by 29% in 100 steps of batch 16.
     """
     for block in network.blocks:
-        layer = block.conv0[0][0]
+        layer = next(m for m in block.conv0.modules() if isinstance(m, nn.Conv2d))
         count = min(len(_MATCHES), (layer.out_channels - 4) // 2)  # at least four filters stay free
         for k, ((x0, y0), (x1, y1)) in enumerate(_MATCHES[:count]):
             difference = torch.zeros_like(layer.weight[0])
             difference[0:3, 1 + y0, 1 + x0] += gain / 3
             difference[3:6, 1 + y1, 1 + x1] -= gain / 3
             layer.weight[2 * k], layer.weight[2 * k + 1] = difference, -difference
-            layer.bias[2 * k : 2 * k + 2] = 0
+            if layer.bias is not None:
+                layer.bias[2 * k : 2 * k + 2] = 0
 
 
 @dataclass

@@ -17,16 +17,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..timeline.scenes import find_scenes
+from ..timeline.plans import LONGEST_DRAWING
+from ..timeline.scenes import Scenes, find_scenes
 from ..video.frames import clip_frames, read_picture
 from ..video.images import VIDEO_ENDINGS, is_picture, is_video
 from .samples import Sample
 from .synthetic import RenderedMotion, noise_textures
 
-_LONGEST_HOLD = 4  # frames that a drawing may be held for and still count as motion
 
-
-class Clip(Protocol):
+class FrameSource(Protocol):
     """Frames of one video, all of one size."""
 
     def __len__(self) -> int: ...
@@ -50,7 +49,7 @@ class Pictures:
 class Shot(NamedTuple):
     """Evenly spaced frames of one scene of a clip, none of them twice."""
 
-    clip: Clip
+    clip: FrameSource
     frames: range
 
     def part(self, begin: int, end: int | None) -> Shot:
@@ -58,7 +57,7 @@ class Shot(NamedTuple):
         return self._replace(frames=self.frames[begin:end])
 
 
-def shots(clip: Tensor, scenes=None) -> list[Shot]:
+def shots(clip: Tensor, scenes: Scenes | None = None) -> list[Shot]:
     """The shots of three frames or more of a clip (N,H,W,3), uint8 or floating in 0..1 (which becomes uint8).
 
     Cuts divide it (`rife.scenes`, whose `Scenes` may be given). Repeated frames are left out: animation on twos gives
@@ -75,11 +74,11 @@ def shots(clip: Tensor, scenes=None) -> list[Shot]:
         elif i not in found.repeats:
             gap = i - run[-1] if run else 0
             even = len(run) < 2 or gap == run[-1] - run[-2]
-            if gap <= _LONGEST_HOLD and even:
+            if gap <= LONGEST_DRAWING and even:
                 run.append(i)
             else:
                 # The last of the old spacing is the first of the new one.
-                runs.append([run[-1], i] if gap <= _LONGEST_HOLD else [i])
+                runs.append([run[-1], i] if gap <= LONGEST_DRAWING else [i])
     return [Shot(clip, range(r[0], r[-1] + 1, r[1] - r[0])) for r in runs if len(r) > 2]
 
 
@@ -88,18 +87,18 @@ def split(all_shots: Sequence[Shot], fraction: float) -> tuple[list[Shot], list[
 
     A shot too short to give three frames to either goes whole to the first; of several such, every n-th to the second.
     """
-    learn, judge, short = [], [], []
+    training, validation, short = [], [], []
     for shot in all_shots:
         held = max(3, round(len(shot.frames) * fraction)) if fraction else 0
         if not held or len(shot.frames) - held < 3:
             short.append(shot)
             continue
-        learn.append(shot.part(0, -held))
-        judge.append(shot.part(-held, None))
+        training.append(shot.part(0, -held))
+        validation.append(shot.part(-held, None))
     every = round(1 / fraction) if fraction else 0
     for i, shot in enumerate(short):
-        (judge if every and i % every == every - 1 else learn).append(shot)
-    return learn, judge
+        (validation if every and i % every == every - 1 else training).append(shot)
+    return training, validation
 
 
 @dataclass
@@ -283,15 +282,13 @@ def read_folder(
 
 def _read_vimeo(folder: Path, name: str, length: int) -> tuple[list[Shot], list[Shot]]:
     places = [line.strip() for line in (folder / name).read_text().splitlines() if line.strip()]
-    found = []
-    for place in places:
-        files = [folder / "sequences" / place / f"im{i + 1}.png" for i in range(length)]
-        found.append(Shot(Pictures(files), range(length)))
-    if not found or not found[0].clip.files[0].is_file():
-        expected = found[0].clip.files[0] if found else f"lines such as 00001/0001 in {name}"
+    files = [[folder / "sequences" / place / f"im{i + 1}.png" for i in range(length)] for place in places]
+    if not files or not files[0][0].is_file():
+        expected = files[0][0] if files else f"lines such as 00001/0001 in {name}"
         raise ValueError(
             f"{folder} is not Vimeo90K's layout: expected {expected}. Unpack the data set whole."
         )
+    found = [Shot(Pictures(row), range(length)) for row in files]
     border = min(len(found) - 1, int(len(found) * 0.95)) or 1
     return found[:border], found[border:]
 

@@ -11,14 +11,17 @@ import csv
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..atomic_write import atomic_write
 from ..checkpoint.save import save_checkpoint
-from .trainer import Step, Trainer
+from .trainer import StepReport, Trainer
+from .validation import Score
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class RunFolder:
         if tensorboard and writes:
             self._tensorboard = _tensorboard(self.folder)
 
-    def on_step(self, step: Step) -> None:
+    def on_step(self, step: StepReport) -> None:
         """Logs, reports and saves what is due."""
         if not self.writes:
             return
@@ -83,7 +86,7 @@ class RunFolder:
             save_checkpoint(trainer.best(), self.folder / "best.safetensors", torch.float16)
             self._best = trainer.best_step
 
-    def _log(self, step: Step) -> None:
+    def _log(self, step: StepReport) -> None:
         row = {
             "step": step.number,
             "seconds": f"{step.seconds:.1f}",
@@ -98,7 +101,7 @@ class RunFolder:
                 self._tensorboard.add_scalar(f"loss/{name.removeprefix('loss_')}", loss, step.number)
             self._tensorboard.add_scalar("learning_rate", step.learning_rate, step.number)
 
-    def _log_scores(self, number: int, scores) -> None:
+    def _log_scores(self, number: int, scores: Mapping[str, Score]) -> None:
         rows = [(number, name, *(f"{x:.4f}" for x in score)) for name, score in scores.items()]
         _append(self.folder / "scores.csv", _SCORES, rows)
         for name, score in scores.items():
@@ -108,7 +111,7 @@ class RunFolder:
             if self._tensorboard is not None:
                 self._tensorboard.add_scalar(f"psnr/{name}", score.psnr, number)
 
-    def _report(self, step: Step) -> None:
+    def _report(self, step: StepReport) -> None:
         losses = "  ".join(f"{name.removeprefix('loss_')} {loss:.4f}" for name, loss in step.losses.items())
         rate = (step.number - self._first) / max(step.seconds, 1e-9)
         log.info(
@@ -155,7 +158,7 @@ class RunFolder:
             self._tensorboard.close()
 
 
-def _tensorboard(folder: Path):
+def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

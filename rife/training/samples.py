@@ -42,6 +42,6 @@ def check_crop(crop: int, multiple: int) -> None:
 
 def concatenated(samples: Sequence[Sample]) -> Sample:
     """One batch of several."""
-    return Sample(
-        *(None if column[0] is None else torch.cat(column) for column in zip(*samples, strict=True))
-    )
+    img0, img1, gt, flows, timestep = zip(*samples, strict=True)
+    flow = None if flows[0] is None else torch.cat(flows)
+    return Sample(torch.cat(img0), torch.cat(img1), torch.cat(gt), flow, torch.cat(timestep))

@@ -185,10 +185,10 @@ class RenderedMotion:
         img1, gt = (torch.where(frozen, img0, x) for x in (img1, gt))
         return Sample(img0, img1, gt, self._flow(layers, times), times.to(self.device))
 
-    def _flawed(self, images: Sequence[Tensor], batch: int) -> Sequence[Tensor]:
+    def _flawed(self, images: list[Tensor], batch: int) -> list[Tensor]:
         """Blur in all frames; codec and noise in the given ones only: where nothing moves, averaging is right."""
         if self._rand(1) < self.flaws:
-            images = _blurred(torch.stack(images), 0.3 + 1.2 * self._rand(batch))
+            images = list(_blurred(torch.stack(images), 0.3 + 1.2 * self._rand(batch)))
         img0, img1, gt = images
         if self._rand(1) < self.flaws:
             step = 0.1 * self._rand(batch) ** 2
@@ -198,7 +198,7 @@ class RenderedMotion:
             (x + noise * torch.randn(x.shape, generator=self.generator).to(self.device)).clamp(0, 1)
             for x in (img0, img1)
         )
-        return img0, img1, gt
+        return [img0, img1, gt]
 
     def _placed(self, layer: _Layer) -> _Layer:
         return _Layer(*(x.to(self.device) for x in layer))
@@ -229,11 +229,11 @@ class RenderedMotion:
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), 2)
 
     def _render(self, layers: Sequence[_Layer], times: Tensor, gain: Tensor) -> Tensor:
-        image = None
-        for layer in layers:
+        image = torch.zeros((), device=self.device)
+        for i, layer in enumerate(layers):
             local = _origin(layer, times.to(self.device), self._pixels())
             colour, alpha = self._texture(layer, local), _alpha(layer, local)
-            image = colour if image is None else torch.lerp(image, colour, alpha)
+            image = torch.lerp(image, colour, alpha) if i else colour
         return (image * gain.view(-1, 1, 1, 1).to(self.device)).clamp(0, 1)
 
     def _texture(self, layer: _Layer, local: Tensor) -> Tensor:
@@ -243,12 +243,12 @@ class RenderedMotion:
 
     def _flow(self, layers: Sequence[_Layer], times: Tensor) -> Tensor:
         pixels, times = self._pixels(), times.to(self.device)
-        total = None
-        for layer in layers:
+        total = torch.zeros((), device=self.device)
+        for i, layer in enumerate(layers):
             origin = _origin(layer, times, pixels)
             flows = [_seen(layer, torch.full_like(times, end), origin) - pixels for end in (0.0, 1.0)]
             flow = torch.cat(flows, 3).permute(0, 3, 1, 2)
-            total = flow if total is None else torch.where(_alpha(layer, origin) > 0.5, flow, total)
+            total = torch.where(_alpha(layer, origin) > 0.5, flow, total) if i else flow
         return total
 
 
@@ -298,7 +298,7 @@ def _seen(layer: _Layer, times: Tensor, origin: Tensor) -> Tensor:
 
 def _bent(layer: _Layer, times: Tensor, flat: Tensor) -> Tensor:
     """(B,H,W,2) displacement of flat points by the waves at `times`."""
-    total = 0.0
+    total = torch.zeros_like(flat)
     for wave in (layer.bend * 1.0).unbind(1):
         amplitude, number = wave.view(-1, 1, 1, 4).chunk(2, 3)
         total = total + amplitude * (number * flat).sum(3, keepdim=True).sin()

@@ -33,7 +33,7 @@ class StopTraining(Exception):  # noqa: N818  not an error
     """Raised in `on_step` to end a run early, with what there is so far as its result."""
 
 
-class Step(NamedTuple):
+class StepReport(NamedTuple):
     """What `on_step` gets to know."""
 
     number: int  # of steps done, counted from 1
@@ -56,7 +56,7 @@ class Result:
     best_step: int  # 0 is the start
     before: dict[str, Score]
     after: dict[str, Score]  # of `best`
-    history: list[Step]
+    history: list[StepReport]
     allow_worse: bool = False
 
     @property
@@ -70,11 +70,11 @@ class Result:
         return not self.before or self.best_step > 0
 
 
-class Averaged:
+class EMA:
     """Exponential moving average of a network's weights; what is kept and scored."""
 
-    def __init__(self, network: nn.Module, decay: float):
-        self.network = copy.deepcopy(network).eval()
+    def __init__(self, network: IFNet, decay: float):
+        self.network: IFNet = copy.deepcopy(network).eval()
         self.decay = decay
 
     @torch.no_grad()
@@ -126,17 +126,17 @@ class Trainer:
                 self.model.add_teacher(settings.seed)
             self.model.train()
             self._learner = self.model.learner_for(settings.recipe)
-            self._averaged = Averaged(self.model.net, settings.ema)
+            self._averaged = EMA(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
         self._feed_of = lambda: Feed(source, settings, rank, self._world)
         # Long runs would fill the memory with every step.
         self._remember = max(1, settings.steps // 20_000)
-        self._looked = -1
+        self._validated_at = -1
         self.step = 0
         self._perceptual = perceptual
         self._objective()  # refuses an unknown recipe before any work is done
         self.before: dict[str, Score] = {}
-        self.history: list[Step] = []
+        self.history: list[StepReport] = []
         self._best: _Best | None = None
 
     @property
@@ -144,14 +144,14 @@ class Trainer:
         """What the run has learned so far, the average; it goes on changing while the run does."""
         return Model.from_network(self._averaged.network)
 
-    def run(self, on_step: Callable[[Step], None] | None = None) -> Result:
+    def run(self, on_step: Callable[[StepReport], None] | None = None) -> Result:
         """Trains until the settings' steps are done; returns `result`.
 
         on_step is called after each step, and may raise: `StopTraining` ends the run, anything else goes through.
         """
         with torch.inference_mode(False), torch.enable_grad():
             if self._best is None:
-                self.before = self._look()
+                self.before = self._validate()
             feed, began, first = self._feed_of(), time.monotonic(), self.step
             try:
                 while self.step < self.settings.steps:
@@ -172,11 +172,16 @@ class Trainer:
     def result(self) -> Result:
         """Of the run so far; its models are copies, without the teacher if there was none at the start."""
         with torch.inference_mode(False), torch.no_grad():
-            if self._looked != self.step:
-                self._look()
-            models = self.best(), self.last()
-        kept, worse = self._best, self.settings.allow_worse
+            if self._best is None or self._validated_at != self.step:
+                self._validate()
+            kept, models = self._kept(), (self.best(), self.last())
+        worse = self.settings.allow_worse
         return Result(*models, kept.step, self.before, kept.scores, list(self.history), worse)
+
+    def _kept(self) -> _Best:
+        if self._best is None:
+            raise RuntimeError("The run has not begun: nothing was validated. Call `run` first.")
+        return self._best
 
     @property
     def best_step(self) -> int:
@@ -186,18 +191,18 @@ class Trainer:
     def best(self) -> Model:
         """A copy of the best so far."""
         model = self.last()
-        weights = {k: v for k, v in self._best.weights.items() if k in model.net.state_dict()}
+        weights = {k: v for k, v in self._kept().weights.items() if k in model.net.state_dict()}
         model.net.load_state_dict(weights)
         return model
 
     def last(self) -> Model:
         """A copy of what there is now."""
-        network: IFNet = copy.deepcopy(self._averaged.network).eval()
+        network = copy.deepcopy(self._averaged.network).eval()
         if not self.had_teacher:
             network.drop_teacher()
         return Model.from_network(network)
 
-    def _one_step(self, parts: Sequence[Sample]) -> Step:
+    def _one_step(self, parts: Sequence[Sample]) -> StepReport:
         settings, rate = self.settings, learning_rate(self.step, self.settings)
         options: dict[str, Any] = {"precision": settings.precision}
         if settings.random_scales:
@@ -215,9 +220,9 @@ class Trainer:
         self._averaged.update(self.model.net, self.step)
         self.step += 1
         due = settings.score_every and self.step % settings.score_every == 0
-        scores = self._look() if self.held_out and (due or self.step == settings.steps) else None
+        scores = self._validate() if self.held_out and (due or self.step == settings.steps) else None
         known = parts[0].flow is not None
-        return Step(self.step, settings.steps, self._mean(sums), rate, skipped, known, 0.0, 0.0, scores)
+        return StepReport(self.step, settings.steps, self._mean(sums), rate, skipped, known, 0.0, 0.0, scores)
 
     def _objective(self) -> Objective:
         # Bilinear warping blurs: by 0.15 px more than averaging two frames 0.3 px apart does. Where motion is that
@@ -243,10 +248,10 @@ class Trainer:
             values /= self._world
         return dict(zip(losses, values.tolist(), strict=True))
 
-    def _look(self) -> dict[str, Score]:
+    def _validate(self) -> dict[str, Score]:
         """Scores what there is so far and keeps it if it is the best; without held-out frames the last is."""
         scores = score_triplets(self.current, self.held_out)
-        self._looked = self.step
+        self._validated_at = self.step
         if self._best is None or not scores or mean_psnr(scores) > mean_psnr(self._best.scores):
             weights = {k: v.detach().clone() for k, v in self._averaged.network.state_dict().items()}
             self._best = _Best(self.step, scores, weights)
@@ -273,4 +278,4 @@ class Trainer:
         self.before = {name: Score(*values) for name, values in state["before"].items()}
         step, scores, weights = state["best"]
         self._best = _Best(step, {name: Score(*values) for name, values in scores.items()}, weights)
-        self._looked = -1
+        self._validated_at = -1

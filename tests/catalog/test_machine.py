@@ -15,7 +15,7 @@ from web import serve, silence
 from rife.checkpoint import catalog
 from rife.checkpoint import download as transfer
 from rife.checkpoint.catalog import DownloadError, download
-from rife.checkpoint.download import Patience, alone
+from rife.checkpoint.download import RetryPolicy, file_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +61,7 @@ def test_cancelling_does_not_wait_for_the_server(entry, web, right, tmp_path):
     web.script = [serve(hang=5000)]
     with pytest.raises(Cancelled):
         # Its server answers again only when this test has ended.
-        download(entry, tmp_path, on_progress=cancel, patience=Patience(stall=600, poll=0.01))
+        download(entry, tmp_path, on_progress=cancel, patience=RetryPolicy(stall=600, poll=0.01))
     assert none_of_that_name(tmp_path, entry)
     assert fetch(entry, tmp_path).read_bytes() == right
     assert web.headers("Range") == [None, "bytes=5000-"]
@@ -77,7 +77,7 @@ def test_a_server_that_does_not_answer_can_be_cancelled_too(entry, web, tmp_path
 
     web.script = [silence]
     with pytest.raises(KeyboardInterrupt):
-        download(entry, tmp_path, on_progress=cancel, patience=Patience(stall=600, poll=0.01))
+        download(entry, tmp_path, on_progress=cancel, patience=RetryPolicy(stall=600, poll=0.01))
 
 
 PROCESS = """
@@ -128,21 +128,21 @@ def test_a_lock_is_for_one_at_a_time_and_passes_on(tmp_path):
     waits, inside, leave = threading.Event(), threading.Event(), threading.Event()
 
     def second():
-        with alone(lock, tick=waits.set, poll=0.01):
+        with file_lock(lock, tick=waits.set, poll=0.01):
             inside.set()
             leave.wait(30)
 
     thread = threading.Thread(target=second)
-    with alone(lock):
+    with file_lock(lock):
         thread.start()
         assert waits.wait(30) and not inside.is_set()
     # The first one removed the file that the second one waited at.
     assert inside.wait(30)
-    with pytest.raises(Busy), alone(lock, tick=busy):
+    with pytest.raises(Busy), file_lock(lock, tick=busy):
         pass
     leave.set()
     thread.join(30)
-    with alone(lock, tick=busy):
+    with file_lock(lock, tick=busy):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -166,7 +166,11 @@ def test_the_lock_of_windows_is_used_where_there_is_no_other(tmp_path, monkeypat
     def give_up():
         raise InterruptedError
 
-    with alone(tmp_path / "lock"), pytest.raises(InterruptedError), alone(tmp_path / "lock", tick=give_up):
+    with (
+        file_lock(tmp_path / "lock"),
+        pytest.raises(InterruptedError),
+        file_lock(tmp_path / "lock", tick=give_up),
+    ):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rife.checkpoint.catalog import Download, DownloadError, download
-from rife.checkpoint.download import Patience
+from rife.checkpoint.download import RetryPolicy
 
-QUICK = Patience(stall=0.25, attempts=3, backoff=0.0, poll=0.01)
+QUICK = RetryPolicy(stall=0.25, attempts=3, backoff=0.0, poll=0.01)
 PATH = "/rife/flownet.pkl"
 
 
