@@ -1,0 +1,176 @@
+"""Where one clip goes over into the next: what both show, how far they are apart, how their colours differ.
+
+Frames are compared small and grey, without their mean and contrast: so drift of exposure or colour hides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..timeline.scenes import find_scenes
+
+LONGEST = 32  # frames of overlap that are looked for
+MOST_BRIDGED = 8  # new frames that are put into a gap by themselves
+
+_SIDE = 192  # of the pictures that are compared, their longer side
+_ALIKE = 0.5  # of the distance of neighbours: frames nearer than that show the same moment
+_DISTINCT = 0.6  # of the distance of the ends: an overlap that was displaced is nearer than that
+_SAME = 1e-5  # distance of frames that nothing tells apart
+_AROUND = 8  # frames on each side by which a cut is judged
+_MOST_GAIN = 2.0
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Seam:
+    """What was found between two clips, and what is done about it.
+
+    kind: "twin" the last frame and the first are the same, "overlap" several are, "meet" the one follows the other,
+    "gap" frames are missing between them, "cut" they show different scenes. overlap: frames that both have; bridge:
+    new frames put between. gain, offset: of each channel, what brings the second clip's colours (0..1) to the first
+    one's. jump, jump_left: the step of the mean level across the seam, of 255, without and with that.
+    """
+
+    kind: str
+    overlap: int = 0
+    bridge: int = 0
+    gain: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    jump: float = 0.0
+    jump_left: float = 0.0
+
+    def as_dict(self) -> dict:
+        """Plain data, for a report."""
+        return asdict(self)
+
+
+def find_seam(
+    tail: Sequence[Tensor], head: Sequence[Tensor], overlap: int | None = None, bridge: int | None = None
+) -> Seam:
+    """The seam between the last frames (H,W,C) of a clip and the first ones of the next.
+
+    overlap: frames that both have, 0 for none, None to find them. bridge: new frames for a gap, None to choose up to
+    `MOST_BRIDGED` of them by how far apart the clips are. Raises ValueError where a clip is shorter than the overlap.
+    """
+    if overlap is not None:
+        if not 0 <= overlap <= min(len(tail), len(head)):
+            raise ValueError(
+                f"the overlap is {overlap} frames, but the clips have {len(tail)} and {len(head)} there. Give fewer, "
+                "or leave it to be found."
+            )
+        kind = ("meet", "twin")[overlap] if overlap < 2 else "overlap"
+        return Seam(kind, overlap, 0 if overlap else bridge or 0)
+    before, after = _signatures(tail), _signatures(head)
+    if found := _overlap(before, after):
+        return Seam("twin" if found == 1 else "overlap", found)
+    last = tail[-_AROUND:]
+    if len(last) in find_scenes([*last, *head[:_AROUND]]).cuts:
+        return Seam("cut")
+    missing = _missing(before, after) if bridge is None else bridge
+    return Seam("gap" if missing else "meet", 0, missing)
+
+
+def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], match: bool = True) -> Seam:
+    """`seam` with gain and offset of the second clip, from the mean and the deviation of what both show.
+
+    Of clips that meet, that is the last frame and the first. Not across a cut; match False: measured only.
+    """
+    shared = max(1, seam.overlap)
+    mean0, deviation0 = _statistics(tail[-shared:])
+    mean1, deviation1 = _statistics(head[:shared])
+    jump = float((mean0 - mean1).abs().mean()) * 255
+    seam = replace(seam, jump=jump, jump_left=jump)
+    if seam.kind == "cut" or not match:
+        return seam
+    gain = (deviation0 / deviation1.clamp(min=1e-4)).clamp(1 / _MOST_GAIN, _MOST_GAIN)
+    gain = torch.where(
+        torch.minimum(deviation0, deviation1) < 1e-3, 1.0, gain
+    )  # flat: nothing to tell a gain by
+    offset = mean0 - gain * mean1
+    corrected = torch.stack([corrected_colours(f, gain, offset).mean((0, 1)) for f in head[:shared]]).mean(0)
+    left = float((mean0 - corrected).abs().mean()) * 255
+    return replace(seam, gain=tuple(gain.tolist()), offset=tuple(offset.tolist()), jump_left=left)
+
+
+def corrected_colours(frame: Tensor, gain: Tensor, offset: Tensor, weight: float = 1.0) -> Tensor:
+    """`frame` (H,W,C) as floats in 0..1, its channels times gain plus offset by `weight`."""
+    frame = to_float(frame)
+    gain, offset = gain.to(frame), offset.to(frame)
+    return (frame * (1 + weight * (gain - 1)) + weight * offset).clamp_(0, 1)
+
+
+def to_float(frame: Tensor) -> Tensor:
+    """Bytes as numbers in 0..1."""
+    return frame if frame.is_floating_point() else frame.float().div(255)
+
+
+def _statistics(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel over some frames, in float64."""
+    pixels = torch.stack([_every(frame, 512) for frame in frames]).double().flatten(0, 2)
+    return pixels.mean(0), pixels.std(0)
+
+
+def _every(frame: Tensor, side: int) -> Tensor:
+    step = max(1, max(frame.shape[:2]) // side)
+    return to_float(frame[::step, ::step])
+
+
+def _signatures(frames: Sequence[Tensor]) -> Tensor:
+    """(K,P): frames small and grey, of mean 0 and norm 1; a flat frame is zeros."""
+    pictures = []
+    for frame in frames:
+        cell = max(1, max(frame.shape[:2]) // _SIDE)
+        height, width = (side // cell * cell or side for side in frame.shape[:2])
+        cells = to_float(frame[:height, :width, :3])
+        weights = torch.tensor(_LUMA if cells.shape[2] == 3 else [1.0] * cells.shape[2]).to(cells)
+        grey = (cells * weights).sum(2)
+        rows, columns = (cell if side % cell == 0 else 1 for side in grey.shape)
+        small = grey.unflatten(0, (-1, rows)).unflatten(2, (-1, columns)).mean((1, 3)).flatten()
+        small = small - small.mean()
+        norm = small.norm()
+        pictures.append(small / norm if norm > 1e-3 * len(small) ** 0.5 else torch.zeros_like(small))
+    return torch.stack(pictures).double()
+
+
+def _distances(one: Tensor, other: Tensor) -> Tensor:
+    """(K,L): how unlike each two frames are, 0 the same, 1 nothing in common."""
+    return 1 - one @ other.T
+
+
+def _steps(before: Tensor, after: Tensor) -> list[float]:
+    """How unlike frames of one clip are that are 1, 2, ... apart: the median over both clips."""
+    found = []
+    for apart in range(1, MOST_BRIDGED + 2):
+        pairs = [_distances(part, part).diagonal(apart) for part in (before, after) if len(part) > apart]
+        if not pairs:
+            break
+        found.append(float(torch.cat(pairs).median()))
+    return found
+
+
+def _overlap(before: Tensor, after: Tensor) -> int:
+    """How many of the last frames are the first of the next clip; 0 if none are."""
+    between, steps = _distances(before, after), _steps(before, after)
+    k = len(before)
+    costs = [float(between[range(k - n, k), range(n)].mean()) for n in range(1, min(k, len(after)) + 1)]
+    best = min(costs)
+    count = next(n for n, cost in enumerate(costs, 1) if cost <= max(best, _SAME))
+    step = steps[0] if steps else 0.0
+    if best <= max(_SAME, _ALIKE * step):
+        return count
+    # An overlap whose frames were displaced: nearer than the ends are, and not further than some steps.
+    displaced = count > 1 and best < _DISTINCT * min(costs[0], costs[-1] if count < len(costs) else 1.0)
+    return count if displaced and len(steps) > 2 and best < steps[2] else 0
+
+
+def _missing(before: Tensor, after: Tensor) -> int:
+    """New frames that a gap wants: the ends are as unlike as frames so many steps apart, less one."""
+    apart, steps = float(_distances(before[-1:], after[:1])), _steps(before, after)
+    if not steps or apart <= steps[0]:
+        return 0
+    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - apart))
+    return min(nearest, MOST_BRIDGED)
