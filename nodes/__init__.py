@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import compatibility
 from .interpolate import RIFEInbetween, RIFEInterpolate
+from .join import RIFEJoinClips
 from .load import RIFECheckpointLoader, register_folder
 from .measure import RIFEFlow, RIFEScore
 from .save import RIFECheckpointSave
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     RIFEFlow,
     RIFEInterpolateVideo,
     RIFEInterpolateChunks,
+    RIFEJoinClips,
 ]
 
 

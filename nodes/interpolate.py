@@ -33,6 +33,7 @@ from .timing import (
 from .types import (
     ALIASES,
     AUTO,
+    batch_size_input,
     check_images,
     ensemble_input,
     model_input,
@@ -93,16 +94,7 @@ class RIFEInterpolate(io.ComfyNode):
                     tooltip="Times between 0 and 1, such as 0.25, 0.5, 0.75 or 1/3, 2/3: these frames are made "
                     "between each two, and multiplier is not used. Empty: as many even steps as multiplier says.",
                 ),
-                io.Int.Input(
-                    "batch_size",
-                    default=0,
-                    min=0,
-                    max=256,
-                    optional=True,
-                    advanced=True,
-                    tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself "
-                    "when memory runs out.",
-                ),
+                batch_size_input(),
                 *timing_inputs(cogvideo=True),
                 io.Mask.Input(
                     "mask",

@@ -78,6 +78,44 @@ def training_dtype_input(**options) -> io.Input:
     )
 
 
+def batch_size_input() -> io.Input:
+    """New frames per pass."""
+    return io.Int.Input(
+        "batch_size",
+        default=0,
+        min=0,
+        max=256,
+        optional=True,
+        advanced=True,
+        tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself when memory "
+        "runs out.",
+    )
+
+
+def encoding_inputs() -> list[io.Input]:
+    """How a node writes a video."""
+    return [
+        io.Combo.Input(
+            "codec",
+            options=["auto", "h264", "h265", "av1"],
+            default="auto",
+            optional=True,
+            advanced=True,
+            tooltip="How the result is encoded. auto: H.264, or H.265 where the video has more than 8 bits. "
+            "Save Video takes it over as it is while its own format and codec are auto.",
+        ),
+        io.Int.Input(
+            "crf",
+            default=-1,
+            min=-1,
+            max=63,
+            optional=True,
+            advanced=True,
+            tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
+        ),
+    ]
+
+
 def speed_inputs() -> list[io.Input]:
     """What trades exactness or a slow start for speed; the last inputs of a node."""
     return [

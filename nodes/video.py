@@ -28,7 +28,9 @@ from .run import RunOptions
 from .timing import COGVIDEO, check_timing, parse_cuts, request, result_line, timing_inputs
 from .types import (
     ALIASES,
+    batch_size_input,
     check_images,
+    encoding_inputs,
     ensemble_input,
     model_input,
     scale_input,
@@ -53,16 +55,7 @@ def _network_inputs() -> list[io.Input]:
         scale_input(),
         tta_input(),
         ensemble_input(),
-        io.Int.Input(
-            "batch_size",
-            default=0,
-            min=0,
-            max=256,
-            optional=True,
-            advanced=True,
-            tooltip="New frames made in one pass. 0 chooses by size and memory; it is halved by itself when memory "
-            "runs out.",
-        ),
+        batch_size_input(),
         *timing_inputs(),
     ]
 
@@ -84,24 +77,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 model_input(),
                 io.Video.Input("video", tooltip="From Load Video, Create Video, Trim Video and the like."),
                 *_network_inputs(),
-                io.Combo.Input(
-                    "codec",
-                    options=["auto", "h264", "h265", "av1"],
-                    default="auto",
-                    optional=True,
-                    advanced=True,
-                    tooltip="How the result is encoded. auto: H.264, or H.265 where the video has more than 8 bits. "
-                    "Save Video takes it over as it is while its own format and codec are auto.",
-                ),
-                io.Int.Input(
-                    "crf",
-                    default=-1,
-                    min=-1,
-                    max=63,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
-                ),
+                *encoding_inputs(),
                 *speed_inputs(),
             ],
             outputs=[
@@ -142,11 +118,11 @@ class RIFEInterpolateVideo(io.ComfyNode):
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
-        with _clip(video) as clip:
+        with opened_clip(video) as clip:
             asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(parse_cuts(cut_frames, len(clip)))
             job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
-            path = _temporary_file(".mp4")
+            path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration)
             count, cuts = run.render(interp_model, job, path, options)
@@ -177,17 +153,18 @@ def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
     return request(timing, multiplier, "", clock)
 
 
-def _temporary_file(ending: str) -> Path:
+def temporary_file(ending: str) -> Path:
+    """A new name in ComfyUI's folder for what is not saved."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"rife_{uuid.uuid4().hex}{ending}"
 
 
 @contextmanager
-def _clip(video) -> Iterator[Clip]:
+def opened_clip(video) -> Iterator[Clip]:
     """The frames of a VIDEO, read where they are: from its file, the part that Trim Video left, or from memory."""
     if isinstance(video, InputImpl.VideoFromComponents):
-        path = _temporary_file(".mp4")
+        path = temporary_file(".mp4")
         try:
             _write_components(video, path)
             yield Clip(path)

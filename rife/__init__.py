@@ -7,7 +7,7 @@ clip = rife.interpolate(model, frames, 2)      # (N,H,W,3) -> (2N-1,H,W,3)
 """
 
 from .checkpoint import UnknownCheckpointError, detect, save_checkpoint
-from .engine import interpolate, interpolate_stream
+from .engine import interpolate, interpolate_stream, join
 from .model import Model, load_model
 from .networks.config import RELEASES, IFNetConfig
 from .version import __version__
@@ -21,6 +21,7 @@ __all__ = [
     "detect",
     "interpolate",
     "interpolate_stream",
+    "join",
     "load_model",
     "save_checkpoint",
 ]

@@ -13,7 +13,7 @@ import warnings
 
 import front_end
 import pytest
-from workflow_files import FILES, FOLDER, LATER, VIEWERS, newer, write_clip, write_images
+from workflow_files import FILES, FOLDER, LATER, VIEWERS, newer, write_clip, write_clips, write_images
 
 pytest_plugins = ["comfyui_server"]
 
@@ -38,6 +38,7 @@ def chromium():
 def comfyui(server, chromium):
     """The server with the files that the workflows name."""
     write_clip(server.base / "input" / "clip.mp4", 12, 9)
+    write_clips(server.base / "input")
     write_images(server.base / "input")
     return server
 

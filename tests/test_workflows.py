@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import fake_comfyui as stand_in
 import pytest
-from workflow_files import FILES, FOLDER, LATER, NOTES, VIEWERS, newer, write_clip, write_images
+from workflow_files import FILES, FOLDER, LATER, NOTES, VIEWERS, newer, write_clip, write_clips, write_images
 
 pytest_plugins = ["comfyui_server"]
 
@@ -74,7 +74,8 @@ def test_links_and_ids_agree(workflow):
     assert workflow["last_link_id"] == max(link[0] for link in workflow["links"])
     for link, source, out, target, into, type_ in workflow["links"]:
         assert nodes[source]["outputs"][out]["type"] == type_
-        assert nodes[target]["inputs"][into]["type"] in (type_, "*")
+        taken = nodes[target]["inputs"][into]["type"]
+        assert taken == "*" or type_ in taken.split(",")
         assert (
             link in nodes[source]["outputs"][out]["links"] and nodes[target]["inputs"][into]["link"] == link
         )
@@ -103,10 +104,15 @@ def follow(names: list[str], parts: list[list[str]]) -> bool:
     return not names
 
 
-def form_of(schema, values: dict) -> tuple[list[str], dict]:
+def form_of(schema, values: dict, given: list[str]) -> tuple[list[str], dict]:
     """Sockets and widgets (name -> input) of one of our nodes, with those of the chosen dynamic options."""
     sockets, widgets = [], {}
     for one in schema.inputs:
+        if template := one.options.get("template"):
+            # As many as are connected, and one to connect.
+            linked = [name for name in given if name.startswith(f"{one.id}.")]
+            sockets += linked or [f"{one.id}.{template.prefix}0"]
+            continue
         if one.io_type not in WIDGETS:
             sockets.append(one.id)
             continue
@@ -131,7 +137,7 @@ def test_our_nodes_are_used_as_they_are_defined(workflow, schemas):
     )
     for node in ours:
         schema, values = schemas[node["type"]], widgets_of(node)
-        sockets, widgets = form_of(schema, values)
+        sockets, widgets = form_of(schema, values, [i["name"] for i in node["inputs"]])
         # Workflows of earlier versions lack what came later, which is optional and last.
         assert follow([i["name"] for i in node["inputs"]], [sockets, list(widgets)])
         assert follow(
@@ -187,6 +193,7 @@ def files(server):
     """A clip and two images, as the workflows name them; the clip's rate."""
     rate = Fraction(24000, 1001)
     write_clip(server.base / "input" / "clip.mp4", rate, 18)
+    write_clips(server.base / "input", rate)
     write_images(server.base / "input")
     return rate
 
@@ -200,6 +207,8 @@ RESULTS = {
     "Slow motion with a retime curve": (48, 1, None),  # 2 s
     "Anime on twos": (36, 2, None),
     "Two images into a clip": (25, None, 24),
+    "Generated images to a file as a stream": (9, None, 128),
+    "Join clips": (22, 1, None),
 }
 
 

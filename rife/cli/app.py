@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from ..training.synthetic import RenderedMotion
 from ..version import __version__
 from ..video.job import VideoWriter, to_bytes, write_png
 from . import interpolate as interpolate_command
+from . import join as join_command
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -85,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     interpolate_command.add_options(video)
     _model_options(video)
     video.set_defaults(run=_interpolate)
+
+    joined = commands.add_parser("join", help="make one video of clips that follow each other")
+    join_command.add_options(joined)
+    _model_options(joined)
+    joined.set_defaults(run=lambda args: join_command.run(args, partial(_load, args)))
 
     info = commands.add_parser("info", help="say what a checkpoint is")
     info.add_argument(

@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", help="a video, out/%%05d.png, or a folder, which takes one file per input")
     _timing_options(parser)
-    _network_options(parser)
+    add_network_options(parser)
     _file_options(parser.add_argument_group("files"))
 
 
@@ -81,7 +81,8 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _network_options(parser: argparse.ArgumentParser) -> None:
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """How the network makes a frame."""
     parser.add_argument(
         "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K"
     )

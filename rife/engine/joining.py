@@ -1,6 +1,6 @@
 """Clips that follow each other made one: twins dropped, overlaps morphed, gaps bridged, colours matched.
 
-    frames, seams = rife.join(model, [first, second, third])
+    film = rife.join(model, [first, second, third]).frames
 
 An overlap is not cross-faded: its frames are made by flow, at rising times from the one clip to the other.
 """
@@ -18,18 +18,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..timeline.plans import Clock, Step
-from .in_memory import Interpolator, interpolate
+from ..timeline.clock import Clock
+from ..timeline.plans import Step
+from .batches import Interpolator
+from .in_memory import interpolate
 from .seams import LONGEST, Seam, corrected_colours, find_seam, match_colours, to_float
 
 _NO_DIFFERENCE = 1.5 / 255  # of frames that need no morph
 
 
 class Joined(NamedTuple):
-    """The frames (M,H,W,C), and the seam in front of each clip but the first."""
+    """The frames (M,H,W,C), the seam in front of each clip but the first, and where each clip's first frame is."""
 
     frames: Tensor
     seams: list[Seam]
+    starts: list[int]
 
 
 class SeamSteps(list[Step]):
@@ -37,7 +40,7 @@ class SeamSteps(list[Step]):
 
     def __init__(self, steps: Iterable[Step], frames: int):
         super().__init__(steps)
-        self.clock = Clock(frames, 1)
+        self.clock = Clock(frames, Fraction(1))
 
 
 # Makes the frames of such a plan: `rife.interpolate` with a model, or what a node does in its place.
@@ -105,13 +108,16 @@ def join_images(
     total = sum(map(len, clips)) + sum(seam.bridge - seam.overlap for seam in found)
     first = clips[0]
     result = first.new_empty((total, *first.shape[1:])) if empty is None else empty((total, *first.shape[1:]))
-    known, seams = iter(found), []
+    known, seams = iter(found), list[Seam]()
     stream = join_stream(make, clips, asked, seams.append, lambda tail, head: next(known))
     for k, frame in enumerate(stream):
         result[k].copy_(frame)
         if on_frame:
             on_frame(k + 1, total)
-    return Joined(result, seams)
+    starts = [0]
+    for clip, seam in zip(clips, seams, strict=False):
+        starts.append(starts[-1] + len(clip) - seam.overlap + seam.bridge)
+    return Joined(result, seams, starts)
 
 
 def find_seams(clips: Sequence[Tensor], asked: Joining) -> list[Seam]:
@@ -192,7 +198,9 @@ def _matched(frames: Iterable[Tensor], seam: Seam, asked: Joining) -> Iterator[T
         yield corrected_colours(frame, gain, offset, weight) if weight else frame
 
 
-def _between(make: Callable[..., Tensor], before: list[Tensor], after: Iterator[Tensor], seam: Seam):
+def _between(
+    make: Callable[..., Tensor], before: list[Tensor], after: Iterator[Tensor], seam: Seam
+) -> Iterator[Tensor]:
     """The frames in place of an overlap, or in a gap. Takes the overlap's, and puts nothing back."""
     if seam.overlap:
         olds, news = before[-seam.overlap :], list(islice(after, seam.overlap))

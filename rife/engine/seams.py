@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from ..timeline.scenes import find_scenes
+from ..timeline.scenes import CUT, find_scenes
 
 LONGEST = 32  # frames of overlap that are looked for
 MOST_BRIDGED = 8  # new frames that are put into a gap by themselves
@@ -20,8 +20,10 @@ _SIDE = 192  # of the pictures that are compared, their longer side
 _ALIKE = 0.5  # of the distance of neighbours: frames nearer than that show the same moment
 _DISTINCT = 0.6  # of the distance of the ends: an overlap that was displaced is nearer than that
 _SAME = 1e-5  # distance of frames that nothing tells apart
-_AROUND = 8  # frames on each side by which a cut is judged
 _MOST_GAIN = 2.0
+_NO_JUMP = 0.25 / 255  # steps that small are left as they are, and with them every frame
+_STANDS_OUT = 1.0  # times as much as the level jitters around it: a step that is no motion
+_AROUND = 8  # frames on each side by which that is judged
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -67,8 +69,9 @@ def find_seam(
     before, after = _signatures(tail), _signatures(head)
     if found := _overlap(before, after):
         return Seam("twin" if found == 1 else "overlap", found)
-    last = tail[-_AROUND:]
-    if len(last) in find_scenes([*last, *head[:_AROUND]]).cuts:
+    # Alone: frames that follow only some steps later are a jump among their neighbours, but the scene goes on.
+    (evidence,) = find_scenes([tail[-1], head[0]]).evidence
+    if evidence and evidence.unexplained >= CUT:
         return Seam("cut")
     missing = _missing(before, after) if bridge is None else bridge
     return Seam("gap" if missing else "meet", 0, missing)
@@ -77,14 +80,21 @@ def find_seam(
 def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], match: bool = True) -> Seam:
     """`seam` with gain and offset of the second clip, from the mean and the deviation of what both show.
 
-    Of clips that meet, that is the last frame and the first. Not across a cut; match False: measured only.
+    Of clips that meet, that is the last frame and the first, less what changes from frame to frame anyway. Not across a
+    cut, and not where nothing stands out from that; match False: measured only.
     """
     shared = max(1, seam.overlap)
     mean0, deviation0 = _statistics(tail[-shared:])
     mean1, deviation1 = _statistics(head[:shared])
-    jump = float((mean0 - mean1).abs().mean()) * 255
+    usual = torch.zeros(2).double()
+    if not seam.overlap:
+        steps, usual = _usual_steps(tail, head)
+        mean0, deviation0 = mean0 + steps[0] * (seam.bridge + 1), deviation0 + steps[1] * (seam.bridge + 1)
+    apart = torch.stack((mean0 - mean1, deviation0 - deviation1)).abs()
+    jump = float(apart[0].mean()) * 255
     seam = replace(seam, jump=jump, jump_left=jump)
-    if seam.kind == "cut" or not match:
+    close = bool((apart.amax(1) <= torch.clamp(usual * _STANDS_OUT, min=_NO_JUMP)).all())
+    if seam.kind == "cut" or close or not match:
         return seam
     gain = (deviation0 / deviation1.clamp(min=1e-4)).clamp(1 / _MOST_GAIN, _MOST_GAIN)
     gain = torch.where(
@@ -112,6 +122,18 @@ def _statistics(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each channel over some frames, in float64."""
     pixels = torch.stack([_every(frame, 512) for frame in frames]).double().flatten(0, 2)
     return pixels.mean(0), pixels.std(0)
+
+
+def _usual_steps(tail: Sequence[Tensor], head: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(2,C): how mean and deviation change per frame at the ends of both clips; (2,): how much that varies."""
+    parts = [tail[-_AROUND:], head[:_AROUND]]
+    levels = [torch.stack([torch.stack(_statistics([frame])) for frame in part]) for part in parts]
+    steps = [level.diff(dim=0) for level in levels]
+    near = [step[end] for step, end in zip(steps, (slice(-1, None), slice(0, 1)), strict=True)]
+    changes = torch.cat([step.diff(dim=0) for step in steps])
+    usual = changes.abs().amax((0, 2)) if len(changes) else torch.zeros(2).double()
+    ends = torch.cat(near)
+    return (ends.mean(0) if len(ends) else torch.zeros_like(levels[0][0])), usual
 
 
 def _every(frame: Tensor, side: int) -> Tensor:
@@ -168,9 +190,15 @@ def _overlap(before: Tensor, after: Tensor) -> int:
 
 
 def _missing(before: Tensor, after: Tensor) -> int:
-    """New frames that a gap wants: the ends are as unlike as frames so many steps apart, less one."""
-    apart, steps = float(_distances(before[-1:], after[:1])), _steps(before, after)
+    """New frames that a gap wants: the ends are as unlike as frames beside them so many steps apart, less one."""
+    apart = float(_distances(before[-1:], after[:1]))
+    ends = before.flip(0), after
+    most = min(MOST_BRIDGED + 1, max(map(len, ends)) - 1)
+    steps = [
+        sum(float(_distances(end[:1], end[k : k + 1])) for end in ends if len(end) > k)
+        / sum(len(end) > k for end in ends)
+        for k in range(1, most + 1)
+    ]
     if not steps or apart <= steps[0]:
         return 0
-    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - apart))
-    return min(nearest, MOST_BRIDGED)
+    return min(range(len(steps)), key=lambda i: abs(steps[i] - apart))

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from math import gcd
@@ -184,7 +184,8 @@ class VideoWriter(AtomicVideoFile):
     audio_from, clip: whose sound, subtitles, chapters and metadata are copied, not encoded again; clip also says what
     the pictures look like (colours, depth, alpha, shape of a pixel) and when the first is shown.
     A name such as out/%05d.png makes one file per picture; .gif and .webp are animated.
-    sound: (C,S) float samples and their rate, encoded as AAC. tick: what all times are multiples of, default by rate
+    sound: (C,S) float samples and their rate, encoded as AAC; or what adds a stream to the container and fills it, as
+    `JoinedSound.into`. tick: what all times are multiples of, default by rate
     and start. Raises VideoError.
     """
 
@@ -202,7 +203,7 @@ class VideoWriter(AtomicVideoFile):
         look: Look | None = None,
         tick: Fraction | None = None,
         copy: bool = True,
-        sound: tuple[np.ndarray, int] | None = None,
+        sound: tuple[np.ndarray, int] | Callable | None = None,
     ):
         if clip is None and audio_from is not None:
             clip, look = Clip(audio_from), look or Look(rgb=True)
@@ -218,7 +219,10 @@ class VideoWriter(AtomicVideoFile):
     def _begin(self) -> None:
         super()._begin()
         if self._sound is not None and self._copies is None:
-            self._copies = AudioEncoder(self._container, *self._sound)
+            sound = self._sound
+            self._copies = (
+                sound(self._container) if callable(sound) else AudioEncoder(self._container, *sound)
+            )
 
     def _add_pictures(self) -> None:
         look = self.look

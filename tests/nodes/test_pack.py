@@ -33,6 +33,7 @@ SOCKETS = (
     "VHS_BATCHMANAGER",
     "VHS_BatchManager",
     "COMFY_DYNAMICCOMBO_V3",
+    "COMFY_AUTOGROW_V3",
 )
 
 

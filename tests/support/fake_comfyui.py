@@ -135,6 +135,7 @@ class Host:
             io=_io(),
             ui=ui,
             InputImpl=_input_impl(),
+            Types=SimpleNamespace(VideoComponents=SimpleNamespace),
             ComfyExtension=type("ComfyExtension", (), {}),
             ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
         )
@@ -145,10 +146,17 @@ class Host:
         browsers = SimpleNamespace(
             send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
         )
+        execution.graph_utils = _module(
+            "comfy_execution.graph_utils",
+            ExecutionBlocker=type(
+                "ExecutionBlocker", (), {"__init__": lambda self, m: vars(self).update(message=m)}
+            ),
+        )
         server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
             execution,
             execution.utils,
+            execution.graph_utils,
             server,
             comfy,
             comfy.model_management,
@@ -291,6 +299,15 @@ def _io() -> SimpleNamespace:
 
     kinds["DynamicCombo"] = kind("COMFY_DYNAMICCOMBO_V3")
     kinds["DynamicCombo"].Option = Option
+    kinds["Autogrow"] = kind("COMFY_AUTOGROW_V3")
+    kinds["Autogrow"].TemplatePrefix = type(
+        "TemplatePrefix",
+        (),
+        {"__init__": lambda self, input, **options: vars(self).update(input=input, **options)},
+    )
+    kinds["MultiType"] = type(
+        "MultiType", (), {"Input": type("Input", (Socket,), {"io_type": "IMAGE,VIDEO"})}
+    )
     node = type("ComfyNode", (), {"hidden": None})
     hidden = SimpleNamespace(prompt="PROMPT", unique_id="UNIQUE_ID")
     return SimpleNamespace(

@@ -40,14 +40,14 @@ def newer(workflow: dict, kinds: dict) -> dict[str, str]:
     return found
 
 
-def write_clip(path, rate: Fraction, frames: int) -> None:
-    """A small video with a tone, as a phone would write it."""
+def write_clip(path, rate: Fraction, frames: int, first: int = 0) -> None:
+    """A small video with a tone, as a phone would write it; first: which frame of the motion it begins with."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as file:
         video = file.add_stream("h264", rate=rate)
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
         sound = file.add_stream("aac", rate=44100)
-        for i in range(frames):
+        for i in range(first, first + frames):
             picture = numpy.zeros((64, 96, 3), numpy.uint8)
             picture[16:48, 3 * i : 3 * i + 32] = (240, 120, 40)
             file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -58,6 +58,12 @@ def write_clip(path, rate: Fraction, frames: int) -> None:
         audio.sample_rate = 44100
         file.mux(sound.encode(audio))
         file.mux(sound.encode())
+
+
+def write_clips(folder, rate: Fraction = Fraction(24)) -> None:
+    """first.mp4 and second.mp4, four frames of which are the same."""
+    write_clip(folder / "first.mp4", rate, 14)
+    write_clip(folder / "second.mp4", rate, 12, 10)
 
 
 def write_images(folder) -> None:

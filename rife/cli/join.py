@@ -1,0 +1,109 @@
+"""The command `rife join`: clips that follow each other, made one file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..atomic_write import write_text
+from ..engine import Joining, interpolate
+from ..engine.seams import Seam
+from ..model import Model
+from ..video.codecs import Encoding
+from ..video.joined import JoinedVideo, join_videos, open_clips
+from .interpolate import PRECISIONS, add_network_options
+
+AUTO = "auto"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options, but those of the model."""
+    parser.add_argument("input", nargs="+", help="two videos or more, in order, of one size and rate")
+    parser.add_argument("output", help="a video")
+    parser.add_argument(
+        "--overlap",
+        type=_frames,
+        metavar="N",
+        help="frames that two clips have in common; 0: none (default: found)",
+    )
+    parser.add_argument(
+        "--bridge",
+        type=_frames,
+        metavar="N",
+        help="new frames for a gap between two clips (default: by its size)",
+    )
+    parser.add_argument(
+        "--fade", type=int, default=16, metavar="N",
+        help="frames over which a clip's colours go from those of the clip before to its own (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--no-match", action="store_true", help="leave colours as they are")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what was found at each seam as JSON"
+    )
+    add_network_options(parser)
+    parser.add_argument("--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg")
+    parser.add_argument(
+        "--crf", type=int, help="quality, lower is better (default: 18 for h264, by the codec)"
+    )
+    parser.add_argument("--no-audio", action="store_true", help="leave out the sound")
+
+
+def _frames(word: str) -> int | None:
+    return None if word == AUTO else int(word)
+
+
+def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None], Model]) -> None:
+    """Joins and says what was found. load: the model for a device and a dtype."""
+    target = Path(args.output)
+    asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
+    clips = open_clips(args.input, target)
+    model = load(args.device, PRECISIONS[args.precision])
+    options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
+    start = time.perf_counter()
+    with tqdm(total=sum(map(len, clips)), unit="frame", disable=None) as bar:
+        made = join_videos(
+            partial(interpolate, model, **options), clips, target, asked,
+            Encoding(args.codec, args.crf, audio=not args.no_audio), lambda done, _: bar.update(done - bar.n),
+        )  # fmt: skip
+    for number, (seam, first) in enumerate(zip(made.seams, made.starts[1:], strict=True), 1):
+        print(f"clips {number} and {number + 1}, at frame {first}: {described(seam)}")
+    print(
+        f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames, "
+        f"{'sound faded over' if made.sound else 'no sound'}, {time.perf_counter() - start:.1f} s on {model.run_device}"
+    )
+    if args.report:
+        write_text(args.report, json.dumps(report(made), indent=2))
+
+
+def described(seam: Seam) -> str:
+    """A seam in one line."""
+    what = {
+        "twin": "the last frame was the first again, one of them is dropped",
+        "overlap": f"{seam.overlap} frames were in both, morphed from one to the other",
+        "meet": "the one follows the other",
+        "gap": f"{seam.bridge} new frames in a gap",
+        "cut": "different scenes, left as they are",
+    }[seam.kind]
+    level = f"; level {seam.jump:.1f} apart of 255, {seam.jump_left:.1f} after matching" if seam.gain else ""
+    return what + level
+
+
+def report(made: JoinedVideo) -> dict:
+    """All that was found, as plain data."""
+    seams = [
+        {"frame": start, **seam.as_dict()} for seam, start in zip(made.seams, made.starts[1:], strict=True)
+    ]
+    return {
+        "frames": made.frames,
+        "fps": str(made.rate),
+        "sound": made.sound,
+        "starts": made.starts,
+        "seams": seams,
+    }

@@ -1,0 +1,101 @@
+"""Videos that follow each other made one file, as a stream: see `rife.engine.joining`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from torch import Tensor
+
+from ..engine.joining import Joining, check_sizes, join_stream
+from ..engine.seams import Seam
+from .codecs import Encoding
+from .job import refuse_same, to_pixels, to_tensor
+from .reader import Clip, DamagedError
+from .sound_mix import JoinedSound
+from .threads import BackgroundConsumer, prefetch
+from .writer import VideoWriter
+
+_PREFETCHED, _WAITING = 4, 6  # frames that wait decoded, and to be encoded
+
+
+@dataclass(frozen=True)
+class JoinedVideo:
+    """What `join_videos` did. seams: in front of each clip but the first; starts: each clip's first picture among those
+    of the result."""
+
+    frames: int
+    rate: Fraction
+    sound: bool
+    seams: list[Seam]
+    starts: list[int]
+
+
+def open_clips(sources: Sequence[str | os.PathLike], target: Path) -> list[Clip]:
+    """The clips of a join. Raises VideoError, ValueError where they do not fit together."""
+    clips = [Clip(source) for source in sources]
+    for clip in clips:
+        refuse_same(clip, target)
+    check_clips(clips)
+    return clips
+
+
+def check_clips(clips: Sequence[Clip]) -> None:
+    """Raises ValueError unless all clips are of one size and rate."""
+    check_sizes([(clip.height, clip.width, 4 if clip.look.alpha else 3) for clip in clips])
+    rates = [clip.rate or clip.clock.mean_rate for clip in clips]
+    for clip, rate in zip(clips, rates, strict=True):
+        if rate != rates[0]:
+            raise ValueError(
+                f"{clip.name} has {float(rate):.3f} frames per second and {clips[0].name} {float(rates[0]):.3f}, "
+                f"expected one rate. Bring it there first: rife interpolate --fps {rates[0]}."
+            )
+
+
+def join_videos(
+    make: Callable[..., Tensor],
+    clips: Sequence[Clip],
+    target: Path,
+    asked: Joining,
+    encoding: Encoding | None = None,
+    on_progress: Callable[[int, Tensor], None] | None = None,
+) -> JoinedVideo:
+    """Writes a join of clips that `check_clips` let through to `target`, in memory that does not grow with them.
+
+    make: see `rife.engine.joining.join_stream`. Look, metadata and rate are the first clip's. Raises VideoError.
+    """
+    encoding = encoding or Encoding()
+    first, rate = clips[0], clips[0].rate or clips[0].clock.mean_rate
+    sound = JoinedSound(list(clips)) if encoding.audio and any(clip.audio for clip in clips) else None
+    seams: list[Seam] = []
+    starts = [0]
+
+    def found(seam: Seam) -> None:
+        starts.append(starts[-1] + len(clips[len(seams)]) - seam.overlap + seam.bridge)
+        seams.append(seam)
+        if sound:
+            sound.seam(starts[-1] / rate, seam.overlap / rate)
+
+    def frames(clip: Clip) -> Iterator[Tensor]:
+        return prefetch((to_tensor(frame) for frame in clip.frames()), _PREFETCHED)
+
+    writer = VideoWriter(
+        target, rate, first.width, first.height, encoding=encoding, clip=first, copy=False, tick=1 / rate,
+        sound=sound.into if sound else None,
+    )  # fmt: skip
+    with writer:
+        bits = writer.look.bits
+        stream = join_stream(make, map(frames, clips), asked, found)
+        with BackgroundConsumer(
+            lambda item: writer.write(*item), _WAITING, finish_on=DamagedError
+        ) as encoder:
+            for k, frame in enumerate(stream):
+                encoder.put((to_pixels(frame, bits), k / rate))
+                if on_progress:
+                    on_progress(k + 1, frame)
+        if sound:
+            sound.ends(writer.count / rate)
+    return JoinedVideo(writer.count, rate, sound is not None, seams, starts)

@@ -1,0 +1,154 @@
+"""The sound of several clips as one track: decoded as it is needed, faded from the one into the next at their seams."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+
+from .reader import Clip, open_source
+
+_LAYOUTS = {1: "mono", 2: "stereo"}
+_SHORTEST_FADE = Fraction(1, 50)  # seconds; less clicks
+
+
+class _Voice:
+    """One clip's sound: its samples by their place in the whole, and how loud it is when.
+
+    begin: where its first picture's time is, in samples of the whole. fade_in, fade_out: begin and length of these, in
+    samples; fade_out is None until the next seam is found.
+    """
+
+    def __init__(self, clip: Clip, rate: int, channels: int, begin: int, fade_in: int):
+        self._parts = _samples(clip, rate, channels)
+        self._held = np.zeros((channels, 0), np.float32)
+        self._place = begin  # of the first sample that is held
+        self.begin, self.fade_in = begin, fade_in
+        self.fade_out: tuple[int, int] | None = None
+
+    def add_to(self, mix: np.ndarray, first: int) -> None:
+        """Adds what it sounds like in samples first ... of the whole."""
+        last = first + mix.shape[1]
+        if last <= self.begin or (self.fade_out and first >= sum(self.fade_out)):
+            return
+        while self._place + self._held.shape[1] < last and (part := next(self._parts, None)) is not None:
+            self._held = np.concatenate((self._held, part), 1)
+        start, stop = max(first, self._place), min(last, self._place + self._held.shape[1])
+        if start < stop:
+            piece = self._held[:, start - self._place : stop - self._place]
+            mix[:, start - first : stop - first] += piece * self._loudness(np.arange(start, stop))
+        gone = max(0, last - self._place)
+        self._held, self._place = self._held[:, gone:], self._place + min(gone, self._held.shape[1])
+
+    def _loudness(self, place: np.ndarray) -> np.ndarray:
+        loud = np.ones(len(place), np.float32)
+        if self.fade_in:
+            loud *= ((place - self.begin + 0.5) / self.fade_in).clip(0, 1)
+        if self.fade_out:
+            begin, length = self.fade_out
+            loud *= 1 - ((place - begin + 0.5) / length).clip(0, 1)
+        return loud
+
+
+class JoinedSound:
+    """AAC, mono or stereo, of clips that follow each other, on its way into a file; in the place of `StreamCopier`.
+
+    `seam` says when the next clip begins, before sound of that time is asked for. Holds a second or so of two clips.
+    """
+
+    def __init__(self, clips: list[Clip]):
+        self._clips = list(clips)
+        kinds = [_kind(clip) for clip in clips if clip.audio]
+        self.rate, self._channels = kinds[0][0], max(channels for _, channels in kinds)
+        self._waiting = self._clips[1:]
+        self._voices = [_Voice(clips[0], self.rate, self._channels, 0, 0)]
+        self._lock = threading.Lock()  # seams are found by one thread, sound is written by another
+        self._done = 0
+        self._end: int | None = None
+
+    def into(self, container) -> JoinedSound:
+        """Adds its stream to a file; itself."""
+        self._container = container
+        self._layout = _LAYOUTS[self._channels]
+        self._stream = container.add_stream("aac", rate=self.rate, layout=self._layout)
+        return self
+
+    def seam(self, time: Fraction, overlap: Fraction) -> None:
+        """The next clip's first picture is shown at `time`, and for `overlap` seconds both clips are."""
+        begin, length = round(time * self.rate), round(max(overlap, _SHORTEST_FADE) * self.rate)
+        with self._lock:
+            self._voices[-1].fade_out = begin, length
+            self._voices.append(_Voice(self._waiting.pop(0), self.rate, self._channels, begin, length))
+
+    def ends(self, time: Fraction) -> None:
+        """The last picture's showing is over at `time`."""
+        self._end = round(time * self.rate)
+
+    def copy(self, until: Fraction | None) -> None:
+        """Sound up to a time, encoded; None: all, and the end."""
+        end = (self._end or self._done) if until is None else round(until * self.rate)
+        while self._done < end:
+            count = min(end - self._done, self.rate)
+            mix = self._mixed(count)
+            frame = av.AudioFrame.from_ndarray(mix.clip(-1, 1), format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts, frame.time_base = self.rate, self._done, Fraction(1, self.rate)
+            self._container.mux(self._stream.encode(frame))
+            self._done += count
+        if until is None:
+            self._container.mux(self._stream.encode(None))
+
+    def _mixed(self, count: int) -> np.ndarray:
+        mix = np.zeros((self._channels, count), np.float32)
+        with self._lock:
+            for voice in self._voices:
+                voice.add_to(mix, self._done)
+            end = self._done + count
+            self._voices = [v for v in self._voices if not v.fade_out or end < sum(v.fade_out)]
+        return mix
+
+    def close(self) -> None:
+        """Nothing is open but what goes with the voices."""
+        self._voices.clear()
+
+
+def _kind(clip: Clip) -> tuple[int, int]:
+    """Samples per second, and channels up to two."""
+    with open_source(clip.source) as container:
+        stream = container.streams.audio[0]
+        return stream.rate, min(2, stream.channels)
+
+
+def _samples(clip: Clip, rate: int, channels: int) -> Iterator[np.ndarray]:
+    """The sound of a clip from its first picture on, (C,S) at `rate`, a packet at a time; none where it has none."""
+    if not clip.audio:
+        return
+    with open_source(clip.source) as container:
+        # One channel stays one, and is then taken for both: FFmpeg would make it quieter.
+        own = min(2, container.streams.audio[0].channels)
+        resampler = av.AudioResampler("fltp", _LAYOUTS[own], rate)
+        place = None  # of the next sample, counted from the first picture
+        for frame in _decoded(container):
+            if place is None:
+                start = Fraction(frame.pts or 0) * Fraction(frame.time_base) - clip.origin
+                place = round(start * rate)
+                if place > 0:
+                    yield np.zeros((channels, place), np.float32)
+            for part in resampler.resample(frame):
+                samples = part.to_ndarray()
+                skipped = min(max(0, -place), samples.shape[1])
+                place += samples.shape[1]
+                if skipped < samples.shape[1]:
+                    yield np.broadcast_to(samples[:, skipped:], (channels, samples.shape[1] - skipped))
+            if clip.length is not None and place >= clip.length * rate:
+                return
+
+
+def _decoded(container) -> Iterator[av.AudioFrame]:
+    try:
+        yield from container.decode(container.streams.audio[0])
+    except av.error.FFmpegError:
+        return  # damaged from here on: silence, as the copy of a damaged track has
