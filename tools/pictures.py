@@ -232,6 +232,7 @@ def help_pictures(folder: Path, model) -> None:
     label(three, "made by RIFE", MADE, at=(336, 8))
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
     triplet(folder)
+    seams(folder, model)
     parts_of_a_clip()
 
 
@@ -242,6 +243,31 @@ def triplet(folder: Path) -> None:
         three.paste(picture, (328 * i, 0))
         label(three, ("img0", "ground_truth", "img1")[i], at=(328 * i + 8, 8))
     three.save(HELP / "triplet.jpg", quality=82, optimize=True)
+
+
+def seams(folder: Path, model) -> None:
+    """What RIFE Join Clips makes of an overlap whose second clip was displaced, and the cards of the newer templates."""
+    clip = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 24, 2, (480, 270))
+    first, second = clip[:16, :, :-16], clip[8:, :, 16:]
+    faded = torch.lerp(first[8:], second[:8], torch.arange(1, 9).view(-1, 1, 1, 1) / 9)
+    joined = rife.join(model, [first, second], overlap=8).frames
+    both = Image.new("RGB", (936, 270), INK)
+    for i, (frame, text) in enumerate(((faded[3], "cross-fade"), (joined[11], "RIFE Join Clips"))):
+        both.paste(pictures(frame[None])[0], (472 * i, 0))
+        label(both, text, MADE if i else GIVEN, at=(472 * i + 8, 8))
+    both.save(HELP / "join.jpg", quality=85, optimize=True)
+    cards = {
+        "Join clips": joined[11],
+        "Generated images to a file as a stream": clip[3],
+        "Compare with the true frame": None,
+    }
+    for name, frame in cards.items():
+        if frame is None:
+            frame = rife.interpolate(model, clip[[4, 12]], 2)[1]
+            frame = torch.cat((clip[4, :, : frame.shape[1] // 2], frame[:, frame.shape[1] // 2 :]), 1)
+        card = pictures(frame[None])[0].resize((480, 270))
+        label(card, name, MADE, at=(8, 8))
+        card.save(WORKFLOWS / f"{name}.jpg", quality=82, optimize=True)
 
 
 def parts_of_a_clip() -> None:
