@@ -12,6 +12,8 @@ from video_files import NTSC, Fader, make, make_of, make_sound, packets, picture
 
 import rife
 from rife.video import job as video
+from rife.video.colours import kind_of
+from rife.video.convert import to_rgb
 from rife.video.job import VideoError, VideoWriter, interpolate_video, probe, read_frames, write_png
 
 
@@ -114,9 +116,13 @@ def test_a_cut_is_found_while_it_streams(tmp_path, monkeypatch, cuts):
 def spied(monkeypatch) -> list[np.ndarray]:
     """The frames that are written from now on."""
     written, write = [], VideoWriter.write
-    monkeypatch.setattr(
-        VideoWriter, "write", lambda self, frame, *time: (written.append(frame), write(self, frame, *time))
-    )
+
+    def spy(self, frame, *times):
+        decoded = isinstance(frame, av.VideoFrame)
+        written.append(to_rgb(frame, self.look, kind_of(self.look)) if decoded else frame)
+        write(self, frame, *times)
+
+    monkeypatch.setattr(VideoWriter, "write", spy)
     return written
 
 

@@ -6,15 +6,20 @@ A build of FFmpeg has some of them; `choose` takes the first that it has, and sa
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
 from av.codec import Codec
+from av.video.codeccontext import VideoCodecContext
 
 log = logging.getLogger(__name__)
+
+FLOAT = 32  # bits of pictures whose channels are floats, which may lie above 1
 
 
 class VideoError(ValueError):
@@ -34,6 +39,9 @@ class Encoder:
     quality: tuple[str, int] | None = None
     options: tuple[tuple[str, str], ...] = ()
     hardware: bool = False
+    lossless: bool = (
+        False  # takes the source's own pixel format, if it can, so that given frames stay bit for bit
+    )
 
 
 _YUV = (8, False, "yuv420p")
@@ -62,13 +70,14 @@ ENCODERS = (
         None,
         (("vendor", "apl0"),),
     ),
-    # RGB, so that what is read is what was written, bit for bit.
+    # RGB for arrays, so that what is read is what was written, bit for bit.
     Encoder(
         "ffv1",
         "ffv1",
         ((8, False, "bgr0"), (8, True, "bgra"), (16, False, "gbrp16le"), (16, True, "gbrap16le")),
         None,
         (("level", "3"), ("slicecrc", "1")),
+        lossless=True,
     ),
     Encoder("gif", "gif", ((8, False, "pal8"), (8, True, "pal8"))),
     Encoder("libwebp_anim", "webp", ((8, True, "yuva420p"), (8, False, "yuv420p")), ("quality", 90)),
@@ -86,6 +95,27 @@ ENCODERS = (
         "tiff",
         ((8, False, "rgb24"), (8, True, "rgba"), (16, False, "rgb48le"), (16, True, "rgba64le")),
     ),
+    Encoder("libwebp", "webp_still", ((8, True, "yuva420p"), (8, False, "yuv420p")), ("quality", 90)),
+    Encoder("bmp", "bmp", ((8, False, "bgr24"), (8, True, "bgra"))),
+    Encoder(
+        "exr",
+        "exr",
+        ((FLOAT, False, "gbrpf32le"), (FLOAT, True, "gbrapf32le")),
+        None,
+        (("compression", "zip16"),),
+    ),
+    Encoder(
+        "dpx",
+        "dpx",
+        (
+            (8, False, "rgb24"),
+            (10, False, "gbrp10be"),
+            (12, False, "gbrp12be"),
+            (16, False, "rgb48be"),
+            (8, True, "rgba"),
+            (16, True, "rgba64be"),
+        ),
+    ),  # fmt: skip
     Encoder("h264_nvenc", "h264", (_YUV,), ("cq", 19), (("preset", "p5"),), True),
     Encoder("hevc_nvenc", "h265", (_YUV, _P010), ("cq", 21), (("preset", "p5"),), True),
     Encoder("av1_nvenc", "av1", (_YUV, _P010), ("cq", 26), (("preset", "p5"),), True),
@@ -115,7 +145,16 @@ _USUAL = {
     ".jpeg": ("jpg",) * 3,
     ".tif": ("tiff",) * 3,
     ".tiff": ("tiff",) * 3,
+    ".bmp": ("bmp",) * 3,
+    ".exr": ("exr",) * 3,
+    ".dpx": ("dpx",) * 3,
 }
+PATTERN = re.compile(r"(.*?)%(0?)(\d*)d(.*)")
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a name such as %05d.png stands for many files; "50% off.mp4" does not."""
+    return PATTERN.fullmatch(path.name) is not None
 
 
 @dataclass(frozen=True)
@@ -188,10 +227,13 @@ class Encoding:
         return settings
 
 
-def choose(path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False) -> tuple[Encoder, str]:
+def choose(
+    path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False, like: str = ""
+) -> tuple[Encoder, str]:
     """The encoder and pixel format for a file of `path`'s ending whose pictures have `bits` and perhaps alpha.
 
-    Warns where bits or alpha are lost. Raises VideoError where there is no such encoder.
+    like: their pixel format, which an encoder without loss keeps. Warns where bits, alpha or light above 1 are lost.
+    Raises VideoError where there is no such encoder.
     """
     named = encoding.codec or _usual_codec(path, bits, alpha)
     row = next((row for row in ENCODERS if row.name == named), None)
@@ -200,28 +242,43 @@ def choose(path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False) -
     )
     here = [row for row in rows if (opens(row) if row.hardware else _codec(row.name))]
     if not here and row is None and named not in CODECS and _codec(named):
-        here = [Encoder(named, named, tuple((8, False, f.name) for f in _codec(named).video_formats or ()))]
+        here = [Encoder(named, named, tuple((8, False, name) for name in _pixel_formats(named)))]
     if not here:
         raise VideoError(_missing(named, encoding.hardware))
-    return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha)
+    return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha, like)
 
 
 def _usual_codec(path: Path, bits: int, alpha: bool) -> str:
-    eight, deep, transparent = _USUAL.get(path.suffix.lower(), _USUAL[".mp4"])
+    ending = path.suffix.lower()
+    if ending == ".webp" and is_pattern(path):
+        return "webp_still"  # one file a picture, not one that moves
+    eight, deep, transparent = _USUAL.get(ending, _USUAL[".mp4"])
     return transparent if alpha else deep if bits > 8 else eight
 
 
-def _pixel_format(encoder: Encoder, bits: int, alpha: bool) -> str:
-    here = [f.name for f in _codec(encoder.name).video_formats or ()]
+def _pixel_formats(name: str) -> list[str]:
+    codec = _codec(name)
+    return [form.name for form in codec.video_formats or ()] if codec else []
+
+
+def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
+    here = _pixel_formats(encoder.name)
+    if encoder.lossless and bits != FLOAT and like in here:
+        return like
     rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats)
     # Alpha first, then all the bits, then no more than are needed.
     best = min(rows, key=lambda row: (row[1] != alpha, row[0] < bits, abs(row[0] - bits)))
     if alpha and not best[1]:
         log.warning(
-            "%s has no alpha here: it is left out. ProRes (.mov), VP9 (.webm) and FFV1 (.mkv) have.",
+            "%s has no alpha here: it is left out. ProRes (.mov), VP9 (.webm), FFV1 (.mkv) and EXR have.",
             encoder.codec,
         )
-    if best[0] == 8 < bits:
+    if bits == FLOAT != best[0]:
+        log.warning(
+            "%s has no floats, as the source does: what is below 0 or above 1 is cut off. Write %%05d.exr to keep it.",
+            encoder.codec,
+        )
+    elif best[0] == 8 < bits:
         log.warning("%s has 8 bits here, the source %d. h265 and av1 have 10, ffv1 16.", encoder.codec, bits)
     return best[2]
 
@@ -232,8 +289,9 @@ def opens(encoder: Encoder) -> bool:
         return False
     try:
         context = av.CodecContext.create(encoder.name, "w")
+        assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = 640, 480, encoder.formats[0][2]
-        context.framerate = 25
+        context.framerate = Fraction(25)
         context.open()
     except (av.error.FFmpegError, ValueError, OSError):
         return False

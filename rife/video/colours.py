@@ -10,14 +10,13 @@ from fractions import Fraction
 
 import av
 
-from .codecs import Hdr
+from .codecs import FLOAT, Hdr
 
 log = logging.getLogger(__name__)
 
 # FFmpeg's numbers of matrices (AVCOL_SPC_*) and of ranges (AVCOL_RANGE_*).
 RGB, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6
 LIMITED, FULL = 1, 2
-FLOAT = 32  # bits of a `Look` whose pictures are floats, which may lie above 1
 _FLOAT_GREY = ("grayf32le", "grayf32be", "grayf16le", "grayf16be")
 
 
@@ -88,7 +87,7 @@ def kind_of(look: Look) -> str:
 def _hdr(frame: av.VideoFrame) -> Hdr | None:
     """From FFmpeg's AVMasteringDisplayMetadata, ten fractions and two flags, and AVContentLightMetadata."""
     try:
-        said = {data.type.name: bytes(data) for data in frame.side_data}
+        said = {data.type.name: bytes(data) for data in frame.side_data}  # type: ignore[attr-defined, arg-type]
     except ValueError as error:  # PyAV 18 knows no Exif, and then lists nothing
         log.debug("side data that PyAV does not know: %s", error)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -25,7 +26,7 @@ class Joiner(AtomicVideoFile):
 
     def __init__(
         self,
-        path,
+        path: str | os.PathLike,
         parts: Sequence[Path],
         clip: Clip,
         times: Callable[[int], Fraction],

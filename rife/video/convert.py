@@ -44,7 +44,7 @@ def to_rgb(frame: av.VideoFrame, look: Look, kind: str) -> np.ndarray:
 def _of_rgb(frame: av.VideoFrame, kind: str) -> np.ndarray:
     if kind.startswith("gbr") and frame.format.name != kind:
         return _floats(frame, 4 if "a" in kind else 3)
-    image = frame.to_ndarray(format=kind)
+    image: np.ndarray = frame.to_ndarray(format=kind)
     bits = [part.bits for part in frame.format.components][:3]
     if image.dtype == np.uint8 and frame.format.name != "pal8" and 1 < min(bits) and max(bits) < 8:
         # FFmpeg leaves the low bits of RGB555 and its like at 0, so that white would be 247.

@@ -23,7 +23,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..atomic_write import atomic_write
 from .animated_webp import AnimatedWebP, is_animated
 from .canvas import check_canvas, check_size
-from .codecs import VideoError
+from .codecs import PATTERN, VideoError
+from .codecs import is_pattern as is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +49,39 @@ PICTURE_ENDINGS = (
     ".jp2",
     ".avif",
 )
-_PATTERN = re.compile(r"(.*?)%(0?)(\d*)d(.*)")
 _USUAL_RATE = Fraction(24)
 
 
 class ImageSequence(Protocol):
     """Pictures with their times: `ticks` of `time_base` seconds each, the last picture shown for `last` of them."""
 
-    files: Sequence[Path]
-    kind: str
-    rate: Fraction | None  # where it is said
-    time_base: Fraction
     ticks: array
-    last: int
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """What it is read from."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a word."""
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Pictures per second, where that is said."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds of a tick."""
+
+    @property
+    def last(self) -> int:
+        """Ticks for which the last picture is shown."""
 
     def frames(self, start: int = 0) -> Iterator[av.VideoFrame]:
         """Pictures from `start` on, their ticks as pts; what cannot be decoded is left out."""
 
 
-def find_image_sequence(source, rate: Fraction | None = None) -> ImageSequence | None:
+def find_image_sequence(source: object, rate: Fraction | None = None) -> ImageSequence | None:
     """The pictures that a path stands for: a folder or glob of pictures, frames/%05d.png, an animated WebP.
 
     None where it stands for something else. rate: pictures per second, default 24. Raises VideoError.
@@ -141,15 +156,12 @@ def _in_order(pattern: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def is_pattern(path: Path) -> bool:
-    """Whether a name such as %05d.png stands for many files; "50% off.mp4" does not."""
-    return _PATTERN.fullmatch(path.name) is not None
-
-
 def numbered(pattern: Path) -> dict[int, Path]:
     """The files of a printf pattern that are there, whatever number they begin with."""
     folder = pattern.parent
-    before, zeros, width, after = _PATTERN.fullmatch(pattern.name).groups()
+    parts = PATTERN.fullmatch(pattern.name)
+    assert parts is not None
+    before, zeros, width, after = parts.groups()
     digits = rf"\d{{{width},}}" if zeros and width else r"\d+"
     name = re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
     names = os.listdir(folder) if folder.is_dir() else []

@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
-from ..timeline.clock import Rate
+from ..timeline.clock import Clock, Rate
 from ..timeline.plans import pair_times
-from .codecs import Encoding, VideoError
+from .codecs import FLOAT, Encoding, VideoError
+from .colours import kind_of
+from .convert import to_rgb
 from .images import is_pattern, numbered, write_png
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
@@ -65,11 +70,18 @@ class Job:
         if keep_fps and not by_pair:
             raise ValueError("a rate is asked for and also that it stays. Choose one.")
         self.rate = self.plan.rate / self._stretch
-        # The times of frames that come at any time; else they are multiples of 1 / rate.
-        self._times = clip.times if by_pair and clip.rate is None else None
-        self.same_time = self._stretch == 1 and request.get("speed", 1) == 1 and "times" not in request
+        clock = self.plan.clock
+        held = clock.rate is not None and clock.end is not None
+        # Whether frames come at any time; else they are multiples of 1 / rate.
+        self._at_any_time = by_pair and (clip.rate is None or held)
+        speed = request.get("speed", 1)
+        self.same_time = self._stretch == 1 and speed == 1 and "times" not in request
+        # When a last frame that is held for longer than the others is over, seconds after the first is shown.
+        self._held_until = None
+        if "times" not in request and _is_held(clock):
+            self._held_until = clock.duration * self._stretch / Fraction(speed)
         self.tick = 1 / self.rate
-        if self._times is not None:
+        if self._at_any_time and clip.rate is None:
             self.tick = clip.time_base / lcm(*(t.denominator for t in between))
         if self.same_time:
             self.tick = tick_of(self.tick, clip.start)
@@ -81,11 +93,21 @@ class Job:
 
     def time(self, k: int) -> Fraction:
         """When output frame k is shown, seconds after the first; k may be the number of frames."""
-        if self._times is None:
-            return k / self.rate
         if k == len(self.plan):
-            return 2 * self.time(k - 1) - self.time(k - 2) if k > 1 else 1 / self.rate
+            return self._end()
+        if not self._at_any_time:
+            return k / self.rate
         return self.plan.time(k) * self._stretch
+
+    def _end(self) -> Fraction:
+        k = len(self.plan) - 1
+        if self._at_any_time and (self.timing.loop or self.timing.keep_duration):
+            usual = self.plan.clock.duration * self._stretch
+        elif self._at_any_time and k > 0 and self.clip.rate is None:
+            usual = 2 * self.time(k) - self.time(k - 1)
+        else:
+            usual = self.time(k) + 1 / self.rate
+        return max(usual, self._held_until or usual)
 
     def part(self, after: int = 0, until: int | None = None) -> Part:
         """The part of the outputs between two source frames, see `rife.parts.part_of`."""
@@ -100,13 +122,22 @@ class Job:
         )  # fmt: skip
 
 
+def _is_held(clock: Clock) -> bool:
+    """Whether the last frame is shown for much longer than the one before it."""
+    if clock.end is None:
+        return False
+    n = clock.count or 0
+    before = clock.at(n - 1) - clock.at(n - 2) if n > 1 else clock.end
+    return clock.at(n) - clock.at(n - 1) > Fraction(3, 2) * before
+
+
 def render(
     model: Interpolator,
     job: Job,
     part: Part,
     writer: VideoWriter,
     on_progress: Callable[[int, Tensor], None] | None = None,
-    **options,
+    **options: Any,
 ) -> int:
     """Computes a part of a job into an open writer; the number of source frames that were there.
 
@@ -114,22 +145,35 @@ def render(
     scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
     """
     bits, zero = writer.look.bits, job.time(part.first)
+    kind = kind_of(job.clip.look)
+    # Given frames come out of the engine as the tensors that went in: their planes then go to the encoder untouched.
+    given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
     read = 0
 
     def images() -> Iterator[Tensor]:
         nonlocal read
         if part.keeps_first:
-            yield from map(to_tensor, job.clip.frames(0, 1))
-        for frame in job.clip.frames(part.start, part.stop):
+            yield from map(opened, job.clip.decoded(0, 1))
+        for frame in job.clip.decoded(part.start, part.stop):
             read += 1
-            yield to_tensor(frame)
+            yield opened(frame)
+
+    def opened(frame: av.VideoFrame) -> Tensor:
+        image = to_tensor(to_rgb(frame, job.clip.look, kind))
+        given[image] = frame
+        return image
+
+    def write(item: tuple) -> None:
+        writer.write(*item)
 
     frames = part_frames(
         model, prefetch(images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part, **options
     )
-    with BackgroundConsumer(lambda item: writer.write(*item), _WAITING, finish_on=DamagedError) as encoder:
+    with BackgroundConsumer(write, _WAITING, finish_on=DamagedError) as encoder:
         for k, frame in enumerate(frames, part.first):
-            encoder.put((to_pixels(frame, bits), job.time(k) - zero))
+            picture = given[frame] if frame in given else to_pixels(frame, bits)
+            lasts = job.time(k + 1) - job.time(k) if k + 1 == len(job.plan) else None
+            encoder.put((picture, job.time(k) - zero, lasts))
             if on_progress:
                 on_progress(k - part.first + 1, frame)
     return read
@@ -201,14 +245,16 @@ def refuse_same(clip: Clip, target: Path) -> None:
 
 
 def to_tensor(frame: np.ndarray) -> Tensor:
-    """(H,W,C) uint8 as it is, which the engine takes; uint16 -> float in 0..1."""
-    if frame.dtype == np.uint8:
+    """(H,W,C) uint8 and floats as they are, which the engine takes; uint16 -> float in 0..1."""
+    if frame.dtype != np.uint16:
         return torch.from_numpy(frame)
     return torch.from_numpy(frame.astype(np.float32)).div_(65535)
 
 
 def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
-    """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded."""
+    """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded; floats as they are where bits is `FLOAT`."""
+    if bits == FLOAT:
+        return frame.float().cpu().numpy()
     if bits == 8:
         return to_bytes(frame)
     return frame.float().clamp(0, 1).mul_(65535).round_().cpu().numpy().astype(np.uint16)

@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ..timeline.plans import Clock
+from ..timeline.clock import Clock
 from .codecs import VideoError
 from .colours import kind_of, look_of, turns_of
 from .convert import to_rgb
@@ -151,7 +151,7 @@ class Clip:
         if stated > there * Fraction(105, 100) + Fraction(1, 2) and not self._index.jumps:
             log.warning(
                 "%s should last %.4g s, %.4g s of it are there: its end is missing.",
-                self.name, float(min(stated, 10**15)), float(there),
+                self.name, float(min(stated, Fraction(10**15))), float(there),
             )  # fmt: skip
 
     def _cut(self, start: Fraction, duration: Fraction) -> None:
@@ -181,6 +181,7 @@ class Clip:
             if turns % 2:
                 self.width, self.height = self.height, self.width
             self.interlaced = bool(frame.interlaced_frame)
+            self.first = frame  # as decoded
             if self._has_begin:
                 self._begin_at(self._index_of(frame, 0))
             # When the first frame is shown, after the file's earliest stream.

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import MARGIN
@@ -69,7 +70,7 @@ class Claims:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         for path in list(self._held):
@@ -220,7 +221,9 @@ class Segments:
         left = set(self.open())
         return sum(part.last - part.first for i, part in enumerate(self.parts) if i not in left)
 
-    def run(self, model: Interpolator, on_progress: Callable[[int], None] | None = None, **options) -> bool:
+    def run(
+        self, model: Interpolator, on_progress: Callable[[int], None] | None = None, **options: Any
+    ) -> bool:
         """Works until all is done; whether this process joined the file.
 
         on_progress gets the number of frames of the segment in work; options: of `rife.video.render`.
@@ -251,14 +254,16 @@ class Segments:
                 continue
         return None
 
-    def _compute(self, i: int, model: Interpolator, on_progress, options: dict) -> None:
+    def _compute(
+        self, i: int, model: Interpolator, on_progress: Callable[[int], None] | None, options: dict[str, Any]
+    ) -> None:
         begun, start = self.folder / f"{i:05d}.begun", time.monotonic()
         if self.path(i).exists():
             return
         begun.touch()
         looked = start
 
-        def check(count: int, _) -> None:
+        def check(count: int, _: object) -> None:
             nonlocal looked
             if on_progress:
                 on_progress(count)

@@ -71,8 +71,12 @@ def main_stream(container: InputContainer) -> VideoStream:
 
 def origin_of(container: InputContainer) -> Fraction:
     """When the earliest stream of pictures or sound begins; times before 0 are kept as they are."""
-    streams = [s for s in container.streams if s.type in ("video", "audio") and s.start_time is not None]
-    return max(Fraction(0), min((s.start_time * Fraction(s.time_base) for s in streams), default=Fraction(0)))
+    begins = [
+        s.start_time * Fraction(s.time_base or 1)
+        for s in container.streams
+        if s.type in ("video", "audio") and s.start_time is not None
+    ]
+    return max(Fraction(0), min(begins, default=Fraction(0)))
 
 
 def stated_duration(container: InputContainer, stream: VideoStream) -> Fraction:

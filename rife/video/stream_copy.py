@@ -1,16 +1,27 @@
-"""What goes into a file beside its pictures: streams copied packet by packet, or sound encoded from samples."""
+"""What goes into a file beside its pictures: streams copied packet by packet, or sound encoded from packets or samples.
+
+What the target cannot hold never ends a run: sound is encoded anew, the rest is left out, and both are said.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
 
-from .codecs import VideoError
 from .reader import Clip
 from .source import main_stream, open_source
 
@@ -19,42 +30,64 @@ log = logging.getLogger(__name__)
 # What a muxer writes itself; copied, it would be about another file.
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "number_of_frames",
                 "number_of_bytes", "handler_name", "vendor_id"}  # fmt: skip
+_LOSSLESS = ("flac", "alac", "wavpack", "tta", "truehd", "mlp", "ape", "shorten", "pcm_")
+_BACKWARD, _FORWARD = 0.1, 1.0  # seconds by which sound may be off before it is taken to be on another clock
+
+
+@dataclass
+class _Track:
+    """A stream on its way: where to, what encodes it if anything does, and how far its clock is off the first one's."""
+
+    target: Stream
+    encoder: SoundEncoder | None
+    shift: Fraction = Fraction(0)  # seconds
+    until: Fraction | None = None  # where its last packet ended, seconds
+    last: int | None = None  # the last time of decoding that was written
 
 
 class StreamCopier:
     """The streams of a clip's file that are no pictures, on their way into another file."""
 
-    def __init__(self, clip: Clip, container, path: Path):
-        self._clip = clip
+    def __init__(self, clip: Clip, container: OutputContainer, path: Path):
+        self._clip, self._container, self._path = clip, container, path
         self._source = open_source(clip.source)
-        self._targets: dict[int, object] = {}
+        self._tracks: dict[int, _Track] = {}
+        self._shifts = [Fraction(0), *(jump.shift * clip.time_base for jump in clip.jumps)]
         pictures = main_stream(self._source)
         for stream in self._source.streams:
-            if stream.type in ("audio", "subtitle", "attachment") and stream is not pictures:
-                self._add(stream, container, path)
+            if stream is not pictures:
+                self._add(stream)
         chapters = self._source.chapters() if hasattr(self._source, "chapters") else []
         if chapters and hasattr(container, "set_chapters"):
             container.set_chapters([c for c in map(self._shifted, chapters) if c])
-        sources = [self._source.streams[i] for i in self._targets]
-        self._packets = self._source.demux(*sources) if sources else iter(())
-        self._waiting = None
+        sources = [self._source.streams[i] for i in self._tracks]
+        self._packets: Iterator[Packet] = self._source.demux(*sources) if sources else iter(())
+        self._waiting: Packet | None = None
         self._damaged = False
 
-    def _add(self, stream, container, path: Path) -> None:
-        try:
-            target = container.add_stream_from_template(stream)
-        except (ValueError, av.error.FFmpegError) as error:
-            name = stream.codec_context.name if stream.codec_context else stream.type
-            if stream.type == "audio":
-                other = "" if path.suffix.lower() == ".mkv" else "Write to .mkv, which holds nearly all; or l"
-                raise VideoError(
-                    f"{path.suffix} cannot hold the source's {name} sound ({error}). {other or 'L'}eave the sound "
-                    "out."
-                ) from error
-            kind, end = stream.type, path.suffix
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound goes into the file."""
+        return any(track.target.type == "audio" for track in self._tracks.values())
+
+    def _add(self, stream: Stream) -> None:
+        name = (
+            stream.codec_context.name if stream.codec_context else stream.metadata.get("filename", "unknown")
+        )
+        end = self._path.suffix
+        encoder = None
+        if stream.type in ("audio", "subtitle", "attachment") and self._holds(stream):
+            target: Stream = self._container.add_stream_from_template(stream)
+        elif stream.type == "audio" and (encoder := self._encoder_for(stream)):
+            target = encoder.stream
             log.warning(
-                "%s cannot hold the source's %s (%s): it is left out. .mkv holds all.", end, kind, name
-            )
+                "%s cannot hold the source's %s sound: it is encoded as %s. .mkv holds it as it is.",
+                end, name, encoder.stream.codec_context.name,
+            )  # fmt: skip
+        else:
+            kind = "cover or second picture" if stream.type == "video" else stream.type
+            hint = "" if end == ".mkv" or stream.type in ("video", "data") else " .mkv holds all."
+            log.warning("%s does not get the source's %s (%s): it is left out.%s", end, kind, name, hint)
             return
         target.metadata.update({k: v for k, v in stream.metadata.items() if k.lower() not in OF_THE_FILE})
         try:
@@ -62,12 +95,49 @@ class StreamCopier:
         except (AttributeError, ValueError):
             log.debug("this PyAV sets no dispositions")
         if stream.type != "attachment":
-            self._targets[stream.index] = target
+            self._tracks[stream.index] = _Track(target, encoder)
 
-    def _shifted(self, chapter: dict) -> dict | None:
+    def _holds(self, stream: Stream) -> bool:
+        """Whether the container takes such a stream, by the one who knows: a file of it alone is begun in memory."""
+        name = self._container.format.name
+        if stream.type == "attachment" and name != "matroska":
+            return False  # other muxers take it, and then refuse to write the file's head
+        try:
+            with av.open(io.BytesIO(), "w", format=name) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
+        except (ValueError, OSError, av.error.FFmpegError):
+            return False
+        return True
+
+    def _encoder_for(self, stream: Stream) -> SoundEncoder | None:
+        assert isinstance(stream, AudioStream)
+        source = stream.codec_context
+        lossless = source.name.startswith(_LOSSLESS)
+        wanted = {
+            ".webm": ["libopus", "libvorbis"],
+            ".ogv": ["libvorbis", "libopus"],
+            ".avi": ["libmp3lame", "aac"],
+        }
+        codecs = wanted.get(self._path.suffix.lower(), ["alac", "aac"] if lossless else ["aac"])
+        for codec in [*codecs, "aac", "libmp3lame", "libopus"]:
+            try:
+                with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
+                    SoundEncoder(trial, codec, source.sample_rate, source.layout.name, self._clip.name)
+                    trial.start_encoding()
+                return SoundEncoder(
+                    self._container, codec, source.sample_rate, source.layout.name, self._clip.name
+                )
+            except (ValueError, OSError, av.error.FFmpegError) as error:
+                log.debug("%s is no sound for %s: %s", codec, self._path.suffix, error)
+        return None
+
+    def _shifted(self, chapter: Any) -> Any:
         """A chapter within the clip's part of the file, counted from its start."""
-        base = Fraction(chapter["time_base"])
-        start, end = (Fraction(chapter[side]) * base - self._clip.origin for side in ("start", "end"))
+        base = Fraction(chapter["time_base"] or 1)
+        start, end = (
+            Fraction(tick) * base - self._clip.origin for tick in (chapter["start"], chapter["end"])
+        )
         length = self._clip.length
         if end <= 0 or (length is not None and start >= length):
             return None
@@ -80,28 +150,61 @@ class StreamCopier:
             packet = self._waiting or self._next()
             self._waiting = None
             if packet is None:
-                return
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is None:  # the demuxer's end mark
+                break
+            tick = packet.dts if packet.dts is not None else packet.pts
+            if tick is None or not packet.size:  # the demuxer's end mark
                 continue
-            base = Fraction(packet.time_base)
-            seconds = time * base - self._clip.origin
+            track, base = self._tracks[packet.stream_index], Fraction(packet.time_base)
+            shift = self._on_one_clock(track, packet, tick * base)
+            seconds = tick * base + shift - self._clip.origin
             length = self._clip.length
             if (self._clip.trimmed and seconds < 0) or (length is not None and seconds >= length):
                 continue
             if until is not None and seconds > until:
                 self._waiting = packet
                 return
-            shift = round(self._clip.origin / base)
-            packet.pts = packet.pts if packet.pts is None else packet.pts - shift
-            packet.dts = packet.dts if packet.dts is None else packet.dts - shift
-            packet.stream = self._targets[packet.stream_index]
-            try:
-                packet.stream.container.mux(packet)
-            except av.error.InvalidDataError:
-                self._complain()
+            track.until = tick * base + shift + (packet.duration or 0) * base
+            ticks = round((self._clip.origin - shift) / base)
+            packet.pts = packet.pts if packet.pts is None else packet.pts - ticks
+            packet.dts = packet.dts if packet.dts is None else packet.dts - ticks
+            self._write(track, packet)
+        if until is None:
+            for track in self._tracks.values():
+                if track.encoder:
+                    self._mux(track.encoder.end())
 
-    def _next(self):
+    def _on_one_clock(self, track: _Track, packet: Packet, time: Fraction) -> Fraction:
+        """Seconds to add to a packet's time where the file's clock restarts: as much as the pictures get there."""
+        if len(self._shifts) == 1:
+            return track.shift
+        if track.until is None or track.target.type != "audio":
+            before = [i for i, jump in enumerate(self._clip.jumps, 1) if 0 <= jump.byte <= (packet.pos or 0)]
+            track.shift = self._shifts[before[-1] if before else 0]
+            return track.shift
+        expected = track.until
+        if not -_BACKWARD <= time + track.shift - expected <= _FORWARD:
+            track.shift = min(self._shifts, key=lambda shift: abs(time + shift - expected))
+        return track.shift
+
+    def _write(self, track: _Track, packet: Packet) -> None:
+        if track.encoder:
+            self._mux(track.encoder.packets(packet))
+            return
+        if packet.dts is not None:
+            if track.last is not None and packet.dts <= track.last and len(self._shifts) > 1:
+                return  # sound of before a join that lasts longer than its pictures
+            track.last = packet.dts
+        packet.stream = track.target
+        self._mux([packet])
+
+    def _mux(self, packets: Iterable[Packet]) -> None:
+        try:
+            for packet in packets:
+                self._container.mux(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            self._complain()
+
+    def _next(self) -> Packet | None:
         try:
             return next(self._packets, None)
         except av.error.FFmpegError:
@@ -118,17 +221,82 @@ class StreamCopier:
         self._source.close()
 
 
-class AudioEncoder:
-    """Samples (C,S) on their way into a file, encoded; in the place of `StreamCopier`."""
+class SoundEncoder:
+    """Sound on its way into a file, decoded and encoded anew."""
 
-    def __init__(self, container, samples: np.ndarray, rate: int):
+    def __init__(self, container: OutputContainer, codec: str, rate: int, layout: str, name: str):
+        """Adds a stream to `container`; `rate` becomes the nearest that the codec has. Raises ValueError."""
+        known = av.Codec(codec, "w")
+        rates = known.audio_rates
+        rate = min(rates, key=lambda other: (abs(other - rate), -other)) if rates else rate
+        form = next(
+            (f.name for f in known.audio_formats or () if f.name in ("s32p", "fltp", "flt", "s16")), "fltp"
+        )
+        try:
+            stream = container.add_stream(codec, rate=rate, layout=layout)
+        except (ValueError, av.error.FFmpegError):
+            stream = container.add_stream(codec, rate=rate, layout="stereo")
+        assert isinstance(stream, AudioStream)
+        stream.format = form
+        self.stream, self._name = stream, name
+        self._resampler: Any = None
+        self._form, self._rate = form, rate
+        self._silenced = False
+
+    def packets(self, packet: Packet) -> Iterator[Packet]:
+        """What comes of a packet of the source."""
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            log.debug("a packet of sound cannot be decoded: %s", error)
+            return
+        for frame in frames:
+            assert isinstance(frame, AudioFrame)
+            yield from self.encode(frame)
+
+    def encode(self, frame: AudioFrame) -> Iterator[Packet]:
+        """What comes of decoded samples; such as are no numbers become silence, which is said."""
+        if self._resampler is None:
+            self._resampler = av.AudioResampler(self._form, self.stream.layout, self._rate)
+        for ready in self._resampler.resample(self._finite(frame)):
+            yield from self.stream.encode(ready)
+
+    def _finite(self, frame: AudioFrame) -> AudioFrame:
+        if not frame.format.name.startswith(("flt", "dbl")):
+            return frame
+        samples = frame.to_ndarray()
+        if np.isfinite(samples).all():
+            return frame
+        if not self._silenced:
+            log.warning(
+                "The sound of %s has samples that are no numbers (NaN or infinite) at %.2f s: they become silence.",
+                self._name, float(frame.time or 0),
+            )  # fmt: skip
+            self._silenced = True
+        mended: Any = np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
+        mended = AudioFrame.from_ndarray(mended, format=frame.format.name, layout=frame.layout.name)
+        mended.sample_rate, mended.pts, mended.time_base = frame.sample_rate, frame.pts, frame.time_base
+        return mended
+
+    def end(self) -> Iterator[Packet]:
+        """What is still held."""
+        if self._resampler is not None:
+            for ready in self._resampler.resample(None):
+                yield from self.stream.encode(ready)
+        yield from self.stream.encode(None)
+
+
+class AudioEncoder:
+    """Samples (C,S) on their way into a file, encoded as AAC; in the place of `StreamCopier`."""
+
+    def __init__(self, container: OutputContainer, samples: np.ndarray, rate: int):
         layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(len(samples))
         if layout is None:
             log.warning("The sound has %d channels: the first two are taken.", len(samples))
             samples, layout = samples[:2], "stereo"
         self._samples, self._rate, self._layout = samples, rate, layout
         self._container, self._done = container, 0
-        self._stream = container.add_stream("aac", rate=rate, layout=layout)
+        self._encoder = SoundEncoder(container, "aac", rate, layout, "the video")
 
     def copy(self, until: Fraction | None) -> None:
         """Samples up to a time; None: all, and the end."""
@@ -136,12 +304,12 @@ class AudioEncoder:
         end = total if until is None else min(total, int(until * self._rate) + self._rate)
         if end > self._done:
             part = np.ascontiguousarray(self._samples[:, self._done : end], np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
+            frame = AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
             frame.sample_rate, frame.pts, frame.time_base = self._rate, self._done, Fraction(1, self._rate)
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(list(self._encoder.encode(frame)))
             self._done = end
         if until is None:
-            self._container.mux(self._stream.encode(None))
+            self._container.mux(list(self._encoder.end()))
 
     def close(self) -> None:
         """Nothing is open."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Queue
+from types import TracebackType
 from typing import Any
 
 _END = object()
@@ -70,7 +71,7 @@ class BackgroundConsumer:
         self._thread.start()
         return self
 
-    def put(self, item) -> None:
+    def put(self, item: Any) -> None:
         """Hands over an item; waits while the thread is `size` behind."""
         if self._failure:
             raise self._failure
@@ -85,7 +86,9 @@ class BackgroundConsumer:
             except BaseException as error:  # noqa: BLE001 - it belongs to the other thread
                 self._failure = error
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop = kind is not None and not isinstance(value, self._finish_on)
         self._queue.put(_END)
         self._thread.join()

@@ -10,19 +10,25 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename
-from .codecs import Encoding, VideoError, choose
-from .colours import BT709, FULL, Look
+from .codecs import Encoder, Encoding, VideoError, choose
+from .colours import BT709, FULL, Look, kind_of, turns_of
+from .convert import FromRgb, chroma_site, drawn, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
 from .reader import Clip, DamagedError
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
@@ -34,7 +40,9 @@ MP4 = (".mp4", ".m4v", ".mov")
 _MP4_TAGS = {"title", "artist", "album", "album_artist", "author", "comment", "composer", "copyright", "creation_time",
              "date", "description", "episode_id", "genre", "language", "location", "lyrics", "network", "show",
              "synopsis", "track", "year"}  # fmt: skip
-_SHAPES = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}  # channels, bytes of each
+# FFmpeg's name of arrays of so many channels, of that type.
+_KINDS = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le", (4, "uint16"): "rgba64le",
+          (3, "float32"): "gbrpf32le", (4, "float32"): "gbrapf32le"}  # fmt: skip
 
 
 class AtomicVideoFile:
@@ -52,9 +60,15 @@ class AtomicVideoFile:
         self._clip, self._copy = clip, copy
         self._start = start
         self._pattern = is_pattern(self.path)
-        self._container = self._copies = None
+        self._opened: OutputContainer | None = None
+        self._copies: StreamCopier | AudioEncoder | None = None
 
-    def __enter__(self):
+    @property
+    def _container(self) -> OutputContainer:
+        assert self._opened is not None
+        return self._opened
+
+    def __enter__(self) -> Any:
         folder = self.path.parent
         if not folder.is_dir():
             raise VideoError(f"There is no folder {folder} to write {self.path.name} into. Create it first.")
@@ -85,7 +99,7 @@ class AtomicVideoFile:
         elif self.path.suffix.lower() in (".gif", ".webp", ".apng"):
             options["plays" if self.path.suffix.lower() == ".apng" else "loop"] = "0"
         try:
-            self._container = av.open(
+            self._opened = av.open(
                 str(self._temporary), "w", format="image2" if self._pattern else None, options=options
             )
         except (ValueError, av.error.FFmpegError) as error:
@@ -101,7 +115,7 @@ class AtomicVideoFile:
     @property
     def sound(self) -> bool:
         """Whether sound is copied into it."""
-        return self._copies is not None and self._clip.audio
+        return isinstance(self._copies, StreamCopier) and self._copies.has_sound
 
     def _metadata(self) -> dict[str, str]:
         if self._clip is None:
@@ -111,16 +125,18 @@ class AtomicVideoFile:
     def _add_pictures(self) -> None:
         raise NotImplementedError
 
-    def _mux(self, packets, until: Fraction) -> None:
+    def _mux(self, packets: Packet | Iterable[Packet], until: Fraction) -> None:
         """Packets of pictures, after all that is to be seen or heard until then."""
         if self._copies:
             self._copies.copy(until)
-        self._container.mux(packets)
+        self._container.mux(packets)  # type: ignore[arg-type]
 
     def _finish(self) -> None:
         """Writes what an encoder still holds."""
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         damaged = isinstance(value, DamagedError) and self.count > 0
         if kind is not None and not damaged:
             self._discard()
@@ -149,7 +165,7 @@ class AtomicVideoFile:
             flush_and_rename(file, path.parent / file.name if self._pattern else path)
 
     def _discard(self) -> None:
-        for open_file in (self._container, self._copies):
+        for open_file in (self._opened, self._copies):
             try:
                 if open_file is not None:
                     open_file.close()
@@ -212,9 +228,12 @@ class VideoWriter(AtomicVideoFile):
         super().__init__(path, clip, copy and self.encoding.audio, start)
         self.rate, self.size = Fraction(rate), (width, height)
         self.look = look or (clip.look if clip else Look(rgb=True))
+        self._like = clip.first if clip and look is None else None
         self._tick = tick or tick_of(1 / self.rate, start)
         self._palette: _Palette | None = None
+        self._converters: dict[str, FromRgb] = {}
         self._sound = sound
+        self._last = self._lasts = Fraction(0)
 
     def _begin(self) -> None:
         super()._begin()
@@ -226,19 +245,23 @@ class VideoWriter(AtomicVideoFile):
 
     def _add_pictures(self) -> None:
         look = self.look
-        encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha)
+        encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha, look.pix_fmt)
+        settings = self.encoding.settings(encoder, look.hdr)
+        site = chroma_site(self._like)
+        if site and not av.VideoFormat(pix_fmt, 16, 16).is_rgb:
+            settings["chroma_sample_location"] = site
         try:
-            self._stream = self._container.add_stream(
-                encoder.name, rate=self.rate, options=self.encoding.settings(encoder, look.hdr)
-            )
+            stream = self._container.add_stream(encoder.name, rate=self.rate, options=settings)
         except (ValueError, av.error.FFmpegError) as error:
             raise VideoError(
                 f"{self.path.suffix} cannot hold {encoder.codec} ({error}). Write to .mkv, or choose another codec."
             ) from error
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
         if look.hdr and not look.hdr.settings(encoder.name):
             log.warning("%s is not told of HDR10's mastering display. h265 and av1 are.", encoder.name)
-        self._shape(av.VideoFormat(pix_fmt, 16, 16))
-        context = self._stream.codec_context
+        self._shape(av.VideoFormat(pix_fmt, 16, 16), encoder)
+        context = stream.codec_context
         if pix_fmt == "pal8":
             self._tick = Fraction(1, 100)  # GIF counts in these
             if self.rate > 50:
@@ -252,19 +275,21 @@ class VideoWriter(AtomicVideoFile):
             context.sample_aspect_ratio = look.pixel_aspect
         if encoder.codec == "h265" and self.path.suffix.lower() in MP4:
             context.codec_tag = "hvc1"  # the one that Apple plays
-        self._yuv = None if self._is_rgb else self._tag(context, pix_fmt)
+        self._yuv = None if self._is_rgb else self._tag(pix_fmt)
 
-    def _shape(self, kind: av.VideoFormat) -> None:
+    def _shape(self, kind: av.VideoFormat, encoder: Encoder) -> None:
         """Width and height as the pixel format wants them."""
         self._is_rgb = kind.is_rgb or kind.name == "pal8"
-        even = (1, 1) if self._is_rgb else (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
-        self._more = [-side % step for side, step in zip(self.size, even, strict=True)]
-        self._stream.width, self._stream.height = (a + b for a, b in zip(self.size, self._more, strict=True))
+        even = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
+        if self._is_rgb or encoder.lossless:  # which takes half a chroma pixel for one
+            even = (1, 1)
+        width, height = (side + -side % step for side, step in zip(self.size, even, strict=True))
+        self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = kind.name
 
-    def _tag(self, context, pix_fmt: str) -> tuple[int, int]:
+    def _tag(self, pix_fmt: str) -> tuple[int, int]:
         """Writes the colours' tags; the matrix and range to convert with."""
-        look = self.look
+        look, context = self.look, self._stream.codec_context
         matrix, range_ = look.yuv(self.size[1])
         if pix_fmt.startswith("yuvj"):
             range_ = FULL
@@ -274,47 +299,92 @@ class VideoWriter(AtomicVideoFile):
         context.color_range = range_
         return matrix, range_
 
-    def write(self, frame: np.ndarray, time: Fraction | None = None) -> None:
-        """Appends one frame (H,W,3 or 4) RGB(A) of the writer's size, uint8 or uint16 over all its range, shown at
-        `time`, by default as the rate says."""
+    def write(
+        self, frame: np.ndarray | av.VideoFrame, time: Fraction | None = None, lasts: Fraction | None = None
+    ) -> None:
+        """Appends one frame, shown at `time`, by default as the rate says, for `lasts` seconds, by default 1 / rate.
+
+        frame: (H,W,3 or 4) RGB(A) of the writer's size: uint8, uint16 over all its range, or float32; or a decoded
+        frame of the clip, whose planes go to the encoder as they are where it takes their format. Raises ValueError.
+        """
+        self._last = self.count / self.rate if time is None else time
+        self._lasts = 1 / self.rate if lasts is None else lasts
+        shown = self._start + self._last
+        picture = self._picture(frame)
+        picture.pts, picture.time_base = round(shown / self._tick), self._tick
+        picture.pict_type = 0  # what it, or what it was made like, was in its file is no order for this one
+        picture.duration = max(1, round(self._lasts / self._tick))
+        with self._explained():
+            for ready in self._palette.through(picture) if self._palette else (picture,):
+                self._mux(self._encoded(ready), shown)
+        self.count += 1
+
+    def _picture(self, frame: np.ndarray | av.VideoFrame) -> av.VideoFrame:
+        if isinstance(frame, av.VideoFrame):
+            given = self._as_it_is(frame)
+            if given is not None:
+                return given
+            frame = to_rgb(frame, self.look, kind_of(self.look))
         width, height = self.size
-        kind = _SHAPES.get((frame.shape[-1], frame.dtype.itemsize)) if frame.dtype.kind == "u" else None
+        kind = _KINDS.get((frame.shape[-1], frame.dtype.name))
         if frame.shape[:2] != (height, width) or frame.ndim != 3 or kind is None:
             raise ValueError(
                 f"the frame is {frame.shape} {frame.dtype}, expected {(height, width, 3)} uint8: the size must not "
                 "change within a video."
             )
-        self._last = self.count / self.rate if time is None else time
-        shown = self._start + self._last
-        picture = self._picture(frame, kind)
-        picture.pts, picture.time_base = round(shown / self._tick), self._tick
-        picture.duration = max(1, round(1 / self.rate / self._tick))
-        with self._explained():
-            for ready in self._palette.through(picture) if self._palette else (picture,):
-                self._mux(self._stream.encode(ready), shown)
-        self.count += 1
-
-    def _picture(self, frame: np.ndarray, kind: str) -> av.VideoFrame:
-        if any(self._more):
-            right, below = self._more
-            frame = np.pad(frame, ((0, below), (0, right), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
+        pix_fmt = self._stream.pix_fmt or ""
+        frame, kind = _fitting(frame, kind, pix_fmt)
         if self._palette:
-            return picture
-        if self._is_rgb:
-            return picture.reformat(format=self._stream.pix_fmt)
-        matrix, range_ = self._yuv
-        return picture.reformat(
-            format=self._stream.pix_fmt, dst_colorspace=matrix, src_color_range=FULL, dst_color_range=range_
-        )
+            return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
+        if kind not in self._converters:
+            size = self._stream.width, self._stream.height
+            self._converters[kind] = FromRgb(kind, pix_fmt, size, self._yuv, self._like)
+        return self._converters[kind](frame)
+
+    def _as_it_is(self, frame: av.VideoFrame) -> av.VideoFrame | None:
+        """A decoded frame that the encoder can take plane by plane: no conversion, no loss. None: it cannot."""
+        pix_fmt = self._stream.pix_fmt or ""
+        same = frame.format.name.replace("yuvj", "yuv") == pix_fmt.replace("yuvj", "yuv")
+        size = (frame.width, frame.height) == (self._stream.width, self._stream.height)
+        if not (same and size) or turns_of(frame) or self._palette:
+            return None
+        if frame.format.name != pix_fmt:  # JPEG's own name of full range, which the tags say too
+            named = av.VideoFrame(frame.width, frame.height, pix_fmt)
+            for plane, values in zip(named.planes, frame.planes, strict=True):
+                rows = np.frombuffer(memoryview(values), np.uint8).reshape(values.height, -1)
+                wide = np.zeros((plane.height, plane.line_size), np.uint8)
+                wide[:, : plane.width] = rows[:, : plane.width]
+                plane.update(wide.tobytes())
+            return named
+        return frame
+
+    def _encoded(self, picture: av.VideoFrame | None) -> list[Packet]:
+        """Packets that are ready. Some encoders forget how long a frame lasts, which matters for the last."""
+        packets: list[Packet] = list(self._stream.encode(picture))
+        last = round((self._start + self._last) / self._tick)
+        for packet in packets:
+            if picture is None and packet.pts is not None and packet.time_base:
+                if round(packet.pts * packet.time_base / self._tick) == last:
+                    packet.duration = max(1, round(self._lasts / packet.time_base))
+        return packets
 
     def _finish(self) -> None:
         for picture in self._palette.through(None) if self._palette else ():
-            self._container.mux(self._stream.encode(picture))
-        self._container.mux(self._stream.encode(None))
+            self._container.mux(self._encoded(picture))
+        self._container.mux(self._encoded(None))
 
     def _end(self) -> Fraction:
-        return self._last + 1 / self.rate if self.count else Fraction(0)
+        return self._last + self._lasts if self.count else Fraction(0)
+
+
+def _fitting(frame: np.ndarray, kind: str, pix_fmt: str) -> tuple[np.ndarray, str]:
+    """A frame and its kind, floats where the pixel format holds floats, and only there."""
+    floats = "f32" in pix_fmt or "f16" in pix_fmt
+    if frame.dtype == np.float32 and not floats:
+        frame = (frame.clip(0, 1) * 65535).round().astype(np.uint16)
+    elif frame.dtype != np.float32 and floats:
+        frame = frame.astype(np.float32) / np.iinfo(frame.dtype).max
+    return frame, _KINDS[frame.shape[-1], frame.dtype.name]
 
 
 class _Palette:
@@ -323,26 +393,24 @@ class _Palette:
     def __init__(self, width: int, height: int, alpha: bool, time_base: Fraction):
         self._format = "rgba" if alpha else "rgb24"
         graph = self._graph = av.filter.Graph()
-        self._in = graph.add_buffer(width=width, height=height, format=self._format, time_base=time_base)
+        self._in = graph.add_buffer(
+            width=width, height=height, format=av.VideoFormat(self._format), time_base=time_base
+        )
         split = graph.add("split")
         palette = graph.add("palettegen", f"stats_mode=single:reserve_transparent={int(alpha)}")
         use = graph.add("paletteuse", "new=1")
-        self._out = graph.add("buffersink")
+        sink = graph.add("buffersink")
         self._in.link_to(split)
         split.link_to(use, 0, 0)
         split.link_to(palette, 1, 0)
         palette.link_to(use, 0, 1)
-        use.link_to(self._out)
+        use.link_to(sink)
         graph.configure()
 
-    def through(self, picture) -> Iterator[av.VideoFrame]:
+    def through(self, picture: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
         """Pushes one picture, or None at the end; the pictures that come out."""
         self._in.push(picture and picture.reformat(format=self._format))
-        while True:
-            try:
-                yield self._out.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
+        yield from drawn(self._graph)
 
 
 def tick_of(*times: Fraction) -> Fraction:
