@@ -120,7 +120,8 @@ def deinterlaced(frames: Iterable[av.VideoFrame], kind: str, top_first: bool) ->
 
     top_first: of frames that do not say which field comes first. Raises VideoError where FFmpeg lacks the filter.
     """
-    graph, times = None, deque()
+    graph = None
+    times: deque = deque()
     for frame in frames:
         if graph is None:
             graph = _graph(frame, kind, top_first)
@@ -138,6 +139,7 @@ def _pulled(graph: av.filter.Graph, times: deque) -> Iterator[av.VideoFrame]:
             frame = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
+        assert isinstance(frame, av.VideoFrame)
         frame.pts, frame.time_base = times.popleft()
         yield frame
 

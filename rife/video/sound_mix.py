@@ -9,8 +9,10 @@ from fractions import Fraction
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer, OutputContainer
 
-from .reader import Clip, open_source
+from .reader import Clip
+from .source import open_source
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
 _SHORTEST_FADE = Fraction(1, 50)  # seconds; less clicks
@@ -70,7 +72,7 @@ class JoinedSound:
         self._done = 0
         self._end: int | None = None
 
-    def into(self, container) -> JoinedSound:
+    def into(self, container: OutputContainer) -> JoinedSound:
         """Adds its stream to a file; itself."""
         self._container = container
         self._layout = _LAYOUTS[self._channels]
@@ -133,7 +135,7 @@ def _samples(clip: Clip, rate: int, channels: int) -> Iterator[np.ndarray]:
         place = None  # of the next sample, counted from the first picture
         for frame in _decoded(container):
             if place is None:
-                start = Fraction(frame.pts or 0) * Fraction(frame.time_base) - clip.origin
+                start = Fraction(frame.pts or 0) * Fraction(frame.time_base or 1) - clip.origin
                 place = round(start * rate)
                 if place > 0:
                     yield np.zeros((channels, place), np.float32)
@@ -147,7 +149,7 @@ def _samples(clip: Clip, rate: int, channels: int) -> Iterator[np.ndarray]:
                 return
 
 
-def _decoded(container) -> Iterator[av.AudioFrame]:
+def _decoded(container: InputContainer) -> Iterator[av.AudioFrame]:
     try:
         yield from container.decode(container.streams.audio[0])
     except av.error.FFmpegError:
