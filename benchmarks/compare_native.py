@@ -59,8 +59,8 @@ class Ours:
     def network(self, img0, img1):
         network = self.model.net
         source0, source1 = network.source(img0), network.source(img1)
-        geometry = self.rife.pyramid.Geometry(*img0.shape[-2:], img0.device)
-        return lambda: network.predict_from(source0, source1, 0.5, geometry=geometry).image
+        grids = self.rife.networks.multiscale.WarpGrids.of(img0)
+        return lambda: network.predict_from(source0, source1, 0.5, grids=grids).image
 
 
 class Node(Ours):

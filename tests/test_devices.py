@@ -181,11 +181,11 @@ def test_frames_are_scored_where_float64_is(metric):
 
 def test_flow_stays_float32_in_training_with_half_precision():
     """Autocast made it bfloat16 on its way to the next block: off by a quarter of a pixel from 64 px on."""
-    geometry = pyramid.Geometry(128, 192, torch.device("cpu"))
-    found = pyramid.Output(torch.randn(1, 4, 8, 12) * 40, None, 16)
-    expected = geometry.sparse_flow(found, 4)
+    grids = pyramid.WarpGrids(128, 192, torch.device("cpu"))
+    found = pyramid.AtScale(torch.randn(1, 4, 8, 12) * 40, 16)
+    expected = grids.central_flow(found, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        flow = geometry.sparse_flow(found, 4)
+        flow = grids.central_flow(found, 4)
     assert flow.dtype == torch.float32 and torch.equal(flow, expected)
 
 

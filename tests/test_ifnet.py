@@ -12,7 +12,7 @@ from rife.networks import ifnet, strips
 from rife.networks.adaptive import AdaptiveIFNet, build_network
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
-from rife.networks.multiscale import Pass, _central, _linear, blend, swap
+from rife.networks.multiscale import ForwardState, _central_indices, _upsampling_matrix, blend, swap
 from rife.networks.prediction import Prediction, time_tensor
 from rife.ops.warp import resize, warp
 from rife.training.bundled import BUNDLED_CONFIG
@@ -30,14 +30,18 @@ def published(net: IFNet, img0, img1, timestep, scales, reverse=False) -> Predic
     for block, scale in zip(net.blocks, scales, strict=True):
 
         def run(a, b, raw, t, mask, flow, block=block, scale=scale, feat=feat):
-            rest = mask if feat is None else torch.cat((mask, feat), 1)
-            inputs = block.inputs((a, b), raw if cfg.raw_inputs else (), t, rest, flow)
+            mask_feat = mask if feat is None else torch.cat((mask, feat), 1)
+            inputs = block.inputs((a, b), raw if cfg.raw_inputs else (), t, mask_feat, flow)
             inputs = {
                 name: resize(x, 1 / scale) / (scale if name == "flow" else 1) for name, x in inputs.items()
             }
-            out = block(block.begin(inputs), scale)
-            rest = resize(out.rest, out.scale)
-            return resize(out.flow, out.scale), rest[:, :1], rest[:, 1:] if cfg.feat_channels else None
+            out = block(block.stem(inputs), scale)
+            found = resize(out.mask_feat, out.scale)
+            return (
+                resize(out.flow, out.scale),
+                found[:, :1],
+                found[:, 1:] if cfg.feat_channels else None,
+            )
 
         delta, new_mask, new_feat = run(warped0, warped1, (src0, src1), t, mask, flow)
         if reverse:
@@ -88,8 +92,8 @@ def test_low_resolution_pass_equals_the_published_form(name, scales):
 
 def test_sparse_upsampling_is_upsampling_at_the_pixels_that_are_read():
     x = torch.rand(1, 1, 4, 8)
-    rows, cols = _central(64, 8, x.device), _central(128, 8, x.device)
-    sparse = _linear(4, 16, rows) @ x @ _linear(8, 16, cols).T
+    rows, cols = _central_indices(64, 8, x.device), _central_indices(128, 8, x.device)
+    sparse = _upsampling_matrix(4, 16, rows) @ x @ _upsampling_matrix(8, 16, cols).T
     full = resize(x, 16)
     torch.testing.assert_close(sparse, full[:, :, rows][:, :, :, cols])
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(sparse, 2), resize(full, 1 / 8))
@@ -100,7 +104,7 @@ def test_sparse_upsampling_is_upsampling_at_the_pixels_that_are_read():
 def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
     net = build_network(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 3, 3, 128, 128)
-    args = Pass(img0, img1, time_tensor(0.5, img0), True), net.config.scales, False
+    args = ForwardState(img0, img1, time_tensor(0.5, img0), True), net.config.scales, False
     for factor, expected in ((0.0, False), (1e6, True)):
         for block in (net.block0, net.block1):
             last = block.lastconv if name == "4.0" else block.conv1[2]
@@ -113,7 +117,7 @@ def test_large_motion_doubles_the_pyramid_and_small_does_not(name):
 def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     """Bright samples count as far-moving here: in a mixed batch each gets the pyramid it would get alone."""
     monkeypatch.setattr(
-        AdaptiveIFNet, "_doubles", lambda self, run, *_: run.src0[:, :3].mean((1, 2, 3)) > 0.4
+        AdaptiveIFNet, "_doubles", lambda self, state, *_: state.src0[:, :3].mean((1, 2, 3)) > 0.4
     )
     net = build_network(RELEASES[name]).eval()
     img0, img1 = torch.rand(2, 4, 3, 128, 128)
@@ -122,7 +126,7 @@ def test_adaptive_pyramid_does_not_depend_on_the_batch(name, monkeypatch):
     together = net.predict(img0, img1, timestep)
     alone = [net.predict(img0[i : i + 1], img1[i : i + 1], timestep[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together.image, torch.cat([p.image for p in alone]), atol=1e-4, rtol=0)
-    plain = net._run(Pass(img0, img1, time_tensor(timestep, img0), True), net.config.scales, False)
+    plain = net._run(ForwardState(img0, img1, time_tensor(timestep, img0), True), net.config.scales, False)
     assert (together.image - plain.image).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [
         False,
         True,
@@ -166,8 +170,8 @@ def test_strips_leave_no_seam(version, strip, monkeypatch):
     whole = net.predict(img0, img1, 0.3)
     monkeypatch.setattr(strips, "STRIP_PIXELS", strip)
     calls = []
-    begin = ifnet.begin_in_strips
-    monkeypatch.setattr(ifnet, "begin_in_strips", lambda *a: calls.append(1) or begin(*a))
+    begin = ifnet.stem_in_strips
+    monkeypatch.setattr(ifnet, "stem_in_strips", lambda *a: calls.append(1) or begin(*a))
     in_strips = net.predict(img0, img1, 0.3)
     assert calls
     torch.testing.assert_close(in_strips.image, whole.image, atol=2e-5, rtol=0)

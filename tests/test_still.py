@@ -9,7 +9,7 @@ import torch
 
 import rife
 from rife.networks.ifnet import IFNet
-from rife.networks.static_regions import change_around, settled
+from rife.networks.static_regions import damp_static, motion_weight
 from rife.training.bundled import BUNDLED_CONFIG
 
 
@@ -44,7 +44,7 @@ def test_what_changes_is_left_to_the_network_with_all_around_it():
     img0 = frames()
     img1 = img0.clone()
     img1[..., :8, :8] = 1 - img1[..., :8, :8]
-    change = change_around(img0, img1, radius=64)
+    change = motion_weight(img0, img1, radius=64)
     assert change[..., :64].min() == 1 and change[..., 96:].max() == 0
     held = rife.Model.from_network(network(64)).inference(img0, img1)
     assert (held[..., :64] - (img0 + img1)[..., :64] / 2).abs().max() > 0.01
@@ -56,7 +56,7 @@ def test_a_quarter_of_a_pixel_is_no_motion_and_a_pixel_is_all_of_it():
     flow = torch.zeros(1, 4, 1, 4)
     flow[0, 0], flow[0, 2] = -ends / 2, ends / 2
     mask = torch.full((1, 1, 1, 4), 2.0)
-    moved, weight = settled(flow, mask, torch.ones_like(mask), torch.tensor(0.25).view(1, 1, 1, 1))
+    moved, weight = damp_static(flow, mask, torch.ones_like(mask), torch.tensor(0.25).view(1, 1, 1, 1))
     torch.testing.assert_close(moved[0, 2, 0] / (ends / 2), torch.tensor([0.0, 0.5, 1.0, 1.0]))
     assert weight[0, 0, 0, 0].sigmoid() == pytest.approx(0.75) and (weight[0, 0, 0, 2:] == 2).all()
 

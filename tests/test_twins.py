@@ -13,7 +13,7 @@ from rife.networks import adaptive
 from rife.networks.adaptive import build_network
 from rife.networks.config import AMBIGUOUS, RELEASES
 from rife.networks.ifnet import IFNet
-from rife.networks.multiscale import Pass
+from rife.networks.multiscale import ForwardState
 from rife.networks.prediction import Prediction
 
 
@@ -63,7 +63,7 @@ def test_weights_that_interpolate_under_neither_are_taken_for_the_first():
         assert "default" in found.decided_by and "averaging" in found.decided_by
 
 
-def test_the_probe_takes_the_twin_that_interpolates_better(monkeypatch):
+def test_the_probe_takes_the_twin_that_interpolatespick_better_flow(monkeypatch):
     """With a network that finds the true frame under the second twin's computation only."""
     _, truth, _ = twins._moving_textures()
 
@@ -99,7 +99,7 @@ def test_elexor_replaces_only_flow_that_is_too_large(monkeypatch):
     img0, img1 = torch.rand(2, 2, 3, 128, 128)
     sources = network.source(img0), network.source(img1)
     plain = network._run(
-        Pass(*sources, torch.full((2, 1, 1, 1), 0.5), False), RELEASES["elexor"].scales, False
+        ForwardState(*sources, torch.full((2, 1, 1, 1), 0.5), False), RELEASES["elexor"].scales, False
     )
     assert torch.equal(network.predict(img0, img1).image, plain.image)
     monkeypatch.setattr(adaptive, "_ELEXOR_PIXELS", -1)
@@ -114,16 +114,16 @@ def test_elexor_in_a_mixed_batch_is_elexor_alone(monkeypatch):
     network = _elexor()
     img0, img1 = torch.rand(2, 3, 3, 128, 128)
     far = torch.tensor([True, False, True])
-    full_flow = Pass.full_flow
+    full_flow = ForwardState.full_flow
 
     def found(run):
         """The probe of samples 0 and 2 finds motion of 100 px."""
-        probing = len(run.outputs) == 2 and len(run.src0) == 3
+        probing = len(run.flows) == 2 and len(run.src0) == 3
         return full_flow(run) + (100.0 * far.view(-1, 1, 1, 1) if probing else 0)
 
     monkeypatch.setattr(adaptive, "_ELEXOR_PIXELS", 10)
     plain = network.predict(img0, img1).image
-    monkeypatch.setattr(Pass, "full_flow", found)
+    monkeypatch.setattr(ForwardState, "full_flow", found)
     mixed = network.predict(img0, img1).image
     assert ((mixed - plain).abs().amax((1, 2, 3)) > 1e-3).tolist() == far.tolist()
 

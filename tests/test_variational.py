@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import rife
 from rife.networks.ifnet import IFNet
-from rife.networks.multiscale import Output, Pass
+from rife.networks.multiscale import BlockOutput, ForwardState
 from rife.networks.variational_flow import motion_flow
 from rife.ops.warp import resize
 from rife.training.bundled import BUNDLED_CONFIG
@@ -147,20 +147,20 @@ def test_mask_and_features_before_it_are_kept(mask_add):
     img0, img1 = moved((4.0, -2.0), 64, 96)
     runs = []
     for restarts in (False, True):
-        run = Pass(img0, img1, at(0.5), mask_add)
+        run = ForwardState(img0, img1, at(0.5), mask_add)
         for scale in (8, 4):
             torch.manual_seed(scale)
-            flow, rest = (
+            flow, mask_feat = (
                 torch.randn(1, 4, 64 // scale, 96 // scale),
                 torch.randn(1, 9, 64 // scale, 96 // scale),
             )
-            run.add(Output(flow, rest, scale))
+            run.add(BlockOutput(flow, mask_feat, scale))
             if restarts and scale == 8:
-                run.restart(resize(flow, 4), 2)
+                run.replace_flow(resize(flow, 4), 2)
         runs.append(run)
     plain, restarted = runs
     for scale in (1, 2, 4):
-        torch.testing.assert_close(restarted.rest_at(scale), plain.rest_at(scale))
+        torch.testing.assert_close(restarted.mask_feat_at(scale), plain.mask_feat_at(scale))
         assert restarted.flow_at(scale).shape == plain.flow_at(scale).shape
     # Only the way from 1/8 to 1/2 and on differs from that from 1/8 directly.
     assert (restarted.full_flow() - plain.full_flow()).abs().mean() < 0.2

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, cuda
 
 from ..networks import triton_kernels as kernels
-from ..networks.multiscale import PLAIN, Geometry, Ways
+from ..networks.multiscale import NO_FAST_PATHS, FastPaths, WarpGrids
 from ..networks.prediction import Prediction, time_tensor
 from ..networks.variational_flow import motion_flow
 from ..ops.memory_format import seconds
@@ -42,7 +42,7 @@ def most_per_pass(total: int, how: str) -> int:
 class Accelerated:
     """`predict_from` of a network without training and teacher, made faster at its second call per shape.
 
-    The first call is plain: it makes the grids (`Geometry`), warms the kernels up, and is all that one frame needs.
+    The first call is plain: it makes the grids (`WarpGrids`), warms the kernels up, and is all that one frame needs.
     """
 
     def __init__(self, network: Any, how: str, backend: str | Callable = "inductor"):
@@ -56,18 +56,18 @@ class Accelerated:
         # Not of a closure: what is compiled is kept with the code of `_run`, for the next model of this network, too.
         self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
         solved = how == "compile" and getattr(network.config, "variational", False)
-        self._ways = Ways(solve=_one_operation(backend)) if solved else PLAIN
+        self._fast_paths = FastPaths(solve_flow=_one_operation(backend)) if solved else NO_FAST_PATHS
         self._key: tuple | None = None
         self._fast: Callable | None = None
 
     def __call__(
         self, src0: Tensor, src1: Tensor, timestep: float | Tensor, scales: Sequence[float], ensemble: bool, *,
-        geometry: Geometry,
+        grids: WarpGrids,
     ) -> Prediction:  # fmt: skip
         """As `IFNet.predict_from`, of which it gives the picture, the flow and the mask."""
         # A number would be a constant of what is compiled.
         inputs = src0, src1, time_tensor(timestep, src0)
-        options = tuple(scales), ensemble, geometry
+        options = tuple(scales), ensemble, grids
         key = src0.shape, src1.shape, src0.dtype, src0.device, options
         if self.works and key == self._key:
             try:
@@ -87,13 +87,15 @@ class Accelerated:
     def _make(self, inputs: tuple[Tensor, ...], options: tuple[Any, ...]) -> Callable[..., _Found]:
         """What runs frames of these shapes from now on."""
         network, device = self._network, inputs[0].device
-        scales, ensemble, geometry = options
+        scales, ensemble, grids = options
         if (compiled := self._compiled) is not None:
-            ways = self._ways
-            return lambda src0, src1, t: compiled(network, src0, src1, t, scales, ensemble, geometry, ways)
+            fast_paths = self._fast_paths
+            return lambda src0, src1, t: compiled(network, src0, src1, t, scales, ensemble, grids, fast_paths)
 
-        def plain(src0: Tensor, src1: Tensor, timestep: Tensor, ways: Ways = PLAIN) -> _Found:
-            return _run(network, src0, src1, timestep, scales, ensemble, geometry, ways)
+        def plain(
+            src0: Tensor, src1: Tensor, timestep: Tensor, fast_paths: FastPaths = NO_FAST_PATHS
+        ) -> _Found:
+            return _run(network, src0, src1, timestep, scales, ensemble, grids, fast_paths)
 
         if self.how == "cuda graphs":
             if device.type != "cuda":
@@ -101,7 +103,7 @@ class Accelerated:
             return capture(plain, inputs)
         if not kernels.runs_on(device):
             raise RuntimeError(f"Triton needs a GPU, the model is on {device}")
-        fused = partial(plain, ways=Ways(assemble=kernels.warp_and_concatenate))
+        fused = partial(plain, fast_paths=FastPaths(fused_input=kernels.warp_and_concatenate))
         # Models are made anew for each run of a node; what is faster on this device is not asked anew.
         shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
         case = network.config, network.get_dtype(), shapes, options[:-1]
@@ -121,9 +123,9 @@ def _unfit(config: Any, how: str) -> str | None:
 
 def _run(
     network: Any, src0: Tensor, src1: Tensor, timestep: Tensor, scales: Sequence[float], ensemble: bool,
-    geometry: Geometry, ways: Ways = PLAIN,
+    grids: WarpGrids, fast_paths: FastPaths = NO_FAST_PATHS,
 ) -> _Found:  # fmt: skip
-    how = {"geometry": geometry} | ({"ways": ways} if any(ways) else {})
+    how = {"grids": grids} | ({"fast_paths": fast_paths} if any(fast_paths) else {})
     found = network.predict_from(src0, src1, timestep, scales, ensemble, **how)
     return found.image, found.flow, found.mask
 

@@ -219,7 +219,7 @@ class Model:
         multiple = self.net.pad_multiple(self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         reverse = ensemble and self.config.ensemble == "no"
-        need = self.net.need(height, width, scale, ensemble)
+        need = self.net.estimate_memory(height, width, scale, ensemble)
         return need.peak(height * width, batch, TTA, reverse, channels - colour_channels(channels))
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..networks.multiscale import Geometry
+from ..networks.multiscale import WarpGrids
 from ..networks.prediction import Prediction
 from ..ops.warp import warp
 from .acceleration import Accelerated
@@ -45,7 +45,7 @@ class Passes:
     def __init__(self, network: Any):
         self.network = network  # IFNet or LegacyRIFE, whose methods a type checker does not see in a Module
         self.accelerated: Accelerated | None = None
-        self._geometry: Geometry | None = None  # of the last size only, and gone with the model
+        self._grids: WarpGrids | None = None  # of the last size only, and gone with the model
 
     def encode(self, images: Tensor, tta: bool) -> Tensor:
         """Padded frames (B,C,H,W) -> (B,K,H,W), what `frame` wants of them.
@@ -90,14 +90,14 @@ class Passes:
         colours = colour_channels(pair.channels)
         known = pair.source0.shape[1] - (pair.channels - colours)
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
-        geometry = self._geometry_of(src0)
+        grids = self._grids = WarpGrids.of(src0, self._grids)
         predict = self.accelerated or network.predict_from
-        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, geometry=geometry)
+        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, grids=grids)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if pair.channels == colours:
             return image
         maps = pair.source0[:, known:], pair.source1[:, known:]
-        return torch.cat((image, _follow(*maps, prediction, geometry)), 1)
+        return torch.cat((image, _follow(*maps, prediction, grids)), 1)
 
     def bisected(
         self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str
@@ -123,14 +123,9 @@ class Passes:
                 else (pair._replace(source0=source), t * 2 - 1)
             )
 
-    def _geometry_of(self, frames: Tensor) -> Geometry:
-        if self._geometry is None or not self._geometry.fits(frames):
-            self._geometry = Geometry(frames.shape[2], frames.shape[3], frames.device)
-        return self._geometry
 
-
-def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, geometry: Geometry) -> Tensor:
+def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grids: WarpGrids) -> Tensor:
     """Further channels (B,M,H,W) of both frames, warped and blended as the colours were."""
     flow0, flow1 = prediction.flow.split(2, 1)
-    grid = geometry.grid
+    grid = grids.grid
     return torch.lerp(warp(x1, flow1, grid), warp(x0, flow0, grid), prediction.mask.to(x0.dtype))

@@ -6,7 +6,9 @@ Facts per row come from the released inference code (hzwer/ECCV2022-RIFE, hzwer/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,18 @@ class IFNetConfig:
     mask_add: bool = False  # blocks add to the mask (before 4.7) rather than replace it
     zero_init: bool = False  # the first block gets a zero flow and mask (3.x)
     ensemble: str = "no"  # time-reversed second pass per block: "no" | "optional" | "always"
-    adaptive: str = (
-        ""  # what large motion changes: "" | "v38", "v40": pyramid doubled | "elexor". Cannot be read either
-    )
+    # What large motion changes: "" | "v38", "v40": pyramid doubled | "elexor". Cannot be read from a checkpoint either.
+    adaptive: str = ""
     refine: str = ""  # "" | "unet" | "unet2r": Contextnet + Unet residual
     refine_act: str = "prelu"
     refine_default: bool = False  # whether the reference implementation uses the refinement
-    stem_padding: str = (
-        "zeros"  # of the stem's convolutions, or "replicate". Cannot be read from a checkpoint
-    )
+    # Of the stem's convolutions. Cannot be read from a checkpoint.
+    stem_padding: Literal["zeros", "replicate"] = "zeros"
     teacher: bool = False  # the file holds block_tea, the privileged teacher of training
     sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
-    variational: bool = False  # the first block's flow is corrected by `rife.variational`. No release has it
+    variational: bool = False  # the first block's flow is corrected by `variational_flow`. No release has it
     dissolve: bool = False  # the last block says how much of a frame is the cross-fade. No release has it
-    still_radius: int = 0  # pixels around which frames must be equal for nothing to move (`rife.still`)
+    still_radius: int = 0  # pixels around which frames must be equal for nothing to move (`static_regions`)
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
 
     @property
@@ -84,12 +84,12 @@ class IFNetConfig:
         """Released versions with this architecture; several share one, only their weights differ."""
         return tuple(name for name, row in RELEASES.items() if _same_network(row, self))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same config back."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> IFNetConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> IFNetConfig:
         """Config from `to_dict`. Raises ValueError for fields that this version does not know."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -98,12 +98,13 @@ class IFNetConfig:
                 f"The checkpoint's rife_config has unknown fields {unknown}, known are {sorted(known)}: "
                 "it was written by a newer version of this pack; update the pack."
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fixed)
 
 
 def _same_network(a: IFNetConfig, b: IFNetConfig) -> bool:
     """Equal but for parts that a released file may hold or lack without changing the inference."""
-    optional = {"teacher": False, "refine": "", "refine_act": "", "refine_default": False}
+    optional: dict[str, Any] = {"teacher": False, "refine": "", "refine_act": "", "refine_default": False}
     return replace(a, **optional) == replace(b, **optional)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..ops.conv import convolve, fold_residual, inference_on_cpu, transposed_conv
 from ..ops.warp import conv_of_upsampled
 from .config import IFNetConfig
-from .multiscale import Output
+from .multiscale import BlockOutput
 from .refine import conv, deconv
 
 
@@ -31,7 +32,7 @@ class ResConv(nn.Module):
         # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
         # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
         if inference_on_cpu(x) and x.dtype == torch.float32:
-            weight, bias = fold_residual(conv.weight, conv.bias, beta, conv.groups)
+            weight, bias = fold_residual(conv.weight, cast(Tensor, conv.bias), beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
         return self.relu(torch.addcmul(x, conv(x), beta))
 
@@ -66,7 +67,14 @@ def build_head(cfg: IFNetConfig) -> nn.Module:
 
 
 class IFBlock(nn.Module):
-    """Refines flow and mask at one scale."""
+    """Refines flow and mask at one scale. A pass is `stem` of `inputs`, then `forward`.
+
+    first: whether it is the coarsest block, which knows no flow yet; teacher: whether it sees the true frame besides.
+    """
+
+    lastconv: nn.ConvTranspose2d | nn.Sequential  # tails "deconv" and "shuffle"
+    conv1: nn.Sequential  # tails "split1" and "split2": the flow's head
+    conv2: nn.Module  # and the mask's
 
     def __init__(self, cfg: IFNetConfig, c: int, first: bool = False, teacher: bool = False):
         super().__init__()
@@ -113,34 +121,48 @@ class IFBlock(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of what the block wants to be given."""
-        return self.conv0[0][0].weight.dtype
+        """Dtype of the weights, and of what the block wants to be given."""
+        return self._first_conv.weight.dtype
+
+    @property
+    def _first_conv(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, cast(nn.Sequential, self.conv0[0])[0])
+
+    @property
+    def shuffle_conv(self) -> nn.ConvTranspose2d:
+        """The transposed convolution before the PixelShuffle of tail "shuffle"."""
+        return cast(nn.ConvTranspose2d, cast(nn.Sequential, self.lastconv)[0])
 
     def inputs(
         self,
         src: Sequence[Tensor],
         raw: Sequence[Tensor],
         t: Tensor | None,
-        rest: Tensor | None,
+        mask_feat: Tensor | None,
         flow: Tensor | None,
         gt: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What `begin` takes: those that are there and wanted, in the block's dtype, by name (see `input_columns`)."""
-        named = {"rest": rest, "gt": gt, "flow": flow, "t": t if self.cfg.timestep else None}
+        """What `stem` takes: the parts that are there and wanted, in the block's dtype, by name (see `input_columns`).
+
+        src: both warped frames with their features, (B,3+f,h,w); raw: both frames as they are. t: (B,1,h,w).
+        mask_feat: (B,1,h,w) or (B,9,h,w). flow: (B,4,h,w), in pixels of this size. gt: the true frame.
+        """
+        named = {"mask_feat": mask_feat, "gt": gt, "flow": flow, "t": t if self.cfg.timestep else None}
         named |= dict(zip(("src0", "src1"), src, strict=False))
         named |= {name: x[:, :3] for name, x in zip(("raw0", "raw1"), raw, strict=False)}
         return {name: x.to(self.dtype) for name, x in named.items() if x is not None}
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The first convolution over all inputs (see `input_columns`), which are concatenated, or not even that.
+    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The first convolution, with its activation, over all inputs (see `input_columns`): (B,c/2,h/2,w/2).
 
-        On a CPU the concatenation costs more than the convolution: a sum of convolutions over the parts is the
+        On a CPU concatenating them would cost more than the convolution: a sum of convolutions over the parts is the
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
+        "coarse" among the inputs stands for mask_feat and t at half the size, whose up-sampling is folded in.
         """
         if next(iter(inputs.values())).device.type != "cpu" or self.cfg.stem_padding != "zeros":
             return self.conv0[0](self.concatenate(inputs))
-        first, activation = self.conv0[0]
-        total = first.bias.view(1, -1, 1, 1)
+        first, activation = self._first_conv, cast(nn.Sequential, self.conv0[0])[1]
+        total = cast(Tensor, first.bias).view(1, -1, 1, 1)
         for name, x in inputs.items():
             weight = torch.cat([first.weight[:, start : start + n] for start, n in self._columns_of(name)], 1)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -151,11 +173,11 @@ class IFBlock(nn.Module):
         return activation(total)
 
     def _columns_of(self, name: str) -> list[tuple[int, int]]:
-        return self.columns["rest"] + self.columns["t"] if name == "coarse" else self.columns[name]
+        return self.columns["mask_feat"] + self.columns["t"] if name == "coarse" else self.columns[name]
 
     def concatenate(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """(B,C,h,w) in the order that the released weights expect."""
-        parts = []
+        """All inputs as one (B,C,h,w), in the order that the released weights expect."""
+        parts: list[tuple[int, Tensor]] = []
         for name, x in inputs.items():
             widths = [width for _, width in self.columns[name]]
             starts = [start for start, _ in self.columns[name]]
@@ -163,7 +185,7 @@ class IFBlock(nn.Module):
         return torch.cat([x for _, x in sorted(parts, key=lambda part: part[0])], 1)
 
     def _tail(self, x: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-        """Change of flow, and mask with features, from the trunk's output."""
+        """Change of the flow, and mask with features, from the trunk's output (B,c,h,w)."""
         if self.cfg.tail == "deconv":
             out = self.lastconv(x)
             return out[:, :4], out[:, 4:5]
@@ -171,43 +193,43 @@ class IFBlock(nn.Module):
             return self.conv1(x), self.conv2(x)
         # PixelShuffle makes one channel out of four. The finest block's features are read by nobody but `dissolve`:
         # 20 or 28 channels of 52 are computed there.
-        conv, _ = self.lastconv
+        conv = self.shuffle_conv
         used = 4 * (5 + (2 * self.cfg.dissolve if last else self.cfg.feat_channels))
         # A part is copied: MPS has read weights that are a view wrongly (pytorch#192212). The copy is not kept for the
         # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
         weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
-        out = F.conv_transpose2d(x, weight, conv.bias[:used], conv.stride, conv.padding)
+        out = F.conv_transpose2d(x, weight, cast(Tensor, conv.bias)[:used], conv.stride, 1)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
         flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
-        rest = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
-        return flow, rest
+        mask_feat = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
+        return flow, mask_feat
 
-    def forward(self, begun: Tensor, scale: float, last: bool = False) -> Output:
-        """What `begin` made of inputs at 1/scale, flow in their pixels -> what it finds."""
-        flow, rest = self._tail(self._trunk(self.conv0[1](begun)), last)
+    def forward(self, stem_out: Tensor, scale: float, last: bool = False) -> BlockOutput:
+        """What the block finds; stem_out: what `stem` made of inputs at 1/scale. last: nobody reads its features."""
+        flow, mask_feat = self._tail(self._trunk(self.conv0[1](stem_out)), last)
         scale = scale * self.up
-        return Output(flow.float() * scale if scale != 1 else flow.float(), rest, scale)
+        return BlockOutput(flow.float() * scale if scale != 1 else flow.float(), mask_feat, scale)
 
 
 def input_columns(cfg: IFNetConfig, first: bool, teacher: bool = False) -> dict[str, list[tuple[int, int]]]:
     """Where a block's weights expect its inputs: name -> (first column, width) of the parts of its channels.
 
-    src0, src1: warped frame and its features; raw0, raw1: frame; t: timestep; rest: mask and features of the
-    block before; gt: the true frame; flow. `first` and `teacher` blocks get less and more.
+    src0, src1: warped frame and its features; raw0, raw1: frame; t: timestep; mask_feat: mask and features of
+    the block before; gt: the true frame; flow. `first` and `teacher` blocks get less and more.
     """
     frame, features, timestep = 3, cfg.head_channels, int(cfg.timestep)
-    begun = not first or cfg.zero_init
+    later = not first or cfg.zero_init
     order = []
     if cfg.raw_inputs:
         order += [("raw0", frame), ("raw1", frame), ("t", timestep)]
-    if begun or not cfg.raw_inputs:
+    if later or not cfg.raw_inputs:
         order += [("src0", frame), ("src1", frame)]
         order += [("gt", frame)] if teacher and cfg.late_teacher else []
         order += [("src0", features), ("src1", features)]
     order += [("t", 0 if cfg.raw_inputs else timestep)]
-    order += [("rest", 1 + cfg.feat_channels)] if begun else []
+    order += [("mask_feat", 1 + cfg.feat_channels)] if later else []
     order += [("gt", frame)] if teacher and not cfg.late_teacher else []
-    order += [("flow", 4)] if begun else []
+    order += [("flow", 4)] if later else []
     columns: dict[str, list[tuple[int, int]]] = {}
     start = 0
     for name, width in order:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,17 @@ from ..ops.memory_format import memory_format
 from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
-from .memory_estimate import Need, need
-from .multiscale import PLAIN, Geometry, Output, Pass, Ways, blend, swap
+from .memory_estimate import MemoryEstimate, estimate_memory
+from .multiscale import NO_FAST_PATHS, BlockOutput, FastPaths, ForwardState, WarpGrids, blend, swap
 from .prediction import Prediction, require_middle, time_tensor
 from .refine import Contextnet, Unet
-from .static_regions import change_around, settled
-from .strips import begin_in_strips, wants_strips
+from .static_regions import damp_static, motion_weight
+from .strips import stem_in_strips, wants_strips
 from .teacher import mix_blocks, teach
 from .variational_flow import motion_flow
 
-_DISSOLVE = 2  # its channel behind the flow; the one before it tells 4.25's second teacher whom to trust
+# Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
+_DISSOLVE_CHANNEL = 2
 
 
 class IFNet(nn.Module):
@@ -60,7 +62,7 @@ class IFNet(nn.Module):
             self.config = replace(self.config, teacher=True)
             self._build_teacher()
         form = memory_format(like.device, like.dtype)
-        self.block_tea.to(like.device, like.dtype, memory_format=form)
+        self.block_tea.to(like.device, like.dtype, memory_format=form)  # type: ignore[call-overload]
 
     def drop_teacher(self) -> None:
         """Takes the teacher away: inference does not need it, and other tools do not expect it."""
@@ -76,10 +78,10 @@ class IFNet(nn.Module):
         self.config = replace(self.config, dissolve=True)
         for block in self.blocks:
             block.cfg = self.config
-        conv, _ = self.blocks[-1].lastconv
-        channels = slice(4 * (4 + _DISSOLVE), 4 * (5 + _DISSOLVE))
+        conv = self.blocks[-1].shuffle_conv
+        channels = slice(4 * (4 + _DISSOLVE_CHANNEL), 4 * (5 + _DISSOLVE_CHANNEL))
         conv.weight[:, channels] = 0
-        conv.bias[channels] = -3
+        cast(Tensor, conv.bias)[channels] = -3  # the sigmoid of which is 0.05
 
     @property
     def blocks(self) -> list[IFBlock]:
@@ -108,7 +110,7 @@ class IFNet(nn.Module):
 
         timestep: float, or a tensor that broadcasts to (B,1,H,W); ignored by networks without one.
         scale_list: downscale of each block; default is the config's. ensemble: time-reversed second pass in
-        each block, where the config has it. features: `encode_frame` of both frames, if already there.
+        each block, where the config has it. features: `encode_frame` of both frames, if somebody has it.
         gt: the true frame, for the teacher (training). keep_stages: fill `flows` and `merged`. mix: also 4.25's second
         teacher, where blocks pass features on.
         """
@@ -144,17 +146,18 @@ class IFNet(nn.Module):
         gt: Tensor | None = None,
         keep_stages: bool = False,
         mix: bool = False,
-        geometry: Geometry | None = None,
-        ways: Ways = PLAIN,
+        grids: WarpGrids | None = None,
+        fast_paths: FastPaths = NO_FAST_PATHS,
     ) -> Prediction:
-        """`predict` from the `source` of both frames; `geometry` saves making the grids anew.
+        """`predict` from the `source` of both frames, (B,3+f,H,W): the network's entry for whoever encodes frames once.
 
-        ways: faster ones, for inference; that of `assemble` only for networks that it fits (`triton_kernels.fits`).
+        grids: of frames of this size, which saves making them anew. fast_paths: for inference; `fused_input` only where
+        `triton_kernels.fits`.
         """
         cfg = self.config
         scales = tuple(scale_list or cfg.scales)
-        run = self._begin(src0, src1, timestep, geometry, ways)
-        both = cfg.bidirectional(ensemble)
+        state = ForwardState(src0, src1, time_tensor(timestep, src0), cfg.mask_add, grids, fast_paths)
+        bidirectional = cfg.bidirectional(ensemble)
         mix = mix and bool(cfg.feat_channels)
         keep_stages = keep_stages or mix or gt is not None
         gt = gt if cfg.teacher else None
@@ -162,90 +165,104 @@ class IFNet(nn.Module):
         merged: list[Tensor] = []
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
             unread = i == len(scales) - 1 and not mix and gt is None
-            out = self._block(block, run, scale, both, unread)
-            run.add(out)
+            out = self._block(block, state, scale, bidirectional, unread)
+            state.add(out)
             if keep_stages:
-                flows.append(run.full_flow())
-                merged.append(run.blend())
+                flows.append(state.full_flow())
+                merged.append(state.blend())
             if cfg.variational and i == 0:
-                self._correct(run, out, scales)
-        found = self._prediction(run, refine)
+                self._correct(state, out, scales)
+        found = self._prediction(state, refine)
         if not keep_stages:
             return found
-        flow_tea, merged_tea = (None, None) if gt is None else teach(self.block_tea, run, cfg, found.flow, gt)
-        mixture = mix_blocks(run, flows) if mix else (None, None)
+        flow_tea, merged_tea = (
+            (None, None) if gt is None else teach(self.block_tea, state, cfg, found.flow, gt)
+        )
+        mixture = mix_blocks(state, flows) if mix else (None, None)
         return Prediction(found.image, found.flow, found.mask, flows, merged, flow_tea, merged_tea, *mixture)
 
-    def _begin(
-        self, src0: Tensor, src1: Tensor, timestep: float | Tensor, geometry: Geometry | None, ways: Ways
-    ) -> Pass:
-        return Pass(src0, src1, time_tensor(timestep, src0), self.config.mask_add, geometry, ways)
-
-    def _prediction(self, run: Pass, refine: bool | None) -> Prediction:
+    def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
         """What all blocks together found: flow, mask and the frame that they give."""
         cfg = self.config
-        flow, rest = run.full_flow(), run.rest_at(1)
-        mask = rest[:, :1]
+        flow, mask_feat = state.full_flow(), state.mask_feat_at(1)
+        mask = mask_feat[:, :1]
         if cfg.still_radius:
-            change = change_around(run.src0[:, :3], run.src1[:, :3], cfg.still_radius)
-            flow, mask = settled(flow, mask, change, run.timestep)
-        image = self._frame(run, flow, mask, rest, cfg.refine_default if refine is None else refine)
+            weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
+            flow, mask = damp_static(flow, mask, weight, state.timestep)
+        image = self._frame(state, flow, mask, mask_feat, cfg.refine_default if refine is None else refine)
         return Prediction(image, flow, torch.sigmoid(mask))
 
-    def _frame(self, run: Pass, flow: Tensor, mask: Tensor, rest: Tensor, refine: bool) -> Tensor:
+    def _frame(
+        self, state: ForwardState, flow: Tensor, mask: Tensor, mask_feat: Tensor, refine: bool
+    ) -> Tensor:
         """The frame of the final flow and mask, and of what else the network has for it."""
-        warped = run.warped(3, self.config.sampling, flow)
+        warped = state.warped(3, self.config.sampling, flow)
         image = blend(*warped, mask)
         if self.config.refine and refine:
-            image = self._refine(run, *warped, flow, mask, image)
+            image = self._refine(state, *warped, flow, mask, image)
         if self.config.dissolve:
             del warped  # as large as all that follows
-            fade = torch.lerp(run.src0[:, :3], run.src1[:, :3], run.timestep.to(run.src0))
-            image = torch.lerp(image, fade, torch.sigmoid(rest[:, _DISSOLVE : _DISSOLVE + 1].to(image.dtype)))
+            fade = torch.lerp(state.src0[:, :3], state.src1[:, :3], state.timestep.to(state.src0))
+            image = torch.lerp(
+                image,
+                fade,
+                torch.sigmoid(mask_feat[:, _DISSOLVE_CHANNEL : _DISSOLVE_CHANNEL + 1].to(image.dtype)),
+            )
         return image
 
-    def _correct(self, run: Pass, out: Output, scales: Sequence[float]) -> None:
-        """What the first block found, followed where it matches better, and measured to a fraction of a pixel."""
+    def _correct(self, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:
+        """Puts the variational flow in place of the first block's, which it follows where that matches better."""
         finest = max(1, int(2 * scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
-        given = run.src0[:, :3], run.src1[:, :3], run.timestep, coarse, finest
-        solve = run.ways.solve
-        run.restart(solve(*given) if solve else motion_flow(*given, run.geometry), finest)
+        img0, img1, solve = state.src0[:, :3], state.src1[:, :3], state.fast_paths.solve_flow
+        if solve is not None:
+            flow = solve(img0, img1, state.timestep, coarse, finest)
+        else:
+            flow = motion_flow(img0, img1, state.timestep, coarse, finest, state.grids)
+        state.replace_flow(flow, finest)
 
-    def _block(self, block: IFBlock, run: Pass, scale: float, both: bool, last: bool = False) -> Output:
-        """One block, forward in time and, for the ensemble, averaged with the same block run backward.
+    def _block(
+        self, block: IFBlock, state: ForwardState, scale: float, bidirectional: bool, last: bool = False
+    ) -> BlockOutput:
+        """One block's pass at `scale`; bidirectional: averaged with the same block's pass backward in time.
 
         last: nobody reads its features.
         """
-        if wants_strips(self.config, run, scale, both):
-            return block(begin_in_strips(block, run), scale, last)
-        if not both and (assembled := run.assembled(scale, block.dtype)) is not None:
-            return block(block.conv0[0](assembled), scale, last)
-        src = run.sources_at(scale) if run.outputs or not self.config.raw_inputs else ()
-        t = run.timestep_at(scale)
-        raw = tuple(resize(x, 1 / scale) for x in (run.src0, run.src1)) if self.config.raw_inputs else ()
-        coarse = None if both else self._coarse(run, scale, t)
+        if wants_strips(self.config, state, scale, bidirectional):
+            return block(stem_in_strips(block, state), scale, last)
+        if not bidirectional and (fused := state.fused_input(scale, block.dtype)) is not None:
+            return block(block.conv0[0](fused), scale, last)
+        src = state.sources_at(scale) if state.started or not self.config.raw_inputs else ()
+        t = state.timestep_at(scale)
+        raw = tuple(resize(x, 1 / scale) for x in (state.src0, state.src1)) if self.config.raw_inputs else ()
+        coarse = None if bidirectional else self._coarse(state, scale, t)
         if coarse is not None:
-            inputs = block.inputs(src, raw, None, None, run.flow_at(scale)) | {"coarse": coarse}
-            return block(block.begin(inputs), scale, last)
-        rest, flow = (run.rest_at(scale), run.flow_at(scale)) if run.outputs else self._initial(t)
-        out = block(block.begin(block.inputs(src, raw, t, rest, flow)), scale, last)
-        if both:
-            # Only networks without features have an ensemble: the rest is the mask.
-            back = (None, None) if rest is None else (-rest, swap(flow))
-            back = block(block.begin(block.inputs(src[::-1], raw[::-1], 1 - t, *back)), scale, last)
-            out = out._replace(flow=(out.flow + swap(back.flow)) / 2, rest=(out.rest - back.rest) / 2)
+            inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {"coarse": coarse}
+            return block(block.stem(inputs), scale, last)
+        mask_feat, flow = (
+            (state.mask_feat_at(scale), state.flow_at(scale)) if state.started else self._initial(t)
+        )
+        out = block(block.stem(block.inputs(src, raw, t, mask_feat, flow)), scale, last)
+        if bidirectional:
+            # Only networks without features run so: mask_feat is the mask, whose logit changes its sign.
+            seen = (None, None) if mask_feat is None or flow is None else (-mask_feat, swap(flow))
+            back = block(block.stem(block.inputs(src[::-1], raw[::-1], 1 - t, *seen)), scale, last)
+            mask = (out.mask_feat - back.mask_feat) / 2
+            out = BlockOutput((out.flow + swap(back.flow)) / 2, mask, out.scale)
         return out
 
-    def _coarse(self, run: Pass, scale: float, t: Tensor) -> Tensor | None:
-        """Rest and timestep before their last doubling, for `IFBlock.begin` to fold that into its convolution."""
-        rest = run.coarse_rest(scale)
-        # A timestep that differs from pixel to pixel (stride) is not a doubled one.
-        if rest is None or rest.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
+    def _coarse(self, state: ForwardState, scale: float, t: Tensor) -> Tensor | None:
+        """Mask_feat and timestep before their last up-sampling by 2, which `IFBlock.stem` folds into its convolution.
+
+        None where that cannot be, or would not be faster.
+        """
+        mask_feat = state.coarse_mask_feat(scale)
+        # A timestep that differs from pixel to pixel (stride) is not an up-sampled one.
+        if mask_feat is None or mask_feat.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
             return None
         if self.config.stem_padding != "zeros":
             return None
-        return torch.cat((rest, t[:, :, : rest.shape[2], : rest.shape[3]].to(rest)), 1)
+        return torch.cat((mask_feat, t[:, :, : mask_feat.shape[2], : mask_feat.shape[3]].to(mask_feat)), 1)
 
     def _initial(self, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mask and flow before the first block: none, or zeros in 3.x."""
@@ -254,16 +271,19 @@ class IFNet(nn.Module):
         zero = torch.zeros_like(t)
         return zero, zero.float().repeat(1, 4, 1, 1)
 
-    def _refine(self, run: Pass, warped0, warped1, flow, mask, image) -> Tensor:
-        dtype, grid_of = self.get_dtype(), run.geometry.grid_of
-        img0, img1 = run.src0[:, :3].to(dtype), run.src1[:, :3].to(dtype)
+    def _refine(
+        self, state: ForwardState, warped0: Tensor, warped1: Tensor, flow: Tensor, mask: Tensor, image: Tensor
+    ) -> Tensor:
+        """`image` with the residual of Contextnet and Unet added (RIFE's paper, section 3.2)."""
+        dtype, grid_of = self.get_dtype(), state.grids.grid_of
+        img0, img1 = state.src0[:, :3].to(dtype), state.src1[:, :3].to(dtype)
         c0 = self.contextnet(img0, flow[:, :2], grid_of)
         c1 = self.contextnet(img1, flow[:, 2:4], grid_of)
         parts = (img0, img1, *(x.to(dtype) for x in (warped0, warped1, mask, flow)))
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
-        """Frames must be padded to a multiple of this for the given pyramid."""
+        """What height and width must be multiples of, for the given pyramid (default: the config's)."""
         scales = scale_list or self.config.scales
         return int(self.config.pad * max(1.0, max(scales) / max(self.config.scales)))
 
@@ -280,16 +300,18 @@ class IFNet(nn.Module):
 
     def get_dtype(self) -> torch.dtype:
         """Dtype of the weights."""
-        return self.block0.conv0[0][0].weight.dtype
+        return self.blocks[0].dtype
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
         height, width = shape[1:3]
-        return need(self.config, height, width, dtype).peak(height * width)
+        return estimate_memory(self.config, height, width, dtype).peak(height * width)
 
-    def need(self, height: int, width: int, scale: float = 1.0, ensemble: bool = False) -> Need:
-        """See `need`."""
-        return need(self.config, height, width, self.get_dtype(), scale, ensemble)
+    def estimate_memory(
+        self, height: int, width: int, scale: float = 1.0, ensemble: bool = False
+    ) -> MemoryEstimate:
+        """See `memory_estimate.estimate_memory`."""
+        return estimate_memory(self.config, height, width, self.get_dtype(), scale, ensemble)
 
     def forward(
         self,
@@ -303,8 +325,8 @@ class IFNet(nn.Module):
         """The frame at `timestep`, (B,3,H,W); `cache` may hold the features of both frames as img0, img1."""
         features = None
         if cache and "img0" in cache and "img1" in cache:
-            b = img0.shape[0]
-            features = tuple(cache[k].expand(b, -1, -1, -1) for k in ("img0", "img1"))
+            batch = img0.shape[0]
+            features = cache["img0"].expand(batch, -1, -1, -1), cache["img1"].expand(batch, -1, -1, -1)
         if not self.config.timestep:
             require_middle(timestep)
         return self.predict(img0, img1, timestep, scale_list, ensemble, features=features).image

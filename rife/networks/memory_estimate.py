@@ -1,4 +1,4 @@
-"""What a network needs of a device's memory."""
+"""How much of a device's memory a network's passes take."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .strips import STRIP_PIXELS, strips_fit
 ENCODED_SINGLY = 1 << 21  # pixels; frames of more are encoded one at a time
 
 
-class Need(NamedTuple):
-    """What a network needs, in bytes per pixel of a frame."""
+class MemoryEstimate(NamedTuple):
+    """What a network takes, in bytes per pixel of a (padded) frame."""
 
-    source: float  # what it wants of one frame
-    encode: float  # at the peak of making that of one frame
-    forward: float  # at the peak of a pass, beyond its sources
-    image: float  # what a pass gives
+    source: float  # what a pass wants of one frame: the frame and its features
+    encode: float  # at the peak of making that for one frame
+    forward: float  # at the peak of a pass, beyond its two sources
+    image: float  # the frame that a pass makes
 
     def peak(
         self, pixels: int, batch: int = 1, tta: bool = False, reverse: bool = False, maps: int = 0
@@ -41,9 +41,9 @@ class Need(NamedTuple):
         return int(1.08 * batch * pixels * max(frames * (1 + tta) * source + forward, encode))
 
 
-def need(
+def estimate_memory(
     cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, scale: float = 1.0, ensemble: bool = False
-) -> Need:
+) -> MemoryEstimate:
     """Memory for frames of that (padded) size; `scale` and `ensemble` as in `Model.inference`.
 
     The terms are those of the moment at which most is alive: the finest block's input (float32 warped frames, their
@@ -57,19 +57,19 @@ def need(
     block = 56 + 16 * frame + trunk + size * 1.3 * cfg.tail_channels
     block += 40 * cfg.raw_inputs + size * cfg.later_inputs * (cfg.stem_padding != "zeros")
     last_warp = 4 * (1.5 * frame + 15.5 + 6 * cfg.dissolve)
-    both = cfg.bidirectional(ensemble)
+    bidirectional = cfg.bidirectional(ensemble)
     if scale > 1:
         forward = block * scale**2
     elif scale < 1:
         forward = last_warp + block * scale**2 / 4
-    elif strips_fit(cfg) and not both and height * width > 2 * STRIP_PIXELS:
+    elif strips_fit(cfg) and not bidirectional and height * width > 2 * STRIP_PIXELS:
         forward = last_warp + trunk + block * 0.2 * STRIP_PIXELS / (height * width)
     else:
         forward = block
-    if both:
+    if bidirectional:
         forward += 44 * scale**2
     if cfg.refine:  # contexts and the Unet's skips, whatever the scale
         forward = max(forward, 160 + size * (370 if cfg.refine == "unet2r" else 95))
     if cfg.adaptive:  # samples of either pyramid are put together anew
         forward += 8 * frame + 16
-    return Need(4 * frame, 48 + 10 * cfg.head_channels, forward, 12)
+    return MemoryEstimate(4 * frame, 48 + 10 * cfg.head_channels, forward, 12)

@@ -9,15 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one forward pass knows."""
+    """What one forward pass gives."""
 
     image: Tensor  # (B,3,H,W), the frame at time t
-    flow: Tensor  # (B,4,H,W) pixels: t->0, t->1
+    flow: Tensor  # (B,4,H,W) pixels, x first: from the frame at t into img0, then into img1
     mask: Tensor  # (B,1,H,W) in 0..1, weight of the warped img0
-    flows: list[Tensor] = field(default_factory=list)  # of every block, coarse to fine; only if asked for
-    merged: list[Tensor] = field(
-        default_factory=list
-    )  # the frame after every block, before refinement, likewise
+    # After every block, coarse to fine; only if asked for: the flow, and the frame before refinement.
+    flows: list[Tensor] = field(default_factory=list)
+    merged: list[Tensor] = field(default_factory=list)
     flow_tea: Tensor | None = None  # of the privileged teacher, which saw the true frame
     merged_tea: Tensor | None = None
     flow_mix: Tensor | None = None  # of 4.25's second teacher, a mixture of all blocks; only if asked for
@@ -26,12 +25,13 @@ class Prediction:
 
     @property
     def teachers(self) -> list[tuple[Tensor, Tensor]]:
-        """Flow and frame of each teacher that there is."""
+        """Flow (B,4,H,W) and frame (B,3,H,W) of each teacher that there is."""
         pairs = ((self.flow_mix, self.merged_mix), (self.flow_tea, self.merged_tea))
-        return [(flow, merged) for flow, merged in pairs if merged is not None]
+        return [(flow, merged) for flow, merged in pairs if flow is not None and merged is not None]
 
 
 def require_middle(timestep: float | Tensor) -> None:
+    """Raises ValueError unless the timestep is 0.5 throughout, for networks that know no other."""
     half = bool((timestep == 0.5).all()) if isinstance(timestep, Tensor) else timestep == 0.5
     if not half:
         raise ValueError(
@@ -41,7 +41,7 @@ def require_middle(timestep: float | Tensor) -> None:
 
 
 def time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
-    """(B,1,1,1) in the image's dtype, or (B,1,H,W) where a map was given."""
+    """The timestep as (B,1,1,1) in the dtype of img (B,C,H,W), on its device; as (B,1,H,W) where a map was given."""
     if not isinstance(timestep, Tensor):
         return img.new_full((img.shape[0], 1, 1, 1), timestep)
     if timestep.ndim <= 1:

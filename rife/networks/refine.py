@@ -6,6 +6,7 @@ ECCV2022-RIFE model/refine.py; `full_resolution` is refine_2R.py. Names are keys
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,15 @@ def activation(kind: str, channels: int) -> nn.Module:
     return nn.PReLU(channels) if kind == "prelu" else nn.LeakyReLU(0.2, inplace=True)
 
 
-def conv(c_in: int, c_out: int, act: str, stride: int = 1, padding: str = "zeros") -> ConvAct:
-    """3x3 convolution and activation."""
+def conv(
+    c_in: int, c_out: int, act: str, stride: int = 1, padding: Literal["zeros", "replicate"] = "zeros"
+) -> ConvAct:
+    """3x3 convolution with padding 1, and activation."""
     return ConvAct(nn.Conv2d(c_in, c_out, 3, stride, 1, padding_mode=padding), activation(act, c_out))
 
 
 def deconv(c_in: int, c_out: int, act: str) -> nn.Sequential:
-    """4x4 transposed convolution, twice the size, and activation."""
+    """4x4 transposed convolution that doubles the size, and activation."""
     return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), activation(act, c_out))
 
 
@@ -58,9 +61,9 @@ class Contextnet(nn.Module):
     def forward(
         self, x: Tensor, flow: Tensor, grid_of: Callable[[Tensor], SamplingGrid] | None = None
     ) -> list[Tensor]:
-        """x (B,3,H,W), flow (B,2,H,W) in pixels -> warped features, finest first.
+        """Four levels of warped features, finest first: (B,16,H/2,W/2) to (B,128,H/16,W/16), twice that size in 2R.
 
-        grid_of: gives the grid of features, where somebody has it already.
+        x: (B,3,H,W); flow: (B,2,H,W) in pixels. grid_of: gives the grid of features, where somebody has it already.
         """
         levels = []
         for i, block in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
@@ -72,7 +75,7 @@ class Contextnet(nn.Module):
 
 
 class Unet(nn.Module):
-    """Residual from frames, warped frames, mask, flow and both contexts; output in 0..1, 0.5 means none."""
+    """Residual from frames, warped frames, mask, flow and both contexts; output in 0..1, where 0.5 means none."""
 
     def __init__(self, act: str = "prelu", full_resolution: bool = False):
         super().__init__()
@@ -88,7 +91,10 @@ class Unet(nn.Module):
         self.conv = nn.Conv2d(c, 3, 3, 2 if full_resolution else 1, 1)
 
     def forward(self, x: Tensor, c0: list[Tensor], c1: list[Tensor]) -> Tensor:
-        """x (B,17,H,W): img0, img1, warped0, warped1, mask logits, flow -> (B,3,H,W)."""
+        """(B,3,H,W) in 0..1, of which twice less 1 is the residual.
+
+        x: (B,17,H,W): img0, img1, both warped, mask logits, flow. c0, c1: what Contextnet gives for both frames.
+        """
         s0 = self.down0(x)
         s1 = self.down1(torch.cat((s0, c0[0], c1[0]), 1))
         s2 = self.down2(torch.cat((s1, c0[1], c1[1]), 1))

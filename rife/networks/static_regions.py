@@ -1,4 +1,4 @@
-"""Where nothing changes, nothing moves: stills come out as they went in, noise is averaged.
+"""No motion where nothing changes: stills come out as they went in, noise is averaged.
 
 Motion of less than a quarter of a pixel is none either, and of less than one it counts in part: sampling between pixels
 and a flow that is off by a tenth cost more than the cross-fade, which then blurs by an eighth.
@@ -15,8 +15,10 @@ from ..ops.warp import resize
 _CELL = 8  # pixels; changes are averaged over cells, so that noise does not look like motion
 
 
-def change_around(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
-    """(B,1,H,W) in 0..1 for frames (B,C,H,W) in 0..1 of multiples of 8: 0 where they are equal all around.
+def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
+    """How far motion counts, (B,1,H,W) in 0..1: 0 where the frames (B,C,H,W) in 0..1 are equal all around.
+
+    radius: in pixels. Height and width are multiples of 8.
 
     Equal: no cell within `radius` pixels changes by more than one level of 255 in the mean; 1 from two and a half on.
     What moves by less than twice the radius is within it half-way, also where both frames show only the background.
@@ -27,14 +29,14 @@ def change_around(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
     return resize(((around - 1.0) / 1.5).clamp(0, 1), _CELL)
 
 
-def settled(flow: Tensor, mask: Tensor, change: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
     """Flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
 
-    change: of `change_around`; timestep: broadcasts to (B,1,H,W). Motion between the frames counts from a quarter of a
+    weight: of `motion_weight`; timestep: broadcasts to (B,1,H,W). Motion between the frames counts from a quarter of a
     pixel on, from a pixel on fully.
     """
     # On a CPU Tensor.norm takes fifty times as long.
     speed = (flow[:, 2:4] - flow[:, :2]).square().sum(1, True).sqrt()
-    change = change * ((speed - 0.25) / 0.75).clamp(0, 1)
+    weight = weight * ((speed - 0.25) / 0.75).clamp(0, 1)
     fade = torch.logit(1 - timestep.float(), eps=1e-6).to(mask.dtype)
-    return flow * change, torch.lerp(fade.expand_as(mask), mask, change.to(mask.dtype))
+    return flow * weight, torch.lerp(fade.expand_as(mask), mask, weight.to(mask.dtype))

@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..ops.warp import SamplingGrid, resize, warp
-from .memory_estimate import Need
-from .multiscale import Geometry
+from .memory_estimate import MemoryEstimate
+from .multiscale import WarpGrids
 from .prediction import Prediction, require_middle
 from .refine import Conv2, conv, deconv
 
@@ -62,14 +63,15 @@ class LegacyConfig:
         }
         return next((shared.get(name, (name,)) for name, row in LEGACY_RELEASES.items() if row == self), ())
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same config back."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> LegacyConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> LegacyConfig:
         """Config from `to_dict`. Raises TypeError for unknown fields."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fixed)
 
 
 LEGACY_RELEASES: dict[str, LegacyConfig] = {
@@ -121,6 +123,8 @@ def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Sequential
 class FlowBlock(nn.Module):
     """Flow at one scale; input and output are at the flow network's own resolution."""
 
+    conv1: nn.Conv2d | nn.ConvTranspose2d
+
     def __init__(self, cfg: LegacyConfig, c_in: int, c: int):
         super().__init__()
         self.cfg = cfg
@@ -156,7 +160,10 @@ class FlowBlock(nn.Module):
         return self.convblock(x) + x if self.cfg.family == "arXiv" else self.convblock(x)
 
     def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> Tensor:
-        """Images and, in their pixels, the flow so far -> change of the half-resolution flow."""
+        """Change of the half-resolution flow, (B,4,h,w), or (B,2,h,w) in 1.x.
+
+        x: both warped frames, (B,6,h,w); flow: that so far, in their pixels, None before the first block.
+        """
         # Only 3.x gives flow in the pixels of the scale it works at; the others never convert it.
         unit = scale if self.cfg.family == "3.x" else 1
         if flow is not None:
@@ -181,13 +188,15 @@ class FlowNet(nn.Module):
         """Looks at the frames resized by `scale`; the flow is float32 and that of the frames as they came."""
         half = self.cfg.attention  # works on frames of half the size; the others shrink them in their stems
         img0, img1 = (resize(x, scale / 2 if half else scale) for x in (img0, img1))
-        total, seen, warped0, warped1 = 0, None, img0, img1
+        total = torch.empty(0)  # until the first block has run
+        seen: Tensor | None = None
+        warped0, warped1 = img0, img1
         for i, pyramid in enumerate(self.cfg.scales):
             if seen is not None:
                 to0, to1 = (seen, -seen) if half else (seen[:, :2], seen[:, 2:4])
-                warped0, warped1 = (warp(x, to, grid_of(x)) for x, to in ((img0, to0), (img1, to1)))
-            block = getattr(self, f"block{i}")
-            total = total + block(torch.cat((warped0, warped1), 1), seen, pyramid)
+                warped0, warped1 = warp(img0, to0, grid_of(img0)), warp(img1, to1, grid_of(img1))
+            change = getattr(self, f"block{i}")(torch.cat((warped0, warped1), 1), seen, pyramid)
+            total = change if seen is None else total + change
             # What the next block gets: the flow in the pixels of its images.
             seen = total if half else resize(total, 2) * 2
         flow = torch.cat((total, -total), 1) if half else total
@@ -215,7 +224,10 @@ class ContextNet(nn.Module):
         self.conv4 = block(4 * c, 8 * c)
 
     def forward(self, x: Tensor, flow: Tensor, grid_of: GridOf) -> list[Tensor]:
-        """x (B,3,H,W), flow (B,2,...) at the resolution of the finest level, or twice that where there is conv0."""
+        """Four levels of warped features, finest first.
+
+        x: (B,3,H,W); flow: (B,2,...) in pixels, at the resolution of the finest level, or twice that with conv0.
+        """
         if not self.shallow:
             x = self.conv0(x)
         levels = []
@@ -230,15 +242,17 @@ class ContextNet(nn.Module):
 class FusionNet(nn.Module):
     """Residual (3) and mask (1), before their sigmoids, from the warped frames and both contexts."""
 
+    conv0: nn.Module
+    conv: nn.Conv2d | nn.ConvTranspose2d
+
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
         c = cfg.context
         self.cfg = cfg
         block = _block(cfg)
         stride = 1 if cfg.full_resolution else 2
-        seen = (
-            8 if cfg.attention else 12 if cfg.shallow else 10
-        )  # warped frames, and a flow, the frames, both flows
+        # Warped frames, and one flow, the frames as they are, or both flows.
+        seen = 8 if cfg.attention else 12 if cfg.shallow else 10
         if cfg.shallow:
             self.conv = nn.Conv2d(c, 4, 3, 3 - stride, 1)
         elif cfg.attention:
@@ -297,16 +311,16 @@ class LegacyRIFE(nn.Module):
         scale_list: Sequence[float] | None = None,
         ensemble: bool = False,
         *,
-        geometry: Geometry | None = None,
+        grids: WarpGrids | None = None,
     ) -> Prediction:
         """The middle frame of img0 and img1 (B,3,H,W), with flow (B,4,H,W) float32 in pixels and mask (B,1,H,W).
 
         timestep: 0.5, the only one these networks know. ensemble: for the common signature, without effect.
         scale_list: the config's scales, all divided by one factor, by which the flow network then sees the frames
-        resized. geometry: saves making the grids anew. Raises ValueError for any other timestep or pyramid.
+        resized. grids: saves making the grids anew. Raises ValueError for any other timestep or pyramid.
         """
         require_middle(timestep)
-        grid_of = (geometry or Geometry(*img0.shape[-2:], img0.device)).grid_of
+        grid_of = WarpGrids.of(img0, grids).grid_of
         half = self.flownet(img0, img1, self._scale(scale_list), grid_of)
         flow = resize(half, 2) * 2
 
@@ -329,14 +343,29 @@ class LegacyRIFE(nn.Module):
         return img.to(self.get_dtype())
 
     def predict_from(
-        self, src0, src1, timestep=0.5, scale_list=None, ensemble=False, *, geometry=None
+        self,
+        src0: Tensor,
+        src1: Tensor,
+        timestep: float | Tensor = 0.5,
+        scale_list: Sequence[float] | None = None,
+        ensemble: bool = False,
+        *,
+        grids: WarpGrids | None = None,
     ) -> Prediction:
         """`predict` from the `source` of both frames, which may have lain beside maps in another dtype."""
         src0, src1 = src0.to(self.get_dtype()), src1.to(self.get_dtype())
-        return self.predict(src0, src1, timestep, scale_list, ensemble, geometry=geometry)
+        return self.predict(src0, src1, timestep, scale_list, ensemble, grids=grids)
 
-    def forward(self, img0, img1, timestep=0.5, scale_list=None, ensemble=False, cache=None) -> Tensor:
-        """The middle frame, (B,3,H,W)."""
+    def forward(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        timestep: float | Tensor = 0.5,
+        scale_list: Sequence[float] | None = None,
+        ensemble: bool = False,
+        cache: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The middle frame, (B,3,H,W); arguments as in `IFNet.forward`, of which these networks use three."""
         return self.predict(img0, img1, timestep, scale_list, ensemble).image
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
@@ -383,12 +412,14 @@ class LegacyRIFE(nn.Module):
         """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
         return self._need(dtype.itemsize, 1.0).peak(shape[1] * shape[2])
 
-    def need(self, height: int, width: int, scale: float = 1.0, ensemble: bool = False) -> Need:
+    def estimate_memory(
+        self, height: int, width: int, scale: float = 1.0, ensemble: bool = False
+    ) -> MemoryEstimate:
         """Memory for frames of that (padded) size; held to the bytes counted in tests/test_memory.py, and to what a
         process grew by on a CPU, which has workspace for convolutions besides."""
         return self._need(self.get_dtype().itemsize, scale)
 
-    def _need(self, size: int, scale: float) -> Need:
+    def _need(self, size: int, scale: float) -> MemoryEstimate:
         """Most is alive in the fusion network, by the width of its contexts and the area of its first level: the full
         one in 2F, a quarter in the others without `conv0`, a sixteenth in those with it; or, for frames that were
         enlarged, in the finest flow block."""
@@ -396,7 +427,7 @@ class LegacyRIFE(nn.Module):
         fusion = cfg.context * size * (29 if cfg.full_resolution else 9.5 if cfg.shallow else 2.7) + 24
         share = (0.45 if cfg.attention else 0.6) + 0.72 * cfg.full_resolution
         block = cfg.channels[-1] * size * share + (8 if cfg.attention else 24)
-        return Need(3 * size, 24, max(fusion, block * scale**2 if scale > 1 else 0), 3 * size)
+        return MemoryEstimate(3 * size, 24, max(fusion, block * scale**2 if scale > 1 else 0), 3 * size)
 
 
 _FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet": "unet.pkl"}

@@ -1,4 +1,4 @@
-"""Triton kernels: what a GPU else does in a dozen steps, each through its memory, in one.
+"""A Triton kernel that makes a block's input in one pass over memory, where PyTorch takes a dozen.
 
 Triton is no dependency: it comes with PyTorch for CUDA and ROCm on Linux, and is imported at first use.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .config import IFNetConfig
 
-tl = None  # triton.language, from `_jitted` on: kernels find it among the globals of their module
+tl: Any = None  # triton.language, from `_jitted` on: kernels find it among the globals of their module
 _TILE_ROWS, _TILE_COLS = 4, 32  # pixels of one program: neighbours read neighbours
 THREADS = _TILE_ROWS * _TILE_COLS  # one pixel each
 
@@ -23,22 +24,22 @@ def warp_and_concatenate(
     src0: Tensor,
     src1: Tensor,
     flow: Tensor,
-    rest: Tensor,
+    mask_feat: Tensor,
     t: Tensor,
     scale: int,
     dtype: torch.dtype,
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """A block's input (B,3+3+2f+1+r+4,h,w) in `dtype`: warped frames, their features, t, rest and flow.
+    """A block's input (B,3+3+2f+1+r+4,h,w) in `dtype`: warped frames, their features, t, mask_feat and flow.
 
     src0, src1: (B,3+f,H,W) frames and features; flow: (B,4,kh,kw) pixels of the full size, float32, at all pixels
     (k = 1, scale 1) or at the central 2x2 of each cell of `scale` pixels (k = 2), of which the mean is taken, of the
-    flow's, too. rest: (B,r,h,w), t: (B,1,h,w), with any strides. rows: from, to; then h is their number, and rest and t
-    are of these only. Sampling as in `warp`: border clamped, in float32.
+    flow's, too. mask_feat: (B,r,h,w), t: (B,1,h,w), with any strides. rows: from, to; then h is their number, and
+    mask_feat and t are of these only. Sampling as in `warp`: border clamped, in float32.
     """
-    first, stop = rows or (0, rest.shape[2])
-    batch, height, width = rest.shape[0], stop - first, rest.shape[3]
-    fixed = constants(src0.shape[1] - 3, rest.shape[1], points=1 if scale == 1 else 2)
+    first, stop = rows or (0, mask_feat.shape[2])
+    batch, height, width = mask_feat.shape[0], stop - first, mask_feat.shape[3]
+    fixed = constants(src0.shape[1] - 3, mask_feat.shape[1], points=1 if scale == 1 else 2)
     # What convolutions of few channels want on GPUs (`memory_format`), and what the kernel is made for.
     shape = batch, fixed["COLUMNS"], height, width
     out = torch.empty(shape, dtype=dtype, device=src0.device, memory_format=torch.channels_last)
@@ -46,10 +47,10 @@ def warp_and_concatenate(
     grid = -(-width // _TILE_COLS), -(-height // _TILE_ROWS), batch
     with _on(src0.device):
         _jitted()[grid](
-            *(out, src0, src1, flow, rest, t),
+            *(out, src0, src1, flow, mask_feat, t),
             *src0.shape[2:],
             *(height, width, first, scale, flow.shape[2] * flow.shape[3]),
-            *(src0.stride(0), src1.stride(0), *rest.stride(), t.stride(0), *t.stride()[2:]),
+            *(src0.stride(0), src1.stride(0), *mask_feat.stride(), t.stride(0), *t.stride()[2:]),
             **fixed,
             num_stages=1,
             num_warps=THREADS // _warp_size(src0.device),
@@ -63,11 +64,11 @@ def fits(cfg: IFNetConfig) -> bool:
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:
-    """What the kernel is compiled for: channels of features and rest, and 1 or 2 points a side per pixel."""
+    """What the kernel is compiled for: channels of features and mask_feat, and 1 or 2 points a side per pixel."""
     columns = 6 + 2 * features + 1 + channels + 4
     return {
         "FEATURES": features,
-        "REST": channels,
+        "MASK_FEAT": channels,
         "POINTS": points,
         "COLUMNS": columns,
         "PADDED": 1 << (columns - 1).bit_length(),
@@ -100,7 +101,7 @@ def _warp_size(device: torch.device) -> int:
 
 
 @cache
-def _jitted():
+def _jitted() -> Any:
     global tl
     import triton
     import triton.language
@@ -109,13 +110,13 @@ def _jitted():
     return triton.jit(_warp_and_concatenate)
 
 
-def _warp_and_concatenate(
-    out, src0, src1, flow, rest, t,
+def _warp_and_concatenate(  # type: ignore[no-untyped-def]  # Triton takes no annotations but its own
+    out, src0, src1, flow, mask_feat, t,
     height, width,  # of the sources
     rows, cols, first, scale,  # of the output
     flow_plane,  # strides, too: _b from sample to sample, _c channel, _y row, _x column
-    src0_b, src1_b, rest_b, rest_c, rest_y, rest_x, t_b, t_y, t_x,
-    FEATURES: tl.constexpr, REST: tl.constexpr, POINTS: tl.constexpr, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
+    src0_b, src1_b, mask_feat_b, mask_feat_c, mask_feat_y, mask_feat_x, t_b, t_y, t_x,
+    FEATURES: tl.constexpr, MASK_FEAT: tl.constexpr, POINTS: tl.constexpr, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
     TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr,
 ):  # fmt: skip
     """See `warp_and_concatenate`. A program makes a tile of pixels, a thread all columns of one of them.
@@ -131,7 +132,7 @@ def _warp_and_concatenate(
     inside = (y < rows) & (x < cols)
     c = tl.arange(0, PADDED)[None, :]
 
-    # Columns: img0, img1, features0, features1, t, rest, flow (`ifblock.input_columns`).
+    # Columns: img0, img1, features0, features1, t, mask_feat, flow (`ifblock.input_columns`).
     second = ((c >= 3) & (c < 6)) | (c >= 6 + FEATURES)
     channel = tl.where(c < 3, c, tl.where(c < 6 + FEATURES, c - 3, c - 3 - FEATURES))
     # Not one pointer chosen from two: AMD's compiler knows for each pointer the tensor it points into.
@@ -164,7 +165,7 @@ def _warp_and_concatenate(
             share = (1 - dv if corner < 2 else dv) * (1 - du if corner % 2 == 0 else du)
             value += share * tl.load(plane0 + at, mask=wanted0, other=0.0).to(tl.float32)
             value += share * tl.load(plane1 + at, mask=wanted1, other=0.0).to(tl.float32)
-        moved = c - (SAMPLED + 1 + REST)
+        moved = c - (SAMPLED + 1 + MASK_FEAT)
         pixels = tl.where(moved == 0, u0, tl.where(moved == 1, v0, tl.where(moved == 2, u1, v1)))
         value += tl.where(moved >= 0, pixels * (1.0 / scale), 0.0)
     value *= 1.0 / (POINTS * POINTS)
@@ -172,8 +173,14 @@ def _warp_and_concatenate(
     time = tl.load(t + b * t_b + y * t_y + x * t_x, mask=inside, other=0.0).to(tl.float32)
     value = tl.where(c == SAMPLED, time, value)
     k = c - (SAMPLED + 1)
-    at = rest + b * rest_b + k.to(tl.int64) * rest_c + y.to(tl.int64) * rest_y + x * rest_x
-    value += tl.load(at, mask=inside & (k >= 0) & (k < REST), other=0.0).to(tl.float32)
+    at = (
+        mask_feat
+        + b * mask_feat_b
+        + k.to(tl.int64) * mask_feat_c
+        + y.to(tl.int64) * mask_feat_y
+        + x * mask_feat_x
+    )
+    value += tl.load(at, mask=inside & (k >= 0) & (k < MASK_FEAT), other=0.0).to(tl.float32)
 
     at = out + ((b * rows + y) * cols + x) * COLUMNS + c
     tl.store(at, value.to(out.dtype.element_ty), mask=inside & (c < COLUMNS))

@@ -1,4 +1,4 @@
-"""Flow without weights: the motion that makes both frames agree at time t, found from coarse to fine.
+"""Classical flow, without learnt weights: the motion that makes both frames agree at time t, from coarse to fine.
 
 Where things move far or nothing but brightness tells them apart, a small network is a poor judge of half pixels; this
 finds them. Each level takes steps of Lucas and Kanade (1981), which follow what moves far, then the variational
@@ -20,19 +20,24 @@ from torch import Tensor
 
 from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 from ..ops.warp import resize, warp
-from .multiscale import Geometry
+from .multiscale import WarpGrids
 
-# Of the finest level's, from coarse to fine: downscale, steps of Lucas and Kanade.
+# From coarse to fine: downscale against the finest level, and steps of Lucas and Kanade.
 _LEVELS = ((8, 5), (4, 4), (2, 3), (1, 2))
-_WINDOW = 7  # pixels that move together, in a step of Lucas and Kanade
-_NOISE = 0.05  # of a frame in 0..1: larger differences weigh less
-_TEXTURE = 0.004  # of the structure tensor: with less of it, steps are short
+# A step of Lucas and Kanade.
+_LK_WINDOW = 7  # side of the window, in pixels, that is taken to move as one
+_LK_NOISE = 0.05  # of frames in 0..1: larger differences weigh less
+_LK_DAMPING = (
+    0.004  # per pixel of the window, added to the structure tensor: steps are short where it is small
+)
 
-# Of the variational refinement, for frames in 0..255: as OpenCV's DIS has them, but for twice the weight of gradients.
-_SMOOTH, _BRIGHTNESS, _GRADIENT = 20.0, 5.0, 20.0
+# The variational refinement, for frames in 0..255: weights of smoothness, brightness constancy and gradient constancy
+# (alpha, delta, gamma of OpenCV's VariationalRefinement, with DIS's values but for twice its gamma), then epsilon of
+# the robust penalty sqrt(x^2 + epsilon^2) and the zeta of the normalisation.
+_SMOOTHNESS, _BRIGHTNESS, _GRADIENT = 20.0, 5.0, 20.0
 _EPSILON, _ZETA = 1e-3, 0.1
-_REWEIGHTED, _SWEEPS = 3, 3
-_FARTHEST = 4.0  # pixels that the refinement of one level may move anything
+_FIXED_POINT_ITERATIONS, _SOR_SWEEPS = 3, 3
+_MAX_CHANGE = 4.0  # pixels, by the refinement of one level
 
 
 @torch.no_grad()
@@ -42,84 +47,91 @@ def motion_flow(
     timestep: Tensor,
     coarse: Tensor,
     finest: int = 2,
-    geometry: Geometry | None = None,
+    grids: WarpGrids | None = None,
     wrap: Callable[[Callable], Callable] = lambda function: function,
 ) -> Tensor:
     """Flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
 
-    img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W). coarse: flow
-    (B,4,H/(4*finest),W/(4*finest)) in the same pixels that is tried besides, and followed where it matches better.
-    geometry: of the frames, which saves making the grids anew. wrap: what is put around the two functions that do
-    nearly all of it, over and over; a compiler, for instance.
+    img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W).
+    coarse: another flow, (B,4,H/(4*finest),W/(4*finest)) in the same pixels, which is followed where it matches better.
+    finest: downscale of the finest level. grids: of the frames, which saves making them anew.
+    wrap: put around the two functions that do nearly all of the work, over and over; a compiler, for instance.
     """
-    step, reweighted = wrap(_step), wrap(_reweighted)
-    v, geometry = None, geometry or Geometry(*img0.shape[2:], img0.device)
-    for level, (factor, steps) in zip(_pyramid(img0, img1, timestep, finest, geometry), _LEVELS, strict=True):
-        v = level.still() if v is None else 2 * resize(v, 2)
+    step, iterate = wrap(lucas_kanade_step), wrap(fixed_point_iteration)
+    levels = _pyramid(img0, img1, timestep, finest, WarpGrids.of(img0, grids))
+    v = levels[0].zero_motion()
+    for level, (factor, steps) in zip(levels, _LEVELS, strict=True):
+        if level is not levels[0]:
+            v = 2 * resize(v, 2)
         if factor == 4:
-            v = _better(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
-        level.equalise(v)
+            v = pick_better_flow(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
+        level.equalise_brightness(v)
         for _ in range(steps):
             v = v + step(level, v)
-        v = v + _refinement(level, v, reweighted)
-    v = v * finest
-    return torch.cat((-level.t * v, (1 - level.t) * v), 1)
+        v = v + _variational_refinement(level, v, iterate)
+    v, t = v * finest, levels[-1].t
+    return torch.cat((-t * v, (1 - t) * v), 1)
 
 
-class _Level:
+class PyramidLevel:
     """Both frames at one size, and the time between them."""
 
-    def __init__(self, frames: Tensor, t: Tensor, geometry: Geometry):
+    def __init__(self, frames: Tensor, t: Tensor, grids: WarpGrids):
         self.frame0, self.frame1 = frames.chunk(2)  # (B,3,h,w) in 0..1
         self.t = t  # (B,1,1,1), or (B,1,h,w)
-        self.grid = geometry.grid_of(frames)
-        # Of the pixels of each window, as many as there are, and three colours.
-        self.texture = _around(frames.new_full((1, 1, *frames.shape[2:]), 3 * _TEXTURE))
+        self.grid = grids.grid_of(frames)
+        # As many times as the window has pixels here, and frames have colours.
+        self.damping = _window_sum(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING))
 
-    def still(self) -> Tensor:
+    def zero_motion(self) -> Tensor:
+        """(B,2,h,w)"""
         return torch.zeros_like(self.frame0[:, :2])
 
-    def seen(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Both frames as they are at time t by this motion."""
+    def warped(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Both frames as this motion shows them at time t, each (B,3,h,w)."""
         to1 = (1 - self.t) * v
         return warp(self.frame0, to1 - v, self.grid), warp(self.frame1, to1, self.grid)
 
-    def equalise(self, v: Tensor) -> None:
+    def equalise_brightness(self, v: Tensor) -> None:
         """Gives each colour of both frames the same mean in what the motion shows of them: a fade is no motion."""
-        mean0, mean1 = (x.mean((2, 3), True).clamp_min_(1e-3) for x in self.seen(v))
+        mean0, mean1 = (x.mean((2, 3), True).clamp_min_(1e-3) for x in self.warped(v))
         gain = (mean1 / mean0).clamp_(0.25, 4).sqrt_()
         self.frame0, self.frame1 = self.frame0 * gain, self.frame1 / gain
 
 
-def _pyramid(img0: Tensor, img1: Tensor, timestep: Tensor, finest: int, geometry: Geometry) -> list[_Level]:
-    """From coarse to fine."""
+def _pyramid(
+    img0: Tensor, img1: Tensor, timestep: Tensor, finest: int, grids: WarpGrids
+) -> list[PyramidLevel]:
+    """Levels from coarse to fine."""
     frames, t = torch.cat((img0, img1)).float(), timestep.float()
     levels = []
     for factor in (finest, *[2] * (len(_LEVELS) - 1)):
-        frames, t = _smaller(frames, factor), _smaller(t, factor) if t.shape[-1] > 1 else t
-        levels.append(_Level(frames, t, geometry))
+        frames, t = _downsample(frames, factor), _downsample(t, factor) if t.shape[-1] > 1 else t
+        levels.append(PyramidLevel(frames, t, grids))
     return levels[::-1]
 
 
-def _smaller(x: Tensor, factor: int) -> Tensor:
+def _downsample(x: Tensor, factor: int) -> Tensor:
     """Means of cells of `factor` pixels."""
     while factor % 2 == 0:
         x, factor = resize(x, 0.5), factor // 2
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
-def _better(level: _Level, v: Tensor, other: Tensor) -> Tensor:
-    """v, or the other motion where the frames around differ less by it."""
-    difference, others = (_around((x - y).abs_().sum(1, True)) for x, y in (level.seen(v), level.seen(other)))
-    least = level.texture * (1e-3 / _TEXTURE)
+def pick_better_flow(level: PyramidLevel, v: Tensor, other: Tensor) -> Tensor:
+    """v, or the other motion where the frames differ less by it, in the window around; in between, a mixture."""
+    difference, others = (
+        _window_sum((x - y).abs_().sum(1, True)) for x, y in (level.warped(v), level.warped(other))
+    )
+    least = level.damping * (1e-3 / _LK_DAMPING)
     return torch.lerp(v, other, ((difference - others) / (0.2 * difference + least)).clamp_(0, 1))
 
 
-def _around(x: Tensor) -> Tensor:
-    """Sums over the window of 7x7 around each pixel, as far as there are pixels."""
-    reach = _WINDOW // 2
+def _window_sum(x: Tensor) -> Tensor:
+    """Sums over the window around each pixel, as far as there are pixels."""
+    reach = _LK_WINDOW // 2
     if x.device.type != "cpu":
-        return F.avg_pool2d(x, _WINDOW, 1, reach).mul_(_WINDOW**2)
+        return F.avg_pool2d(x, _LK_WINDOW, 1, reach).mul_(_LK_WINDOW**2)
     # Sums of two, of four and of seven, which take a twelfth of the time of avg_pool2d there.
     for axis in (2, 3):
         side = x.shape[axis]
@@ -130,56 +142,68 @@ def _around(x: Tensor) -> Tensor:
     return x
 
 
-def _gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+def _central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences along x and y."""
     wide, high = F.pad(x, (1, 1, 0, 0), mode="replicate"), F.pad(x, (0, 0, 1, 1), mode="replicate")
     return (wide[..., 2:] - wide[..., :-2]).mul_(0.5), (high[..., 2:, :] - high[..., :-2, :]).mul_(0.5)
 
 
-def _step(level: _Level, v: Tensor) -> Tensor:
-    """Change of v by one step of Lucas and Kanade, a pixel at most."""
-    at0, at1 = level.seen(v)
+def lucas_kanade_step(level: PyramidLevel, v: Tensor) -> Tensor:
+    """Change of v by one step of Lucas and Kanade (1981), a pixel at most.
+
+    The 2x2 normal equations of each window are solved in closed form; pixels that differ much weigh less.
+    """
+    at0, at1 = level.warped(v)
     difference = at0 - at1
-    weight = 1 / (difference.abs().mean(1, True) + _NOISE)
+    weight = 1 / (difference.abs().mean(1, True) + _LK_NOISE)
     # (B,3,3,h,w) dx, dy, difference of each colour
-    rows = torch.stack((*_gradient(torch.lerp(at1, at0, level.t)), difference), 1)
+    rows = torch.stack((*_central_differences(torch.lerp(at1, at0, level.t)), difference), 1)
     products = torch.cat(((rows[:, :1] * rows).sum(2), (rows[:, 1:2] * rows[:, 1:]).sum(2)), 1)
-    xx, xy, xd, yy, yd = _around(products.mul_(weight)).split(1, 1)
-    xx, yy = xx + level.texture, yy + level.texture
+    xx, xy, xd, yy, yd = _window_sum(products.mul_(weight)).split(1, 1)
+    xx, yy = xx + level.damping, yy + level.damping
     change = torch.cat((yy * xd - xy * yd, xx * yd - xy * xd), 1) / (xx * yy - xy * xy)
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
 
 
-def _refinement(level: _Level, v: Tensor, reweighted: Callable) -> Tensor:
-    """Change of v that lowers the energy of brightness, gradients and smoothness.
+def _variational_refinement(level: PyramidLevel, v: Tensor, iterate: Callable) -> Tensor:
+    """Change of v that lowers the energy of brightness, gradients and smoothness (Brox et al. 2004, eq. 4).
 
-    The frames are warped once; the robust weights are taken anew a few times, and each time the linear equations that
-    they make are solved by `sor`.
+    The frames are warped once; in each fixed-point iteration the robust weights are taken anew, and the linear
+    equations that they make are solved by a few sweeps of `sor`.
     """
-    terms, start = pack(pad_to_even(_terms(level, v))), pack(pad_to_even(v))
+    terms, start = pack(pad_to_even(_data_terms(level, v))), pack(pad_to_even(v))
     motion, found = F.pad(start, (1, 1, 1, 1)), v
-    for _ in range(_REWEIGHTED):
-        motion, found = reweighted(terms, start, motion, found)
-    return (found - v).clamp_(-_FARTHEST, _FARTHEST)
+    for _ in range(_FIXED_POINT_ITERATIONS):
+        motion, found = iterate(terms, start, motion, found)
+    return (found - v).clamp_(-_MAX_CHANGE, _MAX_CHANGE)
 
 
-def _reweighted(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """The motion, with a border and packed, and (B,2,h,w), after sweeps with weights that it gives itself."""
+def fixed_point_iteration(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The motion after sweeps with robust weights that are taken from it: packed with a border, and (B,2,h,w).
+
+    terms: of `_data_terms` at the motion `start`; both packed. motion, v: the motion so far, in the same two forms.
+    """
     height, width = v.shape[2:]
     inside = (..., slice(1, -1), slice(1, -1))
-    motion = sor(motion, _equations(terms, start, motion[inside]), coupling(*_tension(v)), _SWEEPS)
+    motion = sor(
+        motion, _linear_equations(terms, start, motion[inside]), coupling(*smoothness_weights(v)), _SOR_SWEEPS
+    )
     return motion, unpack(motion[inside])[..., :height, :width]
 
 
-def _terms(level: _Level, v: Tensor) -> Tensor:
-    """(B,6,2,h,w) xx, yy, xy, xd, yd, dd of what each pixel keeps, in levels of 255: brightness, and its gradient."""
-    at0, at1 = level.seen(v)
-    both = torch.cat((torch.lerp(at1, at0, level.t), at0 - at1), 1).mul_(255)
-    along = _gradient(both)
+def _data_terms(level: PyramidLevel, v: Tensor) -> Tensor:
+    """(B,6,2,h,w): xx, yy, xy, xd, yd, dd of what each pixel keeps, in levels of 255: brightness, and its gradient.
+
+    They are the normal equations of (gradient . change + difference)^2, each divided by the squared gradient and zeta^2
+    as in DeepFlow (Weinzaepfel et al. 2013), so that strong edges do not outweigh all else.
+    """
+    at0, at1 = level.warped(v)
+    found = torch.cat((torch.lerp(at1, at0, level.t), at0 - at1), 1).mul_(255)
+    along = _central_differences(found)
     (dx, distance_x), (dy, distance_y) = (x.chunk(2, 1) for x in along)
-    (dxx, _), (dxy, dyy) = (x.chunk(2, 1) for x in _gradient(torch.cat((dx, dy), 1)))
+    (dxx, _), (dxy, dyy) = (x.chunk(2, 1) for x in _central_differences(torch.cat((dx, dy), 1)))
     x, y = torch.cat((dx, dxx, dxy), 1), torch.cat((dy, dxy, dyy), 1)
-    d = torch.cat((both[:, 3:], distance_x, distance_y), 1)
+    d = torch.cat((found[:, 3:], distance_x, distance_y), 1)
     scale = 1 / torch.addcmul(x * x, y, y).add_(_ZETA**2).mul_(3)  # colours are averaged
     products = [
         (one * other).mul_(scale).unflatten(1, (3, 3)).sum(2)
@@ -189,8 +213,8 @@ def _terms(level: _Level, v: Tensor) -> Tensor:
     return torch.stack((brightness, along_x + along_y), 2)
 
 
-def _equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
-    """What `sor` wants of the `terms` at `start`, those weighing less that are far from kept by `motion`; packed."""
+def _linear_equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
+    """Equations for `sor`, packed (B,5,2,h,w/2): `terms` at `start`, weighing less where `motion` misses them."""
     xx, yy, xy, xd, yd, dd = terms.unbind(1)
     x, y = (motion - start).split(1, 1)
     left = (xx * x).addcmul_(xy, y, value=2).sub_(xd, alpha=2).mul_(x)
@@ -203,9 +227,14 @@ def _equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
     return equations
 
 
-def _tension(v: Tensor) -> tuple[Tensor, Tensor]:
-    """How much each pixel is bound to the one at its right, and below: little across edges of the motion."""
+def smoothness_weights(v: Tensor) -> tuple[Tensor, Tensor]:
+    """How strongly each pixel is coupled to the one at its right, and below: weakly across edges of the motion.
+
+    v: (B,2,h,w). Returns (B,1,h,w-1) and (B,1,h-1,w), the robust penalty's diffusivity between the pixels.
+    """
     right = F.pad(v[..., 1:] - v[..., :-1], (0, 1))
     below = F.pad(v[..., 1:, :] - v[..., :-1, :], (0, 0, 0, 1))
-    bound = right.square_().addcmul_(below, below).sum(1, True).add_(_EPSILON**2).rsqrt_().mul_(_SMOOTH / 2)
+    bound = (
+        right.square_().addcmul_(below, below).sum(1, True).add_(_EPSILON**2).rsqrt_().mul_(_SMOOTHNESS / 2)
+    )
     return bound[..., 1:] + bound[..., :-1], bound[..., 1:, :] + bound[..., :-1, :]

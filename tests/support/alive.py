@@ -57,7 +57,7 @@ class Alive(TorchDispatchMode):
 def one_round_of_the_solver():
     """Lets it be short: its rounds are alike, and one holds as much as ten."""
     levels = tuple((factor, 1) for factor, _ in variational._LEVELS)
-    return mock.patch.multiple(variational, _LEVELS=levels, _REWEIGHTED=1, _SWEEPS=1)
+    return mock.patch.multiple(variational, _LEVELS=levels, _FIXED_POINT_ITERATIONS=1, _SOR_SWEEPS=1)
 
 
 def peak(network: nn.Module, height: int, width: int, batch: int = 1, channels: int = 3, **options) -> int:

@@ -29,7 +29,7 @@ from rife.model.acceleration import Accelerated  # noqa: E402
 from rife.networks import strips  # noqa: E402
 from rife.networks import triton_kernels as kernels  # noqa: E402
 from rife.networks.adaptive import build_network  # noqa: E402
-from rife.networks.multiscale import Geometry, Ways  # noqa: E402
+from rife.networks.multiscale import FastPaths, WarpGrids  # noqa: E402
 from rife.ops.warp import resize, warp  # noqa: E402
 
 RANDOM_CASES = 24
@@ -44,17 +44,17 @@ VARIANTS = {
 TARGETS = {"sm_80": ("cuda", 80, 32), "sm_90": ("cuda", 90, 32), "gfx942": ("hip", "gfx942", 64)}
 
 
-def plain(src0, src1, flow, rest, t, scale, dtype):
+def plain(src0, src1, flow, mask_feat, t, scale, dtype):
     """`warp_and_concatenate` in PyTorch, without rounding samples of half sources to halves in between."""
-    geometry = Geometry(*src0.shape[-2:], src0.device)
-    grid = geometry.grid if scale < 4 else geometry.sparse(scale)
+    grids = WarpGrids(*src0.shape[-2:], src0.device)
+    grid = grids.grid if scale < 4 else grids.central(scale)
     warped0, warped1 = (
         warp(src.float(), part, grid, halve=scale > 1)
         for src, part in zip((src0, src1), flow.split(2, 1), strict=True)
     )
     frames = warped0[:, :3], warped1[:, :3], warped0[:, 3:], warped1[:, 3:]
     return torch.cat(
-        [x.to(dtype) for x in (*frames, t, rest, resize(flow, 0.5 if scale > 1 else 1) / scale)], 1
+        [x.to(dtype) for x in (*frames, t, mask_feat, resize(flow, 0.5 if scale > 1 else 1) / scale)], 1
     )
 
 
@@ -78,7 +78,7 @@ def drawn(seed: int) -> dict:
     rest = torch.randn(batch, channels, rows, cols).to(dtype)
     rest = pick(rest, rest.to(memory_format=torch.channels_last), rest.mT.contiguous().mT)
     t = pick(torch.rand(batch, 1, 1, 1).expand(-1, -1, rows, cols), torch.rand(batch, 1, rows, cols))
-    inputs = {"src0": src0, "src1": src1, "flow": flow, "rest": rest, "t": t}
+    inputs = {"src0": src0, "src1": src1, "flow": flow, "mask_feat": rest, "t": t}
     return inputs | {"scale": scale, "dtype": dtype}
 
 
@@ -107,7 +107,7 @@ def wild_flows() -> bool:
 def far_apart() -> float:
     """Largest difference where the third sample begins more than 2**31 elements behind the first."""
     call = {"scale": 1, "dtype": torch.float32, "flow": torch.randn(3, 4, 6, 40)}
-    call |= {"rest": torch.randn(3, 1, 6, 40), "t": torch.rand(3, 1, 6, 40)}
+    call |= {"mask_feat": torch.randn(3, 1, 6, 40), "t": torch.rand(3, 1, 6, 40)}
     stride, shape = (1 << 30) + 8, (3, 3, 6, 40)
     for name in ("src0", "src1"):
         # Not touched, memory that is asked for is not there.
@@ -135,7 +135,7 @@ def passes(release: str) -> dict[str, float]:
     pixels = strips.STRIP_PIXELS
     for name, strip in (("whole", pixels), ("strips", side * 22)):
         strips.STRIP_PIXELS = strip
-        made = net.predict_from(*sources, 0.3, ways=Ways(assemble=count))
+        made = net.predict_from(*sources, 0.3, fast_paths=FastPaths(fused_input=count))
         found[name] = max(
             float((a - b).abs().amax()) for a, b in ((made.image, expected.image), (made.flow, expected.flow))
         )
@@ -148,12 +148,12 @@ def choice() -> dict:
     net = network("4.22.lite")
     run = Accelerated(net, "triton")
     sources = [net.source(x) for x in torch.rand(2, 1, 3, 32, 32)]
-    geometry = Geometry(32, 32, torch.device("cpu"))
-    images = [run(*sources, 0.5, net.config.scales, False, geometry=geometry).image for _ in range(3)]
+    grids = WarpGrids(32, 32, torch.device("cpu"))
+    images = [run(*sources, 0.5, net.config.scales, False, grids=grids).image for _ in range(3)]
     lost = list(acceleration._wins.values())
     run._fast = None
     acceleration._wins.update(dict.fromkeys(acceleration._wins, True))
-    images.append(run(*sources, 0.5, net.config.scales, False, geometry=geometry).image)
+    images.append(run(*sources, 0.5, net.config.scales, False, grids=grids).image)
     return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run.works}
 
 
