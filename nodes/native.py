@@ -7,6 +7,7 @@ they tell nothing of the flow, so scale is not to be had from them; TTA and ense
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,17 +72,18 @@ class NativeInterpolator(Interpolator):
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """As `rife.Model.inference`: (B,C,H,W) in 0..1. Raises ValueError for scale."""
+        """As `rife.Model.inference`: (B,C,H,W); light outside of 0..1 keeps its values. Raises ValueError for scale."""
         self._check(img0, img1, scale)
         times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
         height, width = img0.shape[-2:]
         multiple = self._multiple(height, width)
-        a, b = (x.to(self.run_device, self.run_dtype).clamp(0, 1) for x in (img0, img1))
-        a, b = pad_to(a, multiple), pad_to(b, multiple)
+        a, b = (x.to(self.run_device).float() for x in (img0, img1))
+        light = _Light.of(a, b)
+        a, b = (pad_to(light.pressed(x).clamp(0, 1).to(self.run_dtype), multiple) for x in (a, b))
         image = self._channels(a, b, times, TTA)
         if ensemble:
             image = (image + self._channels(b, a, [1 - t for t in times], TTA)) / 2
-        return image[..., :height, :width].clamp(0, 1).to(img0.device, img0.dtype)
+        return light.released(image[..., :height, :width].clamp(0, 1)).to(img0.device, img0.dtype)
 
     def _check(self, img0: Tensor, img1: Tensor, scale: float) -> None:
         if scale != 1:
@@ -91,7 +93,7 @@ class NativeInterpolator(Interpolator):
             )
         if not (torch.isfinite(img0).all() and torch.isfinite(img1).all()):
             raise ValueError(
-                "The frames contain NaN or infinity, expected values in 0..1. The step that made them failed "
+                "The frames contain NaN or infinity, expected numbers. The step that made them failed "
                 "(often a VAE decode in half precision): repair that first."
             )
 
@@ -138,6 +140,34 @@ class NativeInterpolator(Interpolator):
             cache = {"img0": features0, "img1": last_features}
             parts.append(self.net.forward_multi_timestep(img0, img1, times[start:end], cache=cache))
         return torch.cat(parts)
+
+
+class _Light(NamedTuple):
+    """The range of the colours of each pair that are not in 0..1, (B,1,1,1) each; others are left as they are."""
+
+    low: Tensor
+    span: Tensor  # of the logarithm
+    beyond: Tensor
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor) -> _Light:
+        """Of both frames (B,C,H,W)."""
+        colours = torch.cat((a, b), 2)[:, : 1 if a.shape[1] < 3 else 3]
+        low, high = (end.view(-1, 1, 1, 1) for end in (colours.amin((1, 2, 3)), colours.amax((1, 2, 3))))
+        return cls(low, torch.log1p(high - low), (low < 0) | (high > 1))
+
+    def pressed(self, x: Tensor) -> Tensor:
+        """Colours (B,C,H,W) by their logarithm in 0..1, which a network gives as finely as what is in range."""
+        return self._colours(x, torch.log1p((x - self.low).clamp(min=0)) / self.span.clamp(min=1e-6))
+
+    def released(self, x: Tensor) -> Tensor:
+        """What `pressed` made `x` of."""
+        return self._colours(x.float(), torch.expm1(x.float() * self.span) + self.low)
+
+    def _colours(self, x: Tensor, other: Tensor) -> Tensor:
+        """`other` of pairs beyond 0..1, but for the maps behind the colours."""
+        colours = 1 if x.shape[1] < 3 else 3
+        return torch.cat((torch.where(self.beyond, other, x)[:, :colours], x[:, colours:]), 1)
 
 
 def _same_pairs(a: Tensor, b: Tensor) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..model.acceleration import most_per_pass
 from ..model.device_memory import BatchSizes, free_memory, is_out_of_memory, largest_fitting_batch
-from ..model.inputs import check_finite
+from ..model.inputs import check_finite, colour_channels
 from ..model.options import InferenceOptions
+from ..model.views import View, value_range, visible_background
 from ..networks.memory_estimate import ENCODED_SINGLY
 from ..timeline.plans import Step
 from .transfers import Rows, Transfer, transfer_between
@@ -37,6 +38,7 @@ class Interpolator(Protocol):
 
     run_device: torch.device
     run_dtype: torch.dtype
+    views: bool = False  # whether `encode` and `between` take a `rife.model.views.View`
     net: Any = (
         None  # what holds the weights: what was learnt about its memory stays with it, not with this object
     )
@@ -141,7 +143,8 @@ class BatchRunner:
 
     shape: of a frame, (H,W,C); result: the device that the frames go to; batch_size: new frames per pass at most, None
     or 0 by size and memory; is_oom: tells whether an exception means out of memory, and on_oom is called then; total:
-    how many new frames there will be, where that is known: then passes are of even size.
+    how many new frames there will be, where that is known: then passes are of even size. opacity: whether the fourth
+    channel is that of the colours.
     """
 
     def __init__(
@@ -154,14 +157,16 @@ class BatchRunner:
         is_oom: IsOutOfMemory | None = None,
         on_oom: Callable[[], None] | None = None,
         total: int | None = None,
+        opacity: bool = False,
     ) -> None:
-        self._model, self._options = model, options
+        self._model, self._options, self._opacity = model, options, opacity
         self._height, self._width, self._channels = shape
         self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
         self.transfer: Transfer = transfer_between(model.run_device, result)
         self.made = 0  # frames that have been computed, or will be by themselves
         self._total = total
-        self._encoded: dict[int, Tensor] = {}  # frames that the model has seen already
+        self._looks: dict[int, _Look] = {}  # what frames are like, and those that the model has seen already,
+        self._encoded: dict[tuple[int, Background | None], Tensor] = {}  # as they are or over a background
         self._static = model.static_shapes
         # What fitted into one pass before, for passes that take as much memory as these.
         self._kind = (str(model.run_device), str(model.run_dtype), *shape, options, self._static)
@@ -181,7 +186,7 @@ class BatchRunner:
         def estimate(batch: int) -> int:
             model = self._model
             return model.memory_estimate(
-                self._height, self._width, batch, channels=self._channels, **keywords
+                self._height, self._width, batch, channels=self._channels + 3 * self._opacity, **keywords
             )
 
         budget = None if self._free is None else self._free / 2
@@ -212,9 +217,10 @@ class BatchRunner:
             batch = tasks[done:end] + tasks[end - 1 : end] * (size - (end - done))
             images, fits = None, True
             try:
+                source0, source1, view = self._sources(batch, frame_at)
                 images = self._model.between(
-                    *self._sources(batch, frame_at), (self._channels, self._height, self._width),
-                    timestep=torch.tensor([time for *_, time in batch]), **self._options.keywords(),
+                    source0, source1, (self._channels, self._height, self._width),
+                    timestep=torch.tensor([time for *_, time in batch]), **self._options.keywords(), **view,
                 )  # fmt: skip
                 self.transfer.save(images[: end - done], rows[done:end])
             except Exception as error:
@@ -250,34 +256,80 @@ class BatchRunner:
         if self._on_oom:
             self._on_oom()
 
-    def _sources(self, batch: list[Task], frame_at: Callable[[int], Tensor]) -> tuple[Tensor, Tensor]:
-        """Left and right frames of a batch, (B,...) each as `Interpolator.encode` makes them of (B,C,H,W).
+    def _sources(
+        self, batch: list[Task], frame_at: Callable[[int], Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, View]]:
+        """Left and right frames of a batch, each (B,...) as `Interpolator.encode` makes them, and the view of both.
 
-        Each frame is uploaded and encoded once and kept while the next pass needs it.
+        Each frame is uploaded and encoded once and kept while the next pass needs it. Opaque colours in 0..1 need no
+        view; where a frame of a batch is something else, all have one, with the same background for both of a pair.
         """
-        encoded = self._encoded
         needed = sorted({i for left, right, _ in batch for i in (left, right)})
-        for i in [i for i in encoded if i not in needed]:
-            del encoded[i]
-        new = [i for i in needed if i not in encoded]
+        # Before they are sent, where they are: asking the device would be waiting for it.
+        self._looks = {i: self._looks.get(i) or self._looked(i, frame_at(i)) for i in needed}
+        plain = not self._model.views or all(look.plain for look in self._looks.values())
+        over = [None if plain else self._looks[left].background for left, _, _ in batch]
+        lefts, rights = (
+            [(task[side], ground) for task, ground in zip(batch, over, strict=True)] for side in (0, 1)
+        )
+        encoded = self._encoded = {
+            key: self._encoded[key] for key in (*lefts, *rights) if key in self._encoded
+        }
+        new = sorted({*lefts, *rights} - encoded.keys(), key=lambda key: key[0])
         if new:
-            sent = [frame_at(i) for i in new]
-            # Before they are sent, where they are: asking the device would be waiting for it.
-            for i, frame in zip(new, sent, strict=True):
-                check_finite(frame, f"frame {i} of the clip")
-            frames = rearrange(to_float(self.transfer.upload(sent)), "n h w c -> n c h w")
-            encoded.update(zip(new, self._encode(frames), strict=True))
-        return _together([encoded[left] for left, _, _ in batch]), _together(
-            [encoded[right] for _, right, _ in batch]
+            sent = self.transfer.upload([frame_at(i) for i, _ in new])
+            frames = rearrange(to_float(sent), "n h w c -> n c h w")
+            encoded.update(zip(new, self._encode(frames, _view([ground for _, ground in new])), strict=True))
+        view = _view(over)
+        return (
+            _together([encoded[key] for key in lefts]),
+            _together([encoded[key] for key in rights]),
+            {} if view is None else {"view": view.to(self._model.run_device)},
         )
 
-    def _encode(self, frames: Tensor) -> Sequence[Tensor]:
+    def _looked(self, index: int, frame: Tensor) -> _Look:
+        """What frame `index` (H,W,C) is like. Raises ValueError for NaN."""
+        colours = colour_channels(self._channels)
+        low, high = 0.0, 1.0
+        if frame.is_floating_point():
+            low, high = value_range(frame[..., :colours], f"frame {index} of the clip")
+            if self._channels > colours:
+                check_finite(frame[..., colours:], f"frame {index} of the clip")
+        plain = low >= 0 and high <= 1
+        if not self._opacity:
+            return _Look(plain, ())
+        opaque = bool(frame[..., 3].amin() >= (1 if frame.is_floating_point() else 255))
+        background = visible_background(frame.permute(2, 0, 1)[None])[0].tolist()
+        return _Look(plain and opaque, tuple(background))
+
+    def _encode(self, frames: Tensor, view: View | None) -> Sequence[Tensor]:
         """What the model wants of each of `frames` (N,C,H,W)."""
         # Of large frames, two at a time may take more memory than all that follows.
-        parts = frames.split(1) if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else [frames]
-        options = self._options
-        made = [self._model.encode(part, scale=options.scale, TTA=options.tta, name=None) for part in parts]
+        size = 1 if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else len(frames)
+        made = []
+        for start in range(0, len(frames), size):
+            part = frames[start : start + size]
+            seen = {} if view is None else {"view": view.part(start, start + size).to(frames.device)}
+            options = {"scale": self._options.scale, "TTA": self._options.tta, "name": None}
+            made.append(self._model.encode(part, **options, **seen))
         return made if len(made) > 1 else made[0].split(1)
+
+
+Background = tuple[float, ...]  # colour, empty where frames have no opacity
+
+
+class _Look(NamedTuple):
+    """What a frame is like: opaque colours in 0..1, and what it stands out from."""
+
+    plain: bool
+    background: Background
+
+
+def _view(backgrounds: Sequence[Background | None]) -> View | None:
+    """The view of frames over these, all of one kind."""
+    if backgrounds[0] is None:
+        return None
+    return View(torch.tensor(backgrounds) if backgrounds[0] else None)
 
 
 def _together(samples: list[Tensor]) -> Tensor:

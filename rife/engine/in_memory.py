@@ -54,7 +54,9 @@ def interpolate(
     what it raises ends the run. is_oom tells whether an exception means out of memory, by default that of any back end;
     then the batch is halved, after on_oom(), and later clips remember
     (`rife.model.device_memory.BatchSizes`). Raises ValueError, or RuntimeError when one frame does not fit.
-    masks: (N,H,W), moved by the flow of the frames and written into out_masks (M,H,W), which must then be given.
+    masks: (N,H,W), moved by the flow of the frames and written into out_masks (M,H,W), which must then be given; that
+    of frames of one colour is the masks' own.
+    Frames of four channels are RGB with opacity, not multiplied. Light above 1 keeps its values.
     """
     _check_frames(frames)
     if plan is None:
@@ -79,7 +81,7 @@ def interpolate(
         return out
     runner = BatchRunner(
         model.with_precision(precision), clip.shape, out.device, batch_size,
-        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, total,
+        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, total, clip.opacity,
     )  # fmt: skip
     tell(0)
     rows = [[clip.target(k) for k in ks] for ks in work.targets]
@@ -112,6 +114,8 @@ class _ClipBuffer:
         self._outs = [out] if out_masks is None else [out, out_masks[..., None]]
         height, width, channels = frames.shape[1:]
         self.shape = height, width, channels + (masks is not None)
+        # Where all is of one colour, what is to be seen is the mask.
+        self.opacity = channels == 4 or (channels == 3 and masks is not None and _is_flat(frames))
 
     def frame(self, index: int) -> Tensor:
         """Source frame (H,W,C), its mask behind the channels."""
@@ -129,6 +133,11 @@ class _ClipBuffer:
         while given and (end is None or given[0][0] < end):
             k, step = given.popleft()
             write(self.target(k), passthrough_frame(step, self.frame))
+
+
+def _is_flat(frames: Tensor) -> bool:
+    """Whether each frame (N,H,W,C) is of one colour."""
+    return all(torch.equal(frame, frame[:1, :1].expand_as(frame)) for frame in frames)
 
 
 def _check_frames(frames: Tensor) -> None:

@@ -68,7 +68,7 @@ def interpolate_stream(
     like = window.frame(first.left)
     runner = BatchRunner(
         model.with_precision(precision), like.shape, like.device, batch_size,
-        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom,
+        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, opacity=like.shape[-1] == 4,
     )  # fmt: skip
     pending, in_flight = [first], deque[_InFlight]()
     while pending:

@@ -29,6 +29,7 @@ from .inputs import check_finite, check_images, checked_times, colour_channels, 
 from .options import SCALES
 from .passes import Pair, Passes
 from .training_step import Batch, TrainingStep
+from .views import View
 
 # Trained by this project, see README. Loaded where no path is given.
 BUNDLED_CHECKPOINT = Path(__file__).parent.parent / "weights" / "rife_comfy.safetensors"
@@ -63,6 +64,8 @@ class Model:
     `Model()` is the paper's network with fresh weights, `Model(arbitrary=True)` its timestep version RIFE_m.
     local_rank: index of this process's device under DistributedDataParallel; -1 for a single process.
     """
+
+    views = True  # `encode` and `between` take a `View`
 
     def __init__(self, local_rank: int = -1, arbitrary: bool = False):
         network = build_network(RELEASES["RIFE_m" if arbitrary else "RIFE"])
@@ -242,7 +245,8 @@ class Model:
         on larger. scale_list: downscale of each block instead. TTA: averaged with the frames turned by 180 degrees.
         ensemble: averaged with time reversed: in each block where the version defines it (3.8, 4.0 to 4.20, 4.24), as
         finished frames elsewhere. Measured gains and costs: benchmarks/score_options.py.
-        Returns (B,C,H,W) in 0..1 on img0's device, in its dtype. Raises ValueError.
+        Returns (B,C,H,W) in 0..1 on img0's device, in its dtype; `rife.interpolate` keeps light above 1. Raises
+        ValueError.
         """
         check_images(img0, img1)
         source0 = self.encode(img0, scale, scale_list, TTA)
@@ -261,19 +265,21 @@ class Model:
         scale_list: Sequence[float] | None = None,
         TTA: bool = False,
         name: str | None = "img0",
+        view: View | None = None,
     ) -> Tensor:
         """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
 
         Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`;
-        with None the caller has looked.
+        with None the caller has looked. view: of frames that are not opaque colours in 0..1.
         """
         if name is not None:
             check_finite(images, name)
         multiple = self.net.pad_multiple(self._scales(scale, scale_list))
         # Over the wire as they are: halves are smaller. Half networks, too, sample float32 frames.
         dtype = torch.promote_types(self.run_dtype, torch.float32)
-        images = pad_to(images.to(self.run_device).to(dtype).clamp(0, 1), multiple)
-        return self._passes.encode(images, TTA)
+        images = images.to(self.run_device).to(dtype)
+        images = pad_to(images.clamp(0, 1) if view is None else images, multiple)
+        return self._passes.encode(images, TTA, view)
 
     @torch.no_grad()
     def between(
@@ -287,12 +293,13 @@ class Model:
         scale_list: Sequence[float] | None = None,
         TTA: bool = False,
         ensemble: bool = False,
+        view: View | None = None,
     ) -> Tensor:
         """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
         times = checked_times(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
         channels, height, width = shape
-        pair = Pair(source0, source1, channels)
+        pair = Pair(source0, source1, channels, view)
         if self.config.timestep or all(t == 0.5 for t in times):
             image = self._passes.frame(pair, self._passes.times(times, source0.device), scales, TTA, ensemble)
         else:
@@ -302,7 +309,8 @@ class Model:
                     for i, t in enumerate(times)
                 ]
             )
-        return image[:, :, :height, :width].clamp(0, 1)
+        image = image[:, :, :height, :width]
+        return image.clamp(0, 1) if view is None else image
 
     @torch.no_grad()
     def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:

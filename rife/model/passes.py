@@ -14,20 +14,23 @@ from ..ops.warp import warp
 from .acceleration import Accelerated
 from .device_memory import pinned
 from .inputs import colour_channels
+from .views import View
 
 MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
 
 
 class Pair(NamedTuple):
-    """What `Passes.encode` made of two padded frames of `channels` channels each."""
+    """What `Passes.encode` made of two padded frames of `channels` channels each, with that `view`."""
 
     source0: Tensor  # (B,K,H,W)
     source1: Tensor
     channels: int
+    view: View | None = None
 
     def sample(self, i: int) -> Pair:
         """The pair of one sample of the batch."""
-        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1])
+        view = self.view and self.view.part(i, i + 1)
+        return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1], view=view)
 
     def swapped(self) -> Pair:
         """The pair in reversed time."""
@@ -47,16 +50,21 @@ class Passes:
         self.accelerated: Accelerated | None = None
         self._grids: WarpGrids | None = None  # of the last size only, and gone with the model
 
-    def encode(self, images: Tensor, tta: bool) -> Tensor:
+    def encode(self, images: Tensor, tta: bool, view: View | None = None) -> Tensor:
         """Padded frames (B,C,H,W) -> (B,K,H,W), what `frame` wants of them.
 
-        Along channels: the network's source, the maps behind the colours, and for `tta` both of the turned frame.
+        Along channels: the network's source, the maps behind the colours, with a view all that it carries, and for
+        `tta` all this of the turned frame.
         """
         colours = colour_channels(images.shape[1])
-        rgb = images[:, :colours].expand(-1, 3, -1, -1)
-        parts = [self.network.source(rgb)] + ([images[:, colours:]] if images.shape[1] > colours else [])
+        if view is None:
+            rgb, carried = images[:, :colours].expand(-1, 3, -1, -1), images[:, colours:]
+        else:
+            carried = view.carried(images, colours)
+            rgb = view.seen(carried, colours)
+        parts = [self.network.source(rgb)] + ([carried] if carried.shape[1] else [])
         if tta:
-            parts.append(self.encode(images.flip(2, 3), False))
+            parts.append(self.encode(images.flip(2, 3), False, view))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def times(self, times: Sequence[float], device: torch.device) -> Tensor | None:
@@ -88,16 +96,21 @@ class Passes:
             return (image + self.frame(turned, t, scales, False, ensemble).flip(2, 3)) / 2
         # One pass.
         colours = colour_channels(pair.channels)
-        known = pair.source0.shape[1] - (pair.channels - colours)
+        follow = pair.channels - (colours if pair.view is None else 0)
+        known = pair.source0.shape[1] - follow
         src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
         grids = self._grids = WarpGrids.of(src0, self._grids)
         predict = self.accelerated or network.predict_from
         prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, grids=grids)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
-        if pair.channels == colours:
+        if not follow:
             return image
-        maps = pair.source0[:, known:], pair.source1[:, known:]
-        return torch.cat((image, _follow(*maps, prediction, grids)), 1)
+        carried = pair.source0[:, known:], pair.source1[:, known:]
+        moved = _follow(*carried, prediction, grids)
+        if pair.view is None:
+            return torch.cat((image, moved), 1)
+        seen = _follow(src0[:, :colours], src1[:, :colours], prediction, grids)
+        return pair.view.made(carried, moved, image, seen, colours)
 
     def bisected(
         self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str
@@ -116,7 +129,7 @@ class Passes:
             middle = self.frame(pair, None, scales, tta, ensemble)
             if t == 0.5:
                 return middle
-            source = self.encode(middle, tta)
+            source = self.encode(middle, tta, pair.view)
             pair, t = (
                 (pair._replace(source1=source), t * 2)
                 if t < 0.5

@@ -43,3 +43,12 @@ def test_tta_and_ensemble_work_with_comfyuis_models_and_scale_is_refused(host):
         torch.testing.assert_close(images[1], frames.mean(0), atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="Load RIFE Checkpoint for it"):
         host.run("RIFEInterpolate", interp_model=native(network), images=frames, multiplier=2, scale="0.5")
+
+
+@pytest.mark.parametrize("network", [Blend, Film])
+def test_light_above_one_keeps_its_values_in_comfyuis_models(host, network):
+    frames = clip(3, 70, 66)
+    frames[1:, 10:20, 10:20] = 12.0
+    images, *_ = host.run("RIFEInterpolate", interp_model=native(network()), images=frames, multiplier=2)
+    torch.testing.assert_close(images[3, 10:20, 10:20], torch.full((10, 10, 3), 12.0), rtol=1e-4, atol=0)
+    assert images.max() <= 12.001 and images.min() >= 0
