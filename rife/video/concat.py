@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from .reader import Clip
-from .writer import MP4, AtomicVideoFile
+from .writer import MP4, AtomicVideoFile, last_for
 
 
 class Joiner(AtomicVideoFile):
@@ -47,6 +47,7 @@ class Joiner(AtomicVideoFile):
         """Copies all packets."""
         orders = [_order(part) for part in self._parts]
         # Decoders need so many pictures before the first can be shown: the same in all parts, so that they follow on.
+        total = sum(map(len, orders))
         delay = max(i - shown for order in orders for i, shown in enumerate(order))
         for part, order in zip(self._parts, orders, strict=True):
             first = self.count
@@ -57,6 +58,9 @@ class Joiner(AtomicVideoFile):
                     packet.pts = self._at(first + shown)
                     packet.dts = self._at(self.count - delay)
                     packet.duration = self._at(first + shown + 1) - packet.pts
+                    if self.count == total - 1 and self.path.suffix.lower() in MP4:
+                        whole = (self._at(total) - self._at(0)) * self._tick
+                        last_for(packet, whole, self._at(-delay) * self._tick)
                     packet.stream = self._stream
                     self._mux(packet, packet.dts * self._tick)
                     self.count += 1

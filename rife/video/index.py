@@ -145,6 +145,7 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
         _array(np.unique(pts[packets.keys])),
         jumps=jumps,
     )
+    _hold_the_last(index, packets, stream.duration or 0)
     if (pts != packets.pts).any():
         index.retimed = _array(pts)
     rising = bool((np.diff(pts) > 0).all())
@@ -155,6 +156,15 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
             name, len(jumps), "s" * (len(jumps) > 1),
         )  # fmt: skip
     return index
+
+
+def _hold_the_last(index: FrameIndex, packets: _Packets, stated: int) -> None:
+    """MP4 says how long each frame lasts in the order of decoding: where that of the last one shown is hidden in
+    another's, it is what is left of the whole."""
+    rest = stated - (index.ticks[-1] - index.ticks[0])
+    whole = int(packets.durations[packets.shown].sum())
+    if rest > 0 and abs(whole - stated) <= packets.usual_duration():
+        index.durations[-1] = rest
 
 
 def _array(values: np.ndarray) -> array:
@@ -260,15 +270,22 @@ def constant_rate(
     since = np.frombuffer(ticks, np.int64) - ticks[0]
     count = np.arange(len(ticks))
     mean = Fraction(len(ticks) - 1, int(since[-1])) / time_base
-    if exact:
-        return mean if (np.diff(since) == since[1]).all() else None
+    if exact and (np.diff(since) == since[1]).all():
+        return mean
     # Where ticks are milliseconds, averages are next to the rate that is meant.
     meant = sorted({Fraction(max(1, round(mean))), Fraction(max(1, round(mean * 1001 / 1000)) * 1000, 1001)},
                    key=lambda rate: abs(rate - mean))  # fmt: skip
     usual = [rate for rate in stated if rate.denominator in (1, 1001)]
     # A file whose times were whole milliseconds once keeps them on a finer clock; no frame is so short as to mind.
     near = max(1.01, min(1.01 * float(_MILLISECOND / time_base), 0.2 * float(1 / (mean * time_base))))
-    for rate in [*usual, *meant, *stated, mean.limit_denominator(1001) or mean, mean]:
+    for rate in [
+        *(() if exact else usual),
+        *meant,
+        *usual,
+        *stated,
+        mean.limit_denominator(1001) or mean,
+        mean,
+    ]:
         if np.abs(since - count * float(1 / (rate * time_base))).max() <= near:
             return rate
     return _pulled_down(since, time_base)

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "number_of_frames",
                 "number_of_bytes", "handler_name", "vendor_id"}  # fmt: skip
 _LOSSLESS = ("flac", "alac", "wavpack", "tta", "truehd", "mlp", "ape", "shorten", "pcm_")
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BACKWARD, _FORWARD = 0.1, 1.0  # seconds by which sound may be off before it is taken to be on another clock
 
 
@@ -119,15 +120,16 @@ class StreamCopier:
             ".ogv": ["libvorbis", "libopus"],
             ".avi": ["libmp3lame", "aac"],
         }
+        layout = source.layout.name
+        if "channels" in layout:  # which are not said: the usual ones of so many
+            layout = _LAYOUTS.get(source.channels, "stereo")
         codecs = wanted.get(self._path.suffix.lower(), ["alac", "aac"] if lossless else ["aac"])
         for codec in [*codecs, "aac", "libmp3lame", "libopus"]:
             try:
                 with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
-                    SoundEncoder(trial, codec, source.sample_rate, source.layout.name, self._clip.name)
+                    SoundEncoder(trial, codec, source.sample_rate, layout, self._clip.name)
                     trial.start_encoding()
-                return SoundEncoder(
-                    self._container, codec, source.sample_rate, source.layout.name, self._clip.name
-                )
+                return SoundEncoder(self._container, codec, source.sample_rate, layout, self._clip.name)
             except (ValueError, OSError, av.error.FFmpegError) as error:
                 log.debug("%s is no sound for %s: %s", codec, self._path.suffix, error)
         return None
@@ -290,7 +292,7 @@ class AudioEncoder:
     """Samples (C,S) on their way into a file, encoded as AAC; in the place of `StreamCopier`."""
 
     def __init__(self, container: OutputContainer, samples: np.ndarray, rate: int):
-        layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(len(samples))
+        layout = {n: _LAYOUTS[n] for n in (1, 2, 6, 8)}.get(len(samples))
         if layout is None:
             log.warning("The sound has %d channels: the first two are taken.", len(samples))
             samples, layout = samples[:2], "stereo"

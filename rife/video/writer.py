@@ -30,6 +30,7 @@ from .codecs import Encoder, Encoding, VideoError, choose
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, drawn, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
+from .last_delay import set_length
 from .reader import Clip, DamagedError
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
 
@@ -96,7 +97,7 @@ class AtomicVideoFile:
         if self.path.suffix.lower() in MP4:
             own = "" if metadata.keys() <= _MP4_TAGS else "+use_metadata_tags"
             options["movflags"] = "+faststart" + own
-        elif self.path.suffix.lower() in (".gif", ".webp", ".apng"):
+        elif self.path.suffix.lower() in (".gif", ".webp", ".apng") and not self._pattern:
             options["plays" if self.path.suffix.lower() == ".apng" else "loop"] = "0"
         try:
             self._opened = av.open(
@@ -134,6 +135,9 @@ class AtomicVideoFile:
     def _finish(self) -> None:
         """Writes what an encoder still holds."""
 
+    def _closed(self) -> None:
+        """Mends the finished file before it gets its name."""
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -148,6 +152,7 @@ class AtomicVideoFile:
                 if self._copies:
                     self._copies.copy(self._start + self._end() if damaged else None)
                 self._container.close()
+                self._closed()
                 self._name(path)
         except BaseException:
             self._discard()
@@ -233,7 +238,10 @@ class VideoWriter(AtomicVideoFile):
         self._palette: _Palette | None = None
         self._converters: dict[str, FromRgb] = {}
         self._sound = sound
-        self._last = self._lasts = Fraction(0)
+        self._last = Fraction(0)
+        self._lasts: Fraction | None = None
+        self._first: Fraction = Fraction(0)  # when the first picture is shown, and when its packet is decoded
+        self._first_decoded: Fraction | None = None
 
     def _begin(self) -> None:
         super()._begin()
@@ -308,12 +316,12 @@ class VideoWriter(AtomicVideoFile):
         frame of the clip, whose planes go to the encoder as they are where it takes their format. Raises ValueError.
         """
         self._last = self.count / self.rate if time is None else time
-        self._lasts = 1 / self.rate if lasts is None else lasts
+        self._lasts = lasts
         shown = self._start + self._last
         picture = self._picture(frame)
         picture.pts, picture.time_base = round(shown / self._tick), self._tick
         picture.pict_type = 0  # what it, or what it was made like, was in its file is no order for this one
-        picture.duration = max(1, round(self._lasts / self._tick))
+        picture.duration = max(1, round((lasts or 1 / self.rate) / self._tick))
         with self._explained():
             for ready in self._palette.through(picture) if self._palette else (picture,):
                 self._mux(self._encoded(ready), shown)
@@ -359,11 +367,16 @@ class VideoWriter(AtomicVideoFile):
         return frame
 
     def _encoded(self, picture: av.VideoFrame | None) -> list[Packet]:
-        """Packets that are ready. Some encoders forget how long a frame lasts, which matters for the last."""
+        """Packets that are ready. Filters and some encoders forget how long a frame lasts, which the last one needs."""
         packets: list[Packet] = list(self._stream.encode(picture))
+        if packets and self._first_decoded is None and packets[0].dts is not None:
+            self._first_decoded = packets[0].dts * Fraction(packets[0].time_base or self._tick)
+            self._first = (packets[0].pts or 0) * Fraction(packets[0].time_base or self._tick)
+        if self._lasts is None:
+            return packets
         last = round((self._start + self._last) / self._tick)
         for packet in packets:
-            if picture is None and packet.pts is not None and packet.time_base:
+            if packet.pts is not None and packet.time_base:
                 if round(packet.pts * packet.time_base / self._tick) == last:
                     packet.duration = max(1, round(self._lasts / packet.time_base))
         return packets
@@ -371,10 +384,17 @@ class VideoWriter(AtomicVideoFile):
     def _finish(self) -> None:
         for picture in self._palette.through(None) if self._palette else ():
             self._container.mux(self._encoded(picture))
-        self._container.mux(self._encoded(None))
+        packets = self._encoded(None)
+        if packets and self._lasts is not None and self.path.suffix.lower() in MP4:
+            last_for(packets[-1], self._start + self._end() - self._first, self._first_decoded)
+        self._container.mux(packets)
+
+    def _closed(self) -> None:
+        if self._lasts is not None and not self._pattern:
+            set_length(self._temporary, self._end())
 
     def _end(self) -> Fraction:
-        return self._last + self._lasts if self.count else Fraction(0)
+        return self._last + (self._lasts or 1 / self.rate) if self.count else Fraction(0)
 
 
 def _fitting(frame: np.ndarray, kind: str, pix_fmt: str) -> tuple[np.ndarray, str]:
@@ -411,6 +431,14 @@ class _Palette:
         """Pushes one picture, or None at the end; the pictures that come out."""
         self._in.push(picture and picture.reformat(format=self._format))
         yield from drawn(self._graph)
+
+
+def last_for(packet: Packet, whole: Fraction, first_decoded: Fraction | None) -> None:
+    """MP4's length is that of all packets in the order of decoding: the last of them, which with B-frames is not the
+    last one shown, gets what is left of `whole` seconds."""
+    base = Fraction(packet.time_base or 1)
+    if packet.dts is not None and first_decoded is not None:
+        packet.duration = max(packet.duration or 1, round((whole - packet.dts * base + first_decoded) / base))
 
 
 def tick_of(*times: Fraction) -> Fraction:
