@@ -35,7 +35,7 @@ def decoded(
     # None: from the beginning, without seeking.
     starts = [*keys[-1:], *keys[-3:-2]] if index.seekable else []
     for pts in [*starts, None]:
-        with open_source(source) as container:
+        with open_source(source, index.edits) as container:
             stream = main_stream(container)
             stream.thread_type = threads
             decoder = _decoder(stream)

@@ -45,7 +45,7 @@ class FrameIndex:
     frames at which decoding can begin, rising. order: the ticks of all frames, where the decoder's bear no times that
     can be trusted and are counted from the first one on. doubtful: that is so if a frame comes out of the decoder with
     an earlier time than the one before. retimed: the presentation time of each packet in the order of the file, where
-    it is not the file's own. lost: frames at its begin that cannot be decoded, since they need others before them.
+    it is not the file's own. hidden: frames that an edit list leaves out; edits: whether that counts.
     """
 
     time_base: Fraction
@@ -54,7 +54,8 @@ class FrameIndex:
     keys: array
     order: array | None = None
     doubtful: bool = False
-    lost: int = 0
+    hidden: int = 0
+    edits: bool = True
     retimed: array | None = None
     jumps: list[Jump] = field(default_factory=list)
 
@@ -129,7 +130,6 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
     if (packets.pts == _NONE).any():
         return _counted(packets)
     pts, jumps = _joined(packets, bool(container.format.flags & _CLOCK_MAY_JUMP))
-    pts = _without_strays(packets, pts)
     durations = packets.durations
     if container.format.name == "gif":
         durations = np.where(
@@ -149,6 +149,7 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
     if (pts != packets.pts).any():
         index.retimed = _array(pts)
     rising = bool((np.diff(pts) > 0).all())
+    index.hidden = int((~shown).sum())
     index.doubtful = rising and bool(stream.codec_context.has_b_frames) and not packets.keys.all()
     if jumps:
         log.warning(
@@ -195,16 +196,26 @@ def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
     ahead = steps - lasts
     back = steps * base < -_BACKWARD
     forth = ahead * base > _FORWARD
+    answers = _answers(back, forth, ahead)
     if not may_jump:
         # A pause is a pause, unless the clock comes back from it, or it is beyond all reason.
-        beyond = (ahead * base > _STRAY) & (ahead > 50 * usual)
-        forth &= beyond | _answered(back, ahead)
-    places = np.flatnonzero(back | forth)
+        forth &= (ahead * base > _STRAY) & (ahead > 50 * usual)
+        for first, second in answers:
+            back[second] = forth[first] = True
     shift = np.zeros(len(clock), np.int64)
-    for place in places:
+    for place in np.flatnonzero(back | forth):
         shift[place + 1 :] -= ahead[place]
-    jumps = [Jump(int(packets.bytes[i + 1]), int(shift[i + 1])) for i in places]
-    return packets.pts + shift, jumps
+    pts = packets.pts + shift
+    inner = {place for pair in answers for place in pair}
+    jumps = [
+        Jump(int(packets.bytes[i + 1]), int(shift[i + 1]))
+        for i in np.flatnonzero(back | forth)
+        if i not in inner
+    ]
+    stray = np.zeros(len(pts), bool)
+    for first, second in answers:
+        stray[first + 1 : second + 1] = True
+    return _put_strays(pts, stray | _far(pts, base), usual), jumps
 
 
 def _decode_times(packets: _Packets) -> np.ndarray:
@@ -218,43 +229,46 @@ def _decode_times(packets: _Packets) -> np.ndarray:
     return packets.dts[nearest] + (count - nearest) * usual
 
 
-def _answered(back: np.ndarray, ahead: np.ndarray, near: int = 4) -> np.ndarray:
-    """The steps forward that a step backward of the same size, within a few packets, makes up for."""
-    answered = np.zeros(len(back), bool)
-    for place in np.flatnonzero(back):
-        around = slice(max(0, place - near), place + near + 1)
-        answered[around] |= np.abs(ahead[around] + ahead[place]) < 0.1 * abs(ahead[place])
-    return answered
+def _answers(back: np.ndarray, forth: np.ndarray, ahead: np.ndarray, near: int = 4) -> list[tuple[int, int]]:
+    """Steps of the clock that another one of the same size, a few packets later, takes back: strays lie between."""
+    found: list[tuple[int, int]] = []
+    places = np.flatnonzero(back | forth)
+    for first, second in zip(places, places[1:], strict=False):
+        opposite = abs(ahead[first] + ahead[second]) < 0.1 * abs(ahead[first])
+        if opposite and second - first <= near and (not found or found[-1][1] < first):
+            found.append((int(first), int(second)))
+    return found
 
 
-def _without_strays(packets: _Packets, pts: np.ndarray) -> np.ndarray:
-    """A few times that lie beyond all reason from the rest are put after the frame before them in the file."""
+def _far(pts: np.ndarray, base: float) -> np.ndarray:
+    """A few times that lie beyond all reason from the rest."""
+    far = np.zeros(len(pts), bool)
     if len(pts) < 3:
-        return pts
+        return far
     rising = np.sort(pts)
     gaps = np.diff(rising)
-    usual = max(1, int(np.median(gaps)))
-    for place in np.flatnonzero((gaps * float(packets.base) > _STRAY) & (gaps > 50 * usual)):
-        few = max(3, len(pts) // 100)
-        stray = (
-            pts > rising[place]
-            if len(pts) - place - 1 <= few
-            else pts <= rising[place]
-            if place < few
-            else None
-        )
-        if stray is None:
-            continue
-        pts, taken = pts.copy(), set(pts[~stray].tolist())
-        for j in np.flatnonzero(stray):
-            tick = int(pts[j - 1] if j else pts[~stray].min() - 2 * usual) + usual
-            while tick in taken:
-                tick += 1
-            taken.add(tick)
-            pts[j] = tick
-        log.warning(
-            "%d frames have times far from all others; they follow the frame before.", int(stray.sum())
-        )
+    few = max(3, len(pts) // 100)
+    for place in np.flatnonzero((gaps * base > _STRAY) & (gaps > 50 * max(1, np.median(gaps)))):
+        if len(pts) - place - 1 <= few:
+            far |= pts > rising[place]
+        elif place < few:
+            far |= pts <= rising[place]
+    return far
+
+
+def _put_strays(pts: np.ndarray, stray: np.ndarray, usual: int) -> np.ndarray:
+    """Gives each frame whose time is off the place that is free near its neighbours in the file."""
+    if not stray.any() or stray.all():
+        return pts
+    pts, good = pts.copy(), np.flatnonzero(~stray)
+    for j in np.flatnonzero(stray):
+        others = np.sort(pts[~stray])
+        around = others[np.searchsorted(others, pts[good[max(0, np.searchsorted(good, j) - 1)]]) :]
+        holes = np.flatnonzero(np.diff(around[:40]) > 1.5 * usual)
+        pts[j] = around[holes[0]] + usual if len(holes) else others[-1] + usual
+        stray = stray.copy()
+        stray[j] = False
+    log.warning("A frame's time is far from all others: it is put where one is missing.")
     return pts
 
 

@@ -129,12 +129,13 @@ class Clip:
         self._stated_rates = [sequence.rate] if sequence.rate else []
         self.audio, self._pixel_aspect = False, Fraction(1)
 
-    def _look_through(self) -> None:
-        with open_source(self.source) as container:
+    def _look_through(self, edits: bool = True) -> None:
+        with open_source(self.source, edits) as container:
             stream = main_stream(container)
             index = index_frames(container, stream, self.name)
             if index is None:
                 raise VideoError(self._nothing)
+            index.edits = edits
             self._index, self.origin = index, origin_of(container)
             self._stated_rates = stated_rates(stream)
             self.audio = bool(container.streams.audio)
@@ -142,8 +143,10 @@ class Clip:
             self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.container = container.format.name
             self._miss_the_end(stated_duration(container, stream))
-        if index.doubtful and comes_out_of_order(self.source, index):
-            index.order = index.ticks
+        if edits and index.doubtful and comes_out_of_order(self.source, index):
+            if index.hidden:  # an edit list counts times of showing, which this file does not have
+                self._look_through(edits=False)
+            self._index.order = self._index.ticks
 
     def _miss_the_end(self, stated: Fraction) -> None:
         """Says so where a file is shorter than it states."""

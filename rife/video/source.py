@@ -19,8 +19,11 @@ from .codecs import VideoError
 Source = str | os.PathLike | io.BytesIO
 
 
-def open_source(source: Source) -> InputContainer:
-    """An open container with a video stream. Raises FileNotFoundError, VideoError."""
+def open_source(source: Source, edits: bool = True) -> InputContainer:
+    """An open container with a video stream. edits: whether an MP4's edit list counts.
+
+    Raises FileNotFoundError, VideoError.
+    """
     name: str = "the video"
     file: Any
     if isinstance(source, io.BytesIO):
@@ -34,7 +37,7 @@ def open_source(source: Source) -> InputContainer:
             raise VideoError(f"{path} is empty, it has 0 bytes. Give a file that a player shows.")
         check_canvas(path)
     try:
-        container = av.open(file)
+        container = av.open(file, options={} if edits else {"ignore_editlist": "1"})
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(
             f"{name} cannot be read as a video ({getattr(error, 'strerror', error)}). It is damaged or of another "
