@@ -51,7 +51,8 @@ class _VFI(io.ComfyNode):
         default = VFI_WIDGETS
         return io.Schema(
             node_id=cls.NODE_ID,
-            display_name="RIFE VFI (compatible)",
+            # Under his id that name alone: should his node take it back, ComfyUI may keep what it is called.
+            display_name="RIFE VFI (compatible)" if cls.NODE_ID == ALL_IN_ONE else cls.NODE_ID,
             category="video",
             description="Takes the place of RIFE VFI of ComfyUI-Frame-Interpolation in graphs made for it. For new "
             "graphs use Load RIFE Checkpoint and RIFE Interpolate.",
@@ -166,7 +167,7 @@ class _States(io.ComfyNode):
         """The form."""
         return io.Schema(
             node_id=cls.NODE_ID,
-            display_name="Interpolation States (compatible)",
+            display_name="Interpolation States (compatible)" if cls.NODE_ID == STATES else cls.NODE_ID,
             category="video",
             description="Says between which frames RIFE VFI makes nothing.",
             search_aliases=["rife vfi"],
@@ -207,11 +208,23 @@ class FannovelStates(_States):
 
 
 def nodes() -> list[type[io.ComfyNode]]:
-    """Ours, and with RIFE_VFI_ALIAS=1 in the environment the same under Fannovel16's names."""
+    """Under our names, and under Fannovel16's where nothing has them: then graphs made for his pack just run.
+
+    Of two packs with one name the one that ComfyUI loads last has it. His, if it comes first, is there already; if it
+    comes later, it takes its names back. RIFE_VFI_ALIAS in the environment: 1 takes them in any case, 0 in none.
+    """
     ours: list[type[io.ComfyNode]] = [RIFEVFI, RIFEInterpolationStates]
-    if os.environ.get("RIFE_VFI_ALIAS", "").strip().lower() in ("", "0", "no", "false", "off"):
+    alias = os.environ.get("RIFE_VFI_ALIAS", "").strip().lower()
+    if alias in ("0", "no", "false", "off"):
         return ours
-    return [*ours, FannovelVFI, FannovelStates]
+    return ours + [node for node in (FannovelVFI, FannovelStates) if alias or not _is_known(node.NODE_ID)]
+
+
+def _is_known(node_id: str) -> bool:
+    # ComfyUI's own top-level module, not this folder: all nodes that are loaded so far.
+    from nodes import NODE_CLASS_MAPPINGS
+
+    return node_id in NODE_CLASS_MAPPINGS
 
 
 async def register_replacements() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from ..rife.timeline.plans import Clips
 from ..rife.timeline.report import report
 from ..rife.timeline.scenes import Scenes
 from . import model_management, run
+from .load import described
 from .run import RunOptions
 from .timing import (
     CHOICES,
@@ -26,6 +26,7 @@ from .timing import (
     frames_per_clip,
     make_plan,
     parse_cuts,
+    plan_line,
     request,
     result_line,
     timing_inputs,
@@ -40,6 +41,7 @@ from .types import (
     paired,
     scale_input,
     speed_inputs,
+    told,
     tta_input,
 )
 
@@ -173,23 +175,21 @@ class RIFEInterpolate(io.ComfyNode):
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = RunOptions(InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration)
-        result, masks = run.interpolate(interp_model, images, plan, options, mask)
-        seconds, rate = time.perf_counter() - start, _fps(fps, plan, asked)
-        model_management.send_status_text(
-            result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
-        )
+        rate = _fps(fps, plan, asked)
+
+        def tell(new: int, seconds: float | None) -> None:
+            model_management.send_status_text(plan_line(len(images), len(plan), new, seconds, rate))
+
+        result, masks = run.interpolate(interp_model, images, plan, options, mask, tell)
+        seconds = time.perf_counter() - start
+        line = result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
+        model_management.send_status_text(line)
+        how = {**run.describe(interp_model, precision), "scale": scale, "scale_reason": why}
         return io.NodeOutput(
             result,
             rate,
             result.shape[0],
-            _report(
-                plan,
-                scenes,
-                **run.describe(interp_model, precision),
-                scale=scale,
-                scale_reason=why,
-                seconds=seconds,
-            ),
+            told(f"{line}; {described(interp_model)}", {**report(plan, scenes), **how, "seconds": seconds}),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
         )
@@ -240,10 +240,6 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
     return float(scale), "as it was set"
 
 
-def _report(plan: Clips, scenes: Scenes, **more) -> str:
-    return json.dumps({**report(plan, scenes), **more})
-
-
 class RIFEInbetween(io.ComfyNode):
     """The frame at one time between two images."""
 
@@ -256,7 +252,7 @@ class RIFEInbetween(io.ComfyNode):
             category="video",
             description="Makes the image at a chosen time between two images. Batches of the same length are "
             "taken pair by pair.",
-            search_aliases=[*ALIASES, "inbetween", "tween", "middle frame", "morph"],
+            search_aliases=["inbetween", "tween", "middle frame", "morph", "中间帧", "中割り", "중간 프레임"],
             inputs=[
                 model_input(),
                 io.Image.Input("image0", tooltip="The image at time 0, or a batch of them."),

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
 from ..rife.checkpoint.load import Checkpoint, read_checkpoint
@@ -172,7 +172,9 @@ def _load(checkpoint: str, variant: str, precision: str, disable_dynamic: bool =
 
 
 _loaded: WeakValueDictionary[tuple, Any] = WeakValueDictionary()
-_described: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # what the patchers in `_loaded` are
+_described: WeakKeyDictionary[torch.nn.Module, str] = (
+    WeakKeyDictionary()
+)  # what the networks in `_loaded` are
 
 
 def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto"):
@@ -184,13 +186,21 @@ def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "aut
     key = (_state(files), variant, precision)
     patcher = _loaded.get(key)
     if patcher is None:
-        patcher, _described[patcher] = _load(checkpoint, variant, precision)
-        _loaded[key] = patcher
+        patcher, line = _load(checkpoint, variant, precision)
+        _loaded[key], _described[patcher.model] = patcher, line
     return patcher
 
 
+def described(patcher) -> str:
+    """What an INTERP_MODEL is and how that is known, in a line; also for those that others loaded or trained."""
+    network = patcher.model
+    if not hasattr(network, "config"):
+        return f"{type(network).__name__} of ComfyUI's own loader"
+    return _described.get(network) or f"RIFE {', '.join(network.config.versions) or 'of own training'}"
+
+
 def describe(found: Checkpoint) -> str:
-    """What was loaded and how that is known, for the node's face."""
+    """What was loaded and how that is known, in a line."""
     versions = ", ".join(found.network.config.versions) or "own training"
     return f"RIFE {versions}, decided by {found.decided_by}"
 
@@ -208,7 +218,13 @@ class RIFECheckpointLoader(io.ComfyNode):
             category="model/loaders",
             description="Loads any RIFE checkpoint, from the paper's to 4.26, for interpolating frames. "
             "The version is read from the file.",
-            search_aliases=["rife", "rife model", "frame interpolation model", "vfi model", "load rife"],
+            search_aliases=[
+                "rife model",
+                "rife checkpoint",
+                "frame interpolation model",
+                "vfi model",
+                "load rife",
+            ],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -271,5 +287,5 @@ class RIFECheckpointLoader(io.ComfyNode):
         """Combo entries -> INTERP_MODEL."""
         fetch(checkpoint)
         patcher = shared_patcher(checkpoint, variant, precision)
-        model_management.send_status_text(_described[patcher])
-        return io.NodeOutput(patcher, ui=ui.PreviewText(_described[patcher]))
+        model_management.send_status_text(described(patcher))
+        return io.NodeOutput(patcher)

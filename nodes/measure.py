@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -31,13 +30,13 @@ from ..rife.evaluation.scoring import (
 from ..rife.model import InferenceOptions
 from . import model_management, run
 from .types import (
-    ALIASES,
     InterpModel,
     check_images,
     ensemble_input,
     model_input,
     paired,
     scale_input,
+    told,
     tta_input,
 )
 
@@ -58,7 +57,7 @@ class RIFEScore(io.ComfyNode):
             category="video",
             description="How close made frames come to true ones. With a model: frames of the clip are held out, "
             "made from their neighbours and compared with what they were. With compared: two clips, frame by frame.",
-            search_aliases=[*ALIASES, "psnr", "ssim", "benchmark", "quality", "compare"],
+            search_aliases=["psnr", "ssim", "benchmark", "quality", "compare frames"],
             inputs=[
                 io.Image.Input(
                     "images", tooltip="The true frames: a clip in order, of one scene or several."
@@ -173,9 +172,10 @@ class RIFEScore(io.ComfyNode):
         rows = list(score(samples, methods, metrics, None, heat))
         found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
         mine = found[ours]
-        model_management.send_status_text(_in_words(found, len(rows) // len(methods), samples[0]))
+        line = _in_words(found, len(rows) // len(methods), samples[0])
+        model_management.send_status_text(line)
         return io.NodeOutput(
-            _report(rows, found, ours, samples[0]),
+            _report(line, rows, found, ours, samples[0]),
             mine["psnr"],
             mine["ssim"],
             model_management.as_images(torch.stack(heat.maps)),
@@ -262,7 +262,7 @@ def _in_words(found: dict[str, dict], frames: int, sample: Sample) -> str:
     return f"{frames} frame{'s' * (frames != 1)} {sample.task or 'compared'}: {scores}"
 
 
-def _report(rows: list[Row], found: dict[str, dict], ours: str, sample: Sample) -> str:
+def _report(summary: str, rows: list[Row], found: dict[str, dict], ours: str, sample: Sample) -> str:
     digits = {"psnr": 3, "ssim": 5, "ie": 4, "moving_ie": 4, "lpips": 4}
     table = {
         method: {k: round(f[k], d) if f[k] == f[k] else None for k, d in digits.items() if k in f}
@@ -280,7 +280,7 @@ def _report(rows: list[Row], found: dict[str, dict], ours: str, sample: Sample) 
         for row in mine[:5]
     ]
     report = {"task": sample.task or "frame by frame", "frames": len(mine), "methods": table, "worst": worst}
-    return json.dumps(report, indent=2)
+    return told(summary, report)
 
 
 def _chart(rows: list[Row]) -> Tensor:
@@ -326,7 +326,14 @@ class RIFEFlow(io.ComfyNode):
             category="video",
             description="What the frame at a time between two is made of: the motion into either frame, both frames "
             "moved there, and which of them counts where.",
-            search_aliases=[*ALIASES, "optical flow", "motion vectors", "occlusion", "warp"],
+            search_aliases=[
+                "optical flow",
+                "motion vectors",
+                "occlusion",
+                "warp",
+                "光流",
+                "オプティカルフロー",
+            ],
             inputs=[
                 model_input(),
                 io.Image.Input(
@@ -415,17 +422,16 @@ class RIFEFlow(io.ComfyNode):
         masks = [model_management.as_images(x[:, 0]) for x in (found.mask, found.occlusion())]
         flow0, flow1, *moved = (model_management.as_images(x) for x in (*pictures, *warped))
         pairs = flows.shape[1]
-        model_management.send_status_text(
-            f"{pairs} pair{'s' * (pairs != 1)}, longest motion {longest_flow(flows):.1f} px"
-        )
-        return io.NodeOutput(flow0, flow1, *masks, *moved, _flow_report(flows, longest, timestep))
+        line = f"{pairs} pair{'s' * (pairs != 1)}, longest motion {longest_flow(flows):.1f} px"
+        model_management.send_status_text(line)
+        return io.NodeOutput(flow0, flow1, *masks, *moved, _flow_report(line, flows, longest, timestep))
 
 
-def _flow_report(flows: Tensor, longest: float, timestep: float) -> str:
+def _flow_report(summary: str, flows: Tensor, longest: float, timestep: float) -> str:
     lengths = flows.norm(dim=2).flatten(2)
     pairs = [
         {f"{kind}_to_{i}": round(float(value), 2) for i in (0, 1) for kind, value in
          (("mean", lengths[i, k].mean()), ("longest", lengths[i, k].amax()))}
         for k in range(lengths.shape[1])
     ]  # fmt: skip
-    return json.dumps({"timestep": timestep, "full_colour_px": round(longest, 2), "pairs": pairs})
+    return told(summary, {"timestep": timestep, "full_colour_px": round(longest, 2), "pairs": pairs})

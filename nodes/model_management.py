@@ -222,7 +222,9 @@ class Progress:
         check_cancel()
         preview = None
         if picture is not None and time.monotonic() - self._last_preview >= seconds:
-            preview = ("JPEG", picture(), _PREVIEW_SIDE)
+            shown = picture()
+            # ComfyUI scales it to the size that is named, up as well, and the browser tells that size.
+            preview = ("JPEG", shown, max(shown.size))
             self._last_preview = time.monotonic()
         self._bar.update_absolute(self.before + done, self.total, preview)
 
@@ -240,10 +242,15 @@ class TransferProgress:
 
 
 def send_status_text(text: str) -> None:
-    """A line of text on the face of the node that runs, in every browser that shows it."""
+    """A line of text on the face of the node that runs, where it was queued.
+
+    Front ends from 1.54 on take it away when the run ends: what is to stay is a node's output `summary`, too.
+    """
     context = get_executing_context()
-    if context is not None and (server := _server()):
-        server.send_progress_text(text, context.node_id)
+    server = _server()
+    # To the browser that queued the run: in all others that node may be another one, in another graph.
+    if context is not None and server and (client := getattr(server, "client_id", None)):
+        server.send_progress_text(text, context.node_id, client)
 
 
 def has_server() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from .model_management import (
     with_precision,
 )
 from .native import adapt
+from .pace import Pace
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,14 @@ class RunOptions:
         return model.accelerate(self.acceleration), batch
 
 
+# Tells before the first pass how many new frames there are, and about how many seconds they take, if that is known.
+Teller = Callable[[int, float | None], None]
+
+
 def interpolate(
-    patcher, frames: Tensor, plan: Plan | Clips, options: RunOptions, masks: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    patcher, frames: Tensor, plan: Plan | Clips, options: RunOptions, masks: Tensor | None = None,
+    tell: Teller | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The plan's images (M,H,W,C) and masks (M,H,W) of `frames` (N,H,W,C) with masks (N,H,W), which follow their flow.
 
     Contiguous, on ComfyUI's intermediate device and in its dtype; without masks, those of the result are empty.
@@ -73,23 +79,32 @@ def interpolate(
     if total:
         wanted = total if options.batch_size else most_per_pass(total, options.acceleration)
         model, batch = options.load(patcher, *shape[1:3], shape[3] + (masks is not None), wanted)
-    engine.interpolate(
-        model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
-        out=out, masks=masks, out_masks=out_masks, **options.inference.keywords(), **oom_options(),
-    )  # fmt: skip
+    pace = Pace(patcher, options, frames.shape[1] * frames.shape[2])
+    if tell:
+        tell(total, pace.seconds_for(model, total))
+    with pace.measured(total):
+        engine.interpolate(
+            model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
+            out=out, masks=masks, out_masks=out_masks, **options.inference.keywords(), **oom_options(),
+        )  # fmt: skip
     if out_masks is None:
         out_masks = out.new_zeros((1, *shape[1:3])).expand(len(plan), -1, -1)
     return out, out_masks
 
 
-def render(patcher, job: Job, path: Path, options: RunOptions) -> tuple[int, list[int]]:
+def render(
+    patcher, job: Job, path: Path, options: RunOptions, tell: Teller | None = None
+) -> tuple[int, list[int]]:
     """Computes a whole job into the file `path`: its number of frames, and those of the clip that begin a scene."""
     clip = job.clip
     model, batch = options.load(
         patcher, clip.height, clip.width, 4 if clip.look.alpha else 3, options.batch_size or MAX_BATCH
     )
     progress, finder = Progress(len(job.plan)), job.timing.finder()
-    with job.writer(path) as writer:
+    pace, new = Pace(patcher, options, clip.height * clip.width), sum(s.kind == "new" for s in job.plan)
+    if tell:
+        tell(new, pace.seconds_for(model, new))
+    with pace.measured(new), job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
             finder=finder, batch_size=batch, **options.inference.keywords(), **oom_options(),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import nn
 
 from ..rife.checkpoint.load import load_network
@@ -33,7 +33,7 @@ class RIFECheckpointSave(io.ComfyNode):
             category="model/training",
             description="Writes a model as .safetensors into ComfyUI's output folder, where Load RIFE Checkpoint finds "
             "it. The file says what it is, so that nothing is guessed when it is loaded.",
-            search_aliases=["rife", "save rife", "save interpolation model", "export rife", "convert rife"],
+            search_aliases=["save rife", "save interpolation model", "export rife", "convert rife"],
             is_output_node=True,
             is_experimental=True,
             inputs=[
@@ -80,7 +80,7 @@ class RIFECheckpointSave(io.ComfyNode):
             "" if listed != inside else f"; only files in output/{FOLDERS[0]} are in the loader's list"
         )
         model_management.send_status_text(where)
-        return io.NodeOutput(listed, ui=ui.PreviewText(where))
+        return io.NodeOutput(listed)
 
 
 def _content(patcher) -> tuple[nn.Module, dict]:

@@ -17,6 +17,8 @@ MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timestep
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
 CHOICES = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
 OFF = "off"
+# Without which of its own inputs a choice says nothing; a default would be a curve that nobody wrote.
+_WANTED = {TIMESTEPS: "times", CURVE: "curve"}
 
 
 def timing_inputs(cogvideo: bool = False) -> list[io.Input]:
@@ -35,6 +37,8 @@ def _timing_input(cogvideo: bool) -> io.Input:
             *([io.DynamicCombo.Option(COGVIDEO, [_exp_input()])] if cogvideo else []),
         ],
         optional=True,
+        # Without it the browser's "Reset all parameters" takes the first option's description for its value.
+        extra_dict={"default": MULTIPLIER},
         tooltip="What says which frames are made. multiplier: the inputs multiplier and timesteps. frame rate: any, "
         "such as 16 to 24 or 30 to 59.94. retime curve: ramps, freezes, reverse."
         + " cogvideo demo: as the demo of CogVideo decides, to compare with it."
@@ -194,7 +198,16 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
             "workflow of a newer version may need that version."
         )
     # What was not sent of the choice's own inputs comes as None.
-    return {name: value for name, value in timing.items() if value is not None}
+    found = {name: value for name, value in timing.items() if value is not None}
+    wanted = _WANTED.get(found.get("timing"))
+    if wanted and wanted not in found:
+        came = ", ".join(["timing", *(f"timing.{name}" for name in found if name != "timing")])
+        raise ValueError(
+            f"timing is {found['timing']!r} and timing.{wanted} did not come, only {came}; expected both. A subgraph "
+            "that shows timing alone keeps the inputs of the choice that was made inside: choose it inside, or show "
+            f"timing.{wanted} on the subgraph, too."
+        )
+    return found
 
 
 def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> dict:
@@ -267,6 +280,20 @@ def parse_cuts(text: str, count: int) -> set[int]:
             "to have cuts found."
         )
     return set(map(int, words))
+
+
+def plan_line(given: int, made: int, new: int, seconds: float | None, fps: float | None = None) -> str:
+    """What is to be made, in one line, before it is; `seconds` is about what it will take."""
+    rate = f", {fps:g} fps, {made / fps:.2f} s" if fps else ""
+    takes = "" if seconds is None else f", about {in_minutes(seconds)}"
+    return f"{given} → {made} frames{rate}; {new} new{takes}"
+
+
+def in_minutes(seconds: float) -> str:
+    """For people: 7 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def result_line(given: int, made: int, seconds: float, fps: float | None = None, cuts: int = 0) -> str:

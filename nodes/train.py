@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..rife.losses.objective import recipe_of
@@ -31,6 +30,7 @@ from .trained import (
     trained_patcher,
     training_of,
 )
+from .types import told
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class RIFETrain(io.ComfyNode):
             description="Adapts a model to your clips: it learns to make their frames from the neighbours. A part of "
             "each clip is held out and decides which state of the training was best. Cancel ends the training and "
             "returns the best so far; a second cancel stops the workflow.",
-            search_aliases=["rife", "train rife", "fine-tune rife", "finetune", "train frame interpolation"],
+            search_aliases=["train rife", "fine-tune rife", "finetune", "train frame interpolation"],
             is_experimental=True,
             is_input_list=True,  # a list of clips, or of single images, is one data set
             inputs=train_inputs(),
@@ -100,8 +100,7 @@ class RIFETrain(io.ComfyNode):
             loss_map([loss for _, loss in observer.losses]),
             training.steps,
             *(model_management.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
-            json.dumps(report),
-            ui=ui.PreviewText(line),
+            told(line, report),
         )
 
 

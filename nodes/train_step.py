@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from .trained import (
     trained_patcher,
     training_of,
 )
-from .types import InterpModel, LossMap, check_images, model_input, training_dtype_input
+from .types import InterpModel, LossMap, check_images, model_input, told, training_dtype_input
 
 _ADVICE = "Crop the images (ImageCrop), or pass fewer at a time."
 
@@ -42,7 +41,7 @@ class RIFETrainStep(io.ComfyNode):
             category="model/training",
             description="One step of training, or some, on images whose true in-between image is known. Gives a new "
             "model; the one given stays as it is. Steps can be chained: the optimiser's state goes with the model.",
-            search_aliases=["rife", "train rife", "fine-tune rife", "training step", "train interpolation"],
+            search_aliases=["train rife step", "fine-tune rife", "training step", "train interpolation"],
             is_experimental=True,
             inputs=[
                 model_input(),
@@ -165,14 +164,15 @@ class RIFETrainStep(io.ComfyNode):
             "padded_to": list(batch.gt.shape[:1:-1]),  # width, height
             "device": str(interp_model.load_device),
         }
-        model_management.send_status_text(_in_words(steps, seen, time.perf_counter() - start))
+        line = _in_words(steps, seen, time.perf_counter() - start)
+        model_management.send_status_text(line)
         return io.NodeOutput(
             trained,
             model_management.as_images(seen.merged),
             model_management.as_images(seen.teacher),
             loss_map([*training.losses, seen.after["loss_l1"]]),
             training.steps,
-            json.dumps(report),
+            told(line, report),
         )
 
 

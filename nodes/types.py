@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -14,7 +16,30 @@ InterpModel = io.Custom("INTERP_MODEL")
 # What ComfyUI's Plot Loss Graph takes.
 LossMap = io.Custom("LOSS_MAP")
 
-ALIASES = ["rife", "frame interpolation", "interpolate frames", "vfi", "slow motion", "smooth video", "fps"]
+# What users look for, in the languages of ComfyUI, when they want more frames. ComfyUI puts a node first whose alias is
+# what was typed, and of several such that with the shortest name: so these words belong to RIFE Interpolate alone, and
+# other nodes have words of their own. tests/search.json holds which phrase leads where.
+ALIASES = [
+    *("rife", "frame interpolation", "interpolate", "interpolate frames", "vfi", "in-between frames"),
+    *(
+        "fps",
+        "frame rate",
+        "24 fps",
+        "30 fps",
+        "60 fps",
+        "60fps",
+        "120 fps",
+        "more frames",
+        "double frame rate",
+    ),
+    *("slow motion", "slowmo", "slow-mo", "retime", "speed ramp", "loop", "seamless loop", "smooth video"),
+    *("补帧", "插帧", "帧率", "慢动作", "视频补帧"),
+    *("フレーム補間", "フレームレート", "スローモーション"),
+    *("프레임 보간", "프레임 속도", "슬로우 모션"),
+    *("interpolation d'images", "ralenti", "fluidifier"),
+    *("interpolación de fotogramas", "cámara lenta"),
+    *("Zwischenbilder", "Bildrate", "Zeitlupe"),
+]
 
 
 def model_input() -> io.Input:
@@ -26,6 +51,11 @@ def model_input() -> io.Input:
 
 
 AUTO = "auto"
+
+
+def told(summary: str, facts: dict) -> str:
+    """A report as JSON that begins with its summary in words: what Preview as Text shows of it when the run is over."""
+    return json.dumps({"summary": summary, **facts}, indent=1, ensure_ascii=False)
 
 
 def scale_input(auto: bool = False) -> io.Input:

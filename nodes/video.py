@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io as stdio
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,10 +23,10 @@ from ..rife.video.job import Job, to_pixels
 from ..rife.video.reader import Clip
 from ..rife.video.writer import VideoWriter
 from . import model_management, run
+from .load import described
 from .run import RunOptions
-from .timing import COGVIDEO, check_timing, parse_cuts, request, result_line, timing_inputs
+from .timing import COGVIDEO, check_timing, parse_cuts, plan_line, request, result_line, timing_inputs
 from .types import (
-    ALIASES,
     batch_size_input,
     check_images,
     encoding_inputs,
@@ -35,6 +34,7 @@ from .types import (
     model_input,
     scale_input,
     speed_inputs,
+    told,
     trim_window,
     tta_input,
 )
@@ -72,7 +72,13 @@ class RIFEInterpolateVideo(io.ComfyNode):
             category="video",
             description="Makes new frames between each two of a video of any length: decoded, interpolated and encoded "
             "as a stream, so that memory does not grow with it. Sound, subtitles, chapters and colours are kept.",
-            search_aliases=[*ALIASES, "long video", "stream", "out of memory"],
+            search_aliases=[
+                "long video",
+                "stream",
+                "out of memory",
+                "video frame interpolation",
+                "video fps",
+            ],
             inputs=[
                 model_input(),
                 io.Video.Input("video", tooltip="From Load Video, Create Video, Trim Video and the like."),
@@ -125,9 +131,15 @@ class RIFEInterpolateVideo(io.ComfyNode):
             path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration)
-            count, cuts = run.render(interp_model, job, path, options)
+
+            def tell(new: int, seconds: float | None) -> None:
+                line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
+                model_management.send_status_text(line)
+
+            count, cuts = run.render(interp_model, job, path, options, tell)
         seconds = time.perf_counter() - start
-        model_management.send_status_text(result_line(len(clip), count, seconds, float(job.rate), len(cuts)))
+        line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
+        model_management.send_status_text(line)
         made = {
             "frames_in": len(clip),
             "frames_out": count,
@@ -139,7 +151,8 @@ class RIFEInterpolateVideo(io.ComfyNode):
             **run.describe(interp_model, precision),
             "seconds": seconds,
         }
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, json.dumps(made))
+        report = told(f"{line}; {described(interp_model)}", made)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, report)
 
 
 def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
@@ -213,7 +226,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
             category="video",
             description="RIFE Interpolate for VideoHelperSuite's Meta Batch Manager: remembers what the chunks before "
             "ended with, so that all of them together are the frames of the whole clip.",
-            search_aliases=[*ALIASES, "meta batch", "VHS", "chunks"],
+            search_aliases=["meta batch", "VHS", "chunks"],
             inputs=[
                 model_input(),
                 io.Image.Input(

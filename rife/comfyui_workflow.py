@@ -173,7 +173,7 @@ class _Graph:
         links = node["outputs"][0].get("links")
         node["outputs"] = [{"name": n, "type": t, "links": None} for n, t in RUNNER_OUTPUTS.items()]
         node["outputs"][0]["links"] = links
-        node["widgets_values"] = list({**RUNNER_WIDGETS, **values}.values())
+        _set_widgets(node, {**RUNNER_WIDGETS, **values})
         _name(node, RUNNER)
 
     def _native_loader(self, node: dict) -> None:
@@ -182,7 +182,7 @@ class _Graph:
                 slot.update(name="checkpoint", widget={"name": "checkpoint"})
         node["outputs"][0]["name"] = "interp_model"
         checkpoint = _values(node, ["model_name"]).get("model_name", LOADER_WIDGETS["checkpoint"])
-        node["widgets_values"] = list({**LOADER_WIDGETS, "checkpoint": checkpoint}.values())
+        _set_widgets(node, {**LOADER_WIDGETS, "checkpoint": checkpoint})
         _name(node, LOADER)
         self.renamed.add(str(node["id"]))
 
@@ -192,8 +192,8 @@ class _Graph:
             "id": self._next("node", (n["id"] for n in self.nodes)), "type": LOADER, "pos": [x - 330, y],
             "size": [300, 130], "flags": {}, "order": 0, "mode": beside.get("mode", 0), "inputs": [], "properties": {},
             "outputs": [{"name": "interp_model", "type": "INTERP_MODEL", "links": []}],
-            "widgets_values": list({**LOADER_WIDGETS, **values}.values()),
         }  # fmt: skip
+        _set_widgets(node, {**LOADER_WIDGETS, **values})
         _name(node, LOADER)
         self.nodes.append(node)
         return node
@@ -231,12 +231,22 @@ def _rename_outside(graphs: list[_Graph]) -> None:
         for shown in node.get("properties", {}).get("proxyWidgets", []):
             if shown[0] in inside.get(node["type"], ()) and shown[1] == "model_name":
                 shown[1] = "checkpoint"
+                named = node.get("widgets_values_named") or {}
+                if "model_name" in named:
+                    node["widgets_values_named"] = {
+                        "checkpoint" if name == "model_name" else name: value for name, value in named.items()
+                    }
 
 
 def _values(node: dict, names: list[str]) -> dict[str, Any]:
     """A node's widgets by name; those that its version had not yet are missing."""
     values = node.get("widgets_values") or []
     return dict(values) if isinstance(values, dict) else dict(zip(names, values, strict=False))
+
+
+def _set_widgets(node: dict, values: dict[str, Any]) -> None:
+    """By place, and by name: newer front ends write both, and restore by name where the user wants it."""
+    node["widgets_values"], node["widgets_values_named"] = list(values.values()), dict(values)
 
 
 def _name(node: dict, kind: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import sys
 from fractions import Fraction
 
 import fake_comfyui as stand_in
@@ -83,8 +82,9 @@ def test_skipped_pairs_get_no_frames_and_lists_are_taken_pair_by_pair(host, chec
 @pytest.mark.parametrize("torch_compile", [False, True])
 def test_torch_compile_is_our_acceleration(host, monkeypatch, torch_compile):
     asked = []
-    memory = sys.modules[host.nodes["RIFEVFI"].__module__].memory
-    monkeypatch.setattr(memory, "accelerate", lambda model, how: asked.append(how))
+    monkeypatch.setattr(
+        host.module("rife.model").Model, "accelerate", lambda model, how: asked.append(how) or model
+    )
     host.run("RIFEVFI", ckpt_name=FILE, frames=clip(2), torch_compile=torch_compile)
     assert asked == ["compile" if torch_compile else "off"]
 
@@ -93,13 +93,29 @@ def test_one_frame_stays_one(host):
     assert torch.equal(host.run("RIFEVFI", ckpt_name=FILE, frames=clip(1))[0], clip(1))
 
 
-def test_his_names_are_taken_only_when_asked_for(host, tmp_path, monkeypatch):
-    assert not {"RIFE VFI", "Make Interpolation State List"} & set(host.nodes)
-    monkeypatch.setenv("RIFE_VFI_ALIAS", "1")
-    host.load_pack()
-    for his, ours in (("RIFE VFI", "RIFEVFI"), ("Make Interpolation State List", "RIFEInterpolationStates")):
+HIS = {"RIFE VFI": "RIFEVFI", "Make Interpolation State List": "RIFEInterpolationStates"}
+
+
+def test_graphs_made_for_his_nodes_just_run_where_his_pack_is_not(host):
+    for his, ours in HIS.items():
         a, b = (host.nodes[name].define_schema() for name in (his, ours))
         assert [one.id for one in a.inputs] == [one.id for one in b.inputs]
+        assert a.options["display_name"] == his  # also what ComfyUI calls his node by default
+    ours = host.run("RIFEVFI", ckpt_name=FILE, frames=clip(2))[0]
+    assert torch.equal(host.run("RIFE VFI", ckpt_name=FILE, frames=clip(2))[0], ours)
+
+
+def test_where_his_pack_has_been_loaded_his_names_are_left_to_it_unless_asked_for(host, monkeypatch):
+    host.known.update(dict.fromkeys(HIS, object))
+    host.load_pack()
+    assert not set(HIS) & set(host.nodes)
+    monkeypatch.setenv("RIFE_VFI_ALIAS", "1")
+    host.load_pack()
+    assert set(HIS) <= set(host.nodes)
+    host.known.clear()
+    monkeypatch.setenv("RIFE_VFI_ALIAS", "0")
+    host.load_pack()
+    assert not set(HIS) & set(host.nodes)
 
 
 def test_the_browser_hears_of_all_inputs_and_the_server_of_those_always_there(host):
@@ -179,7 +195,11 @@ def test_states_run_converted_and_are_not_lost_without_a_word(server, files, che
     assert (
         len(result) == 4 and int((result.int() - expected(checkpoint)[[0, 2, 3, 4]].int()).abs().max()) <= 1
     )
-    entry = server.wait(server.queue(old))
+    assert torch.equal(saved(server, old), result), "an old graph with states runs as it is"
+    # As ComfyUI's own replacing leaves it, which drops what is optional.
+    replaced = {**old_prompt(), "7": STATES}
+    replaced["5"]["class_type"] = "RIFEVFI"
+    entry = server.wait(server.queue(replaced))
     assert "is connected to nothing" in server.events(entry)["execution_error"]["exception_message"]
 
 

@@ -67,5 +67,18 @@ def test_every_node_has_a_help_page_that_names_its_inputs(nodes):
         assert pictures and all((DOCS / picture).is_file() for picture in pictures), schema.node_id
 
 
+@pytest.mark.parametrize("language", tool.HEADINGS)
+def test_a_language_has_every_help_page_with_the_names_that_the_node_shows(nodes, language):
+    for schema in nodes:
+        page = (DOCS / schema.node_id / f"{language}.md").read_text(encoding="utf-8")
+        assert page == tool.help_page(schema, language), "run python tools/locales.py"
+        shown = json.loads((tool.LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+        for one in shown[schema.node_id]["inputs"].values():
+            assert f"**{one['name']}**" in page
+
+
 def test_there_is_no_page_of_a_node_that_is_not_there(nodes):
+    assert {path.name for path in DOCS.iterdir() if path.is_dir()} == {
+        "pictures", *(schema.node_id for schema in nodes)
+    }  # fmt: skip
     assert {path.stem for path in DOCS.glob("*.md")} == {schema.node_id for schema in nodes}

@@ -1,15 +1,19 @@
-"""Writes locales/<language>/nodeDefs.json: what ComfyUI shows of our nodes in each language.
+"""Writes locales/<language>/nodeDefs.json, what ComfyUI shows of our nodes in each language, and their help pages.
 
     python tools/locales.py
 
 English comes from the nodes themselves. tools/translations/<language>.json holds the others, once for all nodes:
 "names" by the id of an input or output (or a node's English name), "texts" by the English text. What has none is
 written in English and listed here; tests/test_locales.py checks that every key is there and up to date.
+
+Help pages: web/docs/<node>.md is English and written by hand; web/docs/<node>/<language>.md is written here, of the same
+names and texts that the node shows and of the English page's picture.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +24,20 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import fake_comfyui as host  # noqa: E402
 
+from rife.comfyui_workflow import ALL_IN_ONE, STATES, VFI, VFI_STATES  # noqa: E402
+
 LOCALES, TRANSLATIONS = ROOT / "locales", ROOT / "tools" / "translations"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "es", "de")
+DOCS = ROOT / "web" / "docs"
+# What a help page calls inputs and outputs.
+HEADINGS = {
+    "zh": ("输入", "输出"),
+    "ja": ("入力", "出力"),
+    "ko": ("입력", "출력"),
+    "fr": ("Entrées", "Sorties"),
+    "es": ("Entradas", "Salidas"),
+    "de": ("Eingänge", "Ausgänge"),
+}
 
 
 def schemas() -> list:
@@ -103,8 +119,38 @@ def written(language: str, nodes: list) -> tuple[str, list[str]]:
     return text, words.missing
 
 
+def help_page(schema, language: str) -> str:
+    """The help page of a node in another language, as Markdown."""
+    shown = definitions([schema], Words(language))[schema.node_id]
+    page = (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", page)[:1]
+    lines = [f"# {shown['display_name']}", "", shown["description"], "", f"![]({picture})"]
+    for heading, rows in zip(HEADINGS[language], (shown["inputs"], shown["outputs"]), strict=True):
+        lines += [
+            "",
+            f"## {heading}",
+            "",
+            *(f"- **{row['name']}**: {row['tooltip']}" for row in rows.values()),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_help(nodes: list) -> None:
+    """All pages but those by hand; nodes under another pack's id have those of ours that they are."""
+    for node_id, ours in ((VFI, ALL_IN_ONE), (VFI_STATES, STATES)):
+        (DOCS / f"{node_id}.md").write_text(
+            (DOCS / f"{ours}.md").read_text(encoding="utf-8"), encoding="utf-8"
+        )
+    for schema in nodes:
+        for language in HEADINGS:
+            page = DOCS / schema.node_id / f"{language}.md"
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(help_page(schema, language), encoding="utf-8")
+
+
 def main() -> None:
     nodes = schemas()
+    write_help(nodes)
     for language in LANGUAGES:
         text, missing = written(language, nodes)
         path = LOCALES / language / "nodeDefs.json"

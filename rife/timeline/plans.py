@@ -15,6 +15,7 @@ from math import ceil, floor
 from typing import NamedTuple
 
 from .clock import ZERO, Clock, Rate, exact_rate
+from .curve import Curve
 
 AT_CUTS = ("hold", "nearest", "blend")
 AT_REPEATS = ("hold", "retime")
@@ -314,7 +315,14 @@ def _check_times(source: Clock, times: Sequence[Fraction], past_last: bool) -> N
     first, last = source.at(0), source.at(source.count if past_last else source.count - 1)
     for k, time in enumerate(times):
         if not first <= time <= last or (past_last and time == last):
+            spans = f"{float(first):g} to {float(last):g} s{' exclusive' if past_last else ''}"
+            if isinstance(times, Curve):
+                raise ValueError(
+                    f"the retime curve asks for second {float(time):g} of the clip, expected {spans}, as long as "
+                    "the clip is. Lower what stands behind the colons of its points (result second : clip second), or "
+                    "check the clip's fps."
+                )
             raise ValueError(
-                f"output frame {k} asks for {float(time):g} s of the source, expected {float(first):g} to "
-                f"{float(last):g} s{' exclusive' if past_last else ''}. Change the list, or keep the duration."
+                f"output frame {k} asks for {float(time):g} s of the source, expected {spans}. Change the list, or "
+                "keep the duration."
             )

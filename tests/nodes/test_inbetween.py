@@ -49,13 +49,21 @@ def test_inbetween_refuses_images_that_do_not_fit(host, model, a, b):
 
 def test_the_loader_says_what_it_loaded_and_how_it_knows(host):
     output = host.nodes["RIFECheckpointLoader"].execute("rife_comfy (bundled)")
-    (text,) = output.ui["text"]
-    assert "own training" in text and "metadata" in text
+    ((text, node, client),) = host.lines
+    assert "own training" in text and "metadata" in text and (node, client) == ("7", "browser")
+    assert output.ui is None, "a text of the loader would be the job's picture in the queue"
+
+
+def test_a_line_goes_to_the_browser_that_queued_the_run_and_to_no_other(host):
+    host.server.client_id = None  # queued by a script: other browsers may show another graph
+    host.run("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
+    assert not host.lines
 
 
 def test_a_node_says_in_a_line_what_it_did(host, model):
     host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
-    loaded, made = host.lines
+    loaded, planned, made = host.lines
+    assert planned[0] == "3 → 9 frames, 32 fps, 0.28 s; 6 new"  # too few to say how long it takes
     assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
     assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
 

@@ -213,7 +213,7 @@ def test_score_and_flow_say_in_a_line_what_they_found(host, model):
     host.run("RIFEScore", images=disc(5), interp_model=model)
     host.run("RIFEScore", images=disc(2)[:1], compared=disc(2)[1:])
     host.run("RIFEFlow", interp_model=model, image0=disc(2), timestep=0.5)
-    scored, compared, flow = (text for text, _ in host.lines[-3:])
+    scored, compared, flow = (text for text, *_ in host.lines[-3:])
     assert (
         scored.startswith("3 frames 2x: average ") and ", interp_model " in scored and scored.endswith(" dB")
     )

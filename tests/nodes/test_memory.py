@@ -84,7 +84,7 @@ def test_progress_counts_new_frames_and_shows_a_picture_now_and_then(host, model
     assert [(done, total) for done, total, _ in host.progress] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert host.progress[0][2] is None
     kind, picture, side = host.progress[-1][2]
-    assert (kind, picture.mode, picture.size, side) == ("JPEG", "RGB", (56, 40), 512)
+    assert (kind, picture.mode, picture.size, side) == ("JPEG", "RGB", (56, 40), 56)  # not scaled up
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])

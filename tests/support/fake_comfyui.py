@@ -68,7 +68,7 @@ class Host:
         self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
-        self.lines: list[tuple[str, str]] = []  # (text, node) on nodes' faces
+        self.lines: list[tuple[str, str, str]] = []  # (text, node, client) on nodes' faces
         self.emptied = 0
         self.freed: list[tuple] = []
         self.checks = 0
@@ -144,7 +144,8 @@ class Host:
         execution = _module("comfy_execution")
         execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
         browsers = SimpleNamespace(
-            send_progress_text=lambda text, node_id: host.lines.append((text, node_id))
+            client_id="browser",
+            send_progress_text=lambda text, node_id, sid=None: host.lines.append((text, node_id, sid)),
         )
         execution.graph_utils = _module(
             "comfy_execution.graph_utils",
@@ -152,11 +153,16 @@ class Host:
                 "ExecutionBlocker", (), {"__init__": lambda self, m: vars(self).update(message=m)}
             ),
         )
+        host.server = browsers
+        # Of ComfyUI itself: what it has loaded before our pack.
+        host.known = {}
+        loaded = _module("nodes", NODE_CLASS_MAPPINGS=host.known)
         server = _module("server", PromptServer=SimpleNamespace(instance=browsers))
         found = [
             execution,
             execution.utils,
             execution.graph_utils,
+            loaded,
             server,
             comfy,
             comfy.model_management,

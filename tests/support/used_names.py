@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
+MODULES = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server")
 
 
 def used_names(folder: Path = ROOT / "nodes") -> dict[str, set[str]]:
