@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 
@@ -17,9 +16,9 @@ from ..rife.timeline.clock import exact_rate
 from ..rife.video.codecs import Encoding
 from ..rife.video.joined import JoinedVideo, check_clips, join_videos
 from . import model_management, run
+from .load import described
 from .run import RunOptions
 from .types import (
-    ALIASES,
     batch_size_input,
     check_images,
     encoding_inputs,
@@ -27,6 +26,7 @@ from .types import (
     model_input,
     scale_input,
     speed_inputs,
+    told,
     tta_input,
 )
 from .video import opened_clip, temporary_file
@@ -52,7 +52,6 @@ class RIFEJoinClips(io.ComfyNode):
             description="Makes one clip of several that follow each other: drops the frame that both have, morphs an "
             "overlap by motion, bridges a small gap, matches colours and fades sound over.",
             search_aliases=[
-                *ALIASES,
                 "join",
                 "stitch",
                 "extend",
@@ -138,12 +137,13 @@ class RIFEJoinClips(io.ComfyNode):
             for seam, first in zip(made.seams, made.starts[1:], strict=True)
         ]
         seconds = time.perf_counter() - start
-        model_management.send_status_text(
+        line = (
             f"{len(given)} clips → {count} frames, {rate:g} fps, {count / rate:.2f} s; took {seconds:.1f} s"
         )
-        told = {"clips": len(given), "frames_out": count, "fps": rate, "seams": seams}
-        told |= {**run.describe(interp_model, precision), "seconds": seconds}
-        return io.NodeOutput(images, video, count, json.dumps(told))
+        model_management.send_status_text(line)
+        facts = {"clips": len(given), "frames_out": count, "fps": rate, "seams": seams}
+        facts |= {**run.describe(interp_model, precision), "seconds": seconds}
+        return io.NodeOutput(images, video, count, told(f"{line}; {described(interp_model)}", facts))
 
 
 def _seam_inputs() -> list[io.Input]:
