@@ -11,8 +11,10 @@ from torch import Tensor
 from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.cogvideo import cogvideo_scenes
-from ..rife.timeline.plans import Clips
+from ..rife.timeline.parts import Timing
+from ..rife.timeline.plans import ConcatenatedPlan
 from ..rife.timeline.report import report
+from ..rife.timeline.request import PerPair, Request
 from ..rife.timeline.scenes import Scenes
 from . import model_management, run
 from .load import described
@@ -24,7 +26,6 @@ from .timing import (
     check_timing,
     clip_input,
     frames_per_clip,
-    make_plan,
     parse_cuts,
     plan_line,
     request,
@@ -162,20 +163,20 @@ class RIFEInterpolate(io.ComfyNode):
         start = time.perf_counter()
         timing = check_timing(cls, timing, (*CHOICES, COGVIDEO))
         clock = Clock(frames_per_clip(clip_length, len(images)), exact_rate(fps))
-        ends = {"loop": loop, "keep_duration": keep_duration}
-        asked = request(timing, multiplier, timesteps, clock)
-        # What cannot be is refused before any work.
-        make_plan(clock, asked, OFF, OFF, Scenes(), **ends)
+        asked = Timing(
+            request(timing, multiplier, timesteps, clock), loop, keep_duration, cuts, repeated_frames
+        )
+        asked.plan(clock)  # what cannot be is refused before any work
         given = parse_cuts(cut_frames, len(images))
         find = _finder(interp_model, timing, cuts, given, repeated_frames, scale)
         parts = [
             find(first, images[first : first + clock.count]) for first in range(0, len(images), clock.count)
         ]
-        plan = Clips([make_plan(clock, asked, cuts, repeated_frames, part, **ends) for part in parts])
+        plan = ConcatenatedPlan([asked.plan(clock, part.cuts, part.repeats) for part in parts])
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = RunOptions(InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration)
-        rate = _fps(fps, plan, asked)
+        rate = _fps(fps, plan, asked.request)
 
         def tell(new: int, seconds: float | None) -> None:
             model_management.send_status_text(plan_line(len(images), len(plan), new, seconds, rate))
@@ -225,13 +226,9 @@ def _finder(interp_model, timing: dict, cuts: str, given: set[int], repeated: st
     return find
 
 
-def _fps(fps: float, plan: Clips, asked: dict) -> float:
+def _fps(fps: float, plan: ConcatenatedPlan, asked: Request) -> float:
     """As the user wrote it times the frames per pair, or the rate that was asked for."""
-    if "multiplier" in asked:
-        return fps * asked["multiplier"]
-    if "timesteps" in asked:
-        return fps * (len(asked["timesteps"]) + 1)
-    return float(plan.rate)
+    return fps * asked.frames_per_pair if isinstance(asked, PerPair) else float(plan.rate)
 
 
 def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[float, str]:

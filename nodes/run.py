@@ -12,14 +12,15 @@ from torch import Tensor
 from ..rife import engine
 from ..rife.engine import Interpolator
 from ..rife.engine.batches import MAX_BATCH
-from ..rife.engine.chunks import Chunks, Part
+from ..rife.engine.chunks import Chunks
 from ..rife.evaluation.charts import flow_picture
 from ..rife.model import InferenceOptions, Model, Motion
 from ..rife.model.acceleration import most_per_pass
 from ..rife.model.devices import named_dtype
 from ..rife.networks.config import IFNetConfig
 from ..rife.timeline import scenes
-from ..rife.timeline.plans import Clips, Plan
+from ..rife.timeline.parts import Part
+from ..rife.timeline.plans import ConcatenatedPlan, Plan
 from ..rife.timeline.scenes import Scenes
 from ..rife.video import job as video
 from ..rife.video.job import Job
@@ -64,7 +65,7 @@ Teller = Callable[[int, float | None], None]
 
 
 def interpolate(
-    patcher, frames: Tensor, plan: Plan | Clips, options: RunOptions, masks: Tensor | None = None,
+    patcher, frames: Tensor, plan: Plan | ConcatenatedPlan, options: RunOptions, masks: Tensor | None = None,
     tell: Teller | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The plan's images (M,H,W,C) and masks (M,H,W) of `frames` (N,H,W,C) with masks (N,H,W), which follow their flow.

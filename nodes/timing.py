@@ -1,4 +1,4 @@
-"""When frames are shown: the form of timing, loop, cuts and repeats, and the plan that it asks for."""
+"""When frames are shown: the form of timing, loop, cuts and repeats, and the request that it makes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
-from ..rife.timeline import plans as timeline
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.curve import Curve
-from ..rife.timeline.plans import AT_CUTS, AT_REPEATS, Plan
+from ..rife.timeline.parts import OFF
+from ..rife.timeline.plans import AT_CUTS, AT_REPEATS
+from ..rife.timeline.request import AtRate, AtTimes, PerPair, Request
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
 CHOICES = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
-OFF = "off"
 # Without which of its own inputs a choice says nothing; a default would be a curve that nobody wrote.
 _WANTED = {TIMESTEPS: "times", CURVE: "curve"}
 
@@ -210,20 +210,20 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
     return found
 
 
-def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> dict:
-    """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
+def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Request:
+    """What the form asks for. Raises ValueError."""
     choice = timing.get("timing", MULTIPLIER)
     if choice == FRAME_RATE:
         rate = exact_rate(float(timing.get("target_fps", 60.0)))
-        return {"rate": rate, "speed": Fraction(float(timing.get("speed", 1.0))).limit_denominator(10_000)}
+        return AtRate(rate, Fraction(float(timing.get("speed", 1.0))).limit_denominator(10_000))
     if choice == CURVE:
         rate = float(timing.get("target_fps", 0.0))
         rate = exact_rate(rate) if rate else clock.mean_rate
-        return {"times": Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), "rate": rate}
+        return AtTimes(Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), rate)
     if choice == COGVIDEO:
-        return {"multiplier": 2 ** int(timing.get("exp", 1))}
+        return PerPair.multiplied(2 ** int(timing.get("exp", 1)))
     times = parse_timesteps(timing.get("times", "1/3, 2/3") if choice == TIMESTEPS else timesteps)
-    return {"multiplier": multiplier} if times is None else {"timesteps": times}
+    return PerPair.multiplied(multiplier) if times is None else PerPair(times)
 
 
 def frames_per_clip(clip_length: int, count: int) -> int:
@@ -234,15 +234,6 @@ def frames_per_clip(clip_length: int, count: int) -> int:
             f"divides {count}. Set it to the frames of one clip, or to 0 for one clip."
         )
     return clip_length or count
-
-
-def make_plan(clock: Clock, asked: dict, cuts: str, repeated: str, scenes, **ends) -> Plan:
-    """The plan of `request`'s answer with the scenes that are to be heeded."""
-    if cuts != OFF:
-        asked = {**asked, "cuts": scenes.cuts, "at_cuts": cuts}
-    if repeated != OFF:
-        asked = {**asked, "repeats": scenes.repeats, "at_repeats": repeated}
-    return timeline.plan(clock, **asked, **ends)
 
 
 def parse_timesteps(text: str) -> list[Fraction] | None:

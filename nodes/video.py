@@ -14,9 +14,11 @@ import folder_paths
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..rife.engine.chunks import Chunks, Timing
+from ..rife.engine.chunks import Chunks
 from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock, exact_rate
+from ..rife.timeline.parts import Timing
+from ..rife.timeline.request import Request
 from ..rife.video.codecs import Encoding
 from ..rife.video.colours import Look
 from ..rife.video.job import Job, to_pixels
@@ -155,8 +157,8 @@ class RIFEInterpolateVideo(io.ComfyNode):
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, report)
 
 
-def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> dict:
-    """The arguments of `rife.timeline.plan` that the form asks for. Raises ValueError."""
+def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> Request:
+    """What the form asks for. Raises ValueError."""
     timing = check_timing(node, timing)
     if timing.get("timing") == COGVIDEO:
         raise ValueError(

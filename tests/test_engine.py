@@ -15,7 +15,8 @@ from rife.engine import Interpolator
 from rife.engine.batches import BatchRunner
 from rife.model import InferenceOptions
 from rife.timeline.clock import Clock
-from rife.timeline.plans import pair_times, plan
+from rife.timeline.plans import plan
+from rife.timeline.request import PerPair
 
 
 class Fader(Interpolator):
@@ -316,8 +317,8 @@ def test_stream_holds_few_frames():
 
 
 def test_even_times():
-    assert pair_times(4) == [0.25, 0.5, 0.75]
-    assert pair_times(1) == []
+    assert list(PerPair.multiplied(4).times) == [0.25, 0.5, 0.75]
+    assert list(PerPair.multiplied(1).times) == []
 
 
 def test_a_real_network_batched_over_pairs_equals_pair_by_pair():

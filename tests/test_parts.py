@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 
 import pytest
 import torch
 from video_files import Fader, rendered
 
-from rife.engine.chunks import Timing, check_forward, part_frames, part_of
+from rife.engine.chunks import part_frames
 from rife.timeline.clock import Clock
 from rife.timeline.curve import Curve
+from rife.timeline.parts import Timing, check_forward, part_of
+from rife.timeline.request import AtRate, AtTimes, PerPair
 
 
+@cache
 def clip() -> torch.Tensor:
     """Three scenes, one of them on twos, with a flash."""
     twos = rendered(2, 10).repeat_interleave(2, 0)
@@ -29,10 +33,10 @@ def frames_of(frames, timing, clock, after, until):
 
 @pytest.mark.parametrize(
     "timing",
-    [Timing(), Timing({"multiplier": 3}, loop=True), Timing(keep_duration=True, cuts="blend"),
-     Timing({"rate": Fraction(60000, 1001)}), Timing({"rate": 10}), Timing({"speed": Fraction(1, 3)}),
-     Timing(repeats="retime"), Timing(loop=True, repeats="retime"), Timing(cuts="off", repeats="off"),
-     Timing(given=frozenset({5, 20})), Timing({"times": Curve([(0, 0), (1, 1), (2, Fraction(3, 2))], 30), "rate": 30})],
+    [Timing(), Timing(PerPair.multiplied(3), loop=True), Timing(keep_duration=True, at_cuts="blend"),
+     Timing(AtRate(Fraction(60000, 1001))), Timing(AtRate(10)), Timing(AtRate(speed=Fraction(1, 3))),
+     Timing(at_repeats="retime"), Timing(loop=True, at_repeats="retime"), Timing(at_cuts="off", at_repeats="off"),
+     Timing(cut_frames=frozenset({5, 20})), Timing(AtTimes(Curve([(0, 0), (1, 1), (2, Fraction(3, 2))], 30), 30))],
     ids=str,
 )  # fmt: skip
 def test_parts_are_the_whole_wherever_they_are_cut(timing):
@@ -56,8 +60,8 @@ def test_a_clip_that_ends_too_early_ends_the_last_part_early():
 
 def test_a_plan_that_goes_backward_is_refused():
     rising, falling = (Curve([(0, 0), (1, end)], 10) for end in (1, Fraction(1, 2)))
-    check_forward(Timing({"times": rising}).plan(Clock(30, 24)))
+    check_forward(Timing(AtTimes(rising)).plan(Clock(30, 24)))
     back = Curve([(0, 1), (1, 0)], 10)
-    check_forward(Timing({"times": falling}).plan(Clock(30, 24)))
+    check_forward(Timing(AtTimes(falling)).plan(Clock(30, 24)))
     with pytest.raises(ValueError, match="backward"):
-        check_forward(Timing({"times": back}).plan(Clock(30, 24)))
+        check_forward(Timing(AtTimes(back)).plan(Clock(30, 24)))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from video_files import Fader, job_of, make, make_at, packets
 
+from rife.timeline.request import PerPair
 from rife.video import segments
 from rife.video.codecs import VideoError
 from rife.video.job import render
@@ -102,9 +103,9 @@ class Breaking(Fader):
 def test_what_is_finished_is_not_computed_again(tmp_path, source, short):
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
-        Segments(job_of(source, cuts="off", repeats="off"), target, {}).run(Breaking(40))
+        Segments(job_of(source, at_cuts="off", at_repeats="off"), target, {}).run(Breaking(40))
     assert not target.exists()
-    again, work = Breaking(1000), Segments(job_of(source, cuts="off", repeats="off"), target, {})
+    again, work = Breaking(1000), Segments(job_of(source, at_cuts="off", at_repeats="off"), target, {})
     left = work.open()
     assert 0 < len(left) < len(work.parts) and work.frames_done > 20
     work.run(again)
@@ -118,7 +119,7 @@ def test_segments_of_another_job_are_refused(tmp_path, source, short):
     with pytest.raises(VideoError, match="scale differ"):
         Segments(job_of(source), tmp_path / "out.mkv", {"scale": 2})
     with pytest.raises(VideoError, match="timing differ"):
-        Segments(job_of(source, request={"multiplier": 3}), tmp_path / "out.mkv", {"scale": 1})
+        Segments(job_of(source, request=PerPair.multiplied(3)), tmp_path / "out.mkv", {"scale": 1})
     with pytest.raises(VideoError, match="joined"):
         Segments(job_of(source), tmp_path / "out.gif", {})
 
@@ -153,6 +154,7 @@ WORKER = """
 import sys, time
 sys.path[:0] = [{root!r}, {support!r}]
 import torch
+from rife.timeline.request import PerPair
 from rife.video import segments
 segments._PER_PROCESS = 100
 from video_files import Fader, job_of
@@ -211,7 +213,7 @@ def test_a_straggler_is_overtaken_and_takes_no_harm(tmp_path, source, short):
     results = {}
 
     def work(rank, model):
-        job = job_of(source, cuts="off", repeats="off")
+        job = job_of(source, at_cuts="off", at_repeats="off")
         results[rank] = Segments(job, tmp_path / "out.mkv", {}, rank=rank, processes=2).run(model)
 
     straggler = threading.Thread(target=work, args=(1, Slow()))

@@ -11,6 +11,8 @@ import torch
 from video_files import NTSC, Fader, make, make_of, make_sound, packets, picture, rendered
 
 import rife
+from rife.timeline.parts import Timing
+from rife.timeline.request import request_of
 from rife.video import job as video
 from rife.video.colours import kind_of
 from rife.video.convert import to_rgb
@@ -181,9 +183,7 @@ def test_the_bundled_network_gives_the_bytes_of_the_image_path(tmp_path, monkeyp
     written = spied(monkeypatch)
     interpolate_video(model, source, tmp_path / "out.mp4", **options)
     frames = torch.from_numpy(np.stack(list(read_frames(source)))).float() / 255
-    timing = video.Timing(
-        {"rate": options["rate"]} if "rate" in options else {"multiplier": 2}, options.get("loop", False)
-    )
+    timing = Timing(request_of(rate=options.get("rate")), options.get("loop", False))
     plan = timing.plan(video.Clip(source).clock)
     expected = rife.interpolate(model, frames, plan=plan, ensemble=options.get("ensemble", False))
     assert np.array_equal(np.stack(written), np.stack([video.to_bytes(frame) for frame in expected]))

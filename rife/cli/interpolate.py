@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..engine.chunks import OFF, Timing
 from ..model import SCALES, Model
 from ..timeline.clock import exact_rate
+from ..timeline.parts import OFF, Timing
 from ..timeline.plans import AT_CUTS, AT_REPEATS
 from ..video.codecs import Encoding, VideoError, available, choose
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
-from ..video.job import Job, refuse_same, render, request_of
+from ..video.job import Job, refuse_same, render, video_request
 from ..video.reader import Clip
 from ..video.segments import Segments
 
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None
     """Does all inputs; 0, or 1 where one failed. load: the model for a device and a dtype."""
     pairs = _pairs(args)
     timing = Timing(
-        request_of(args.multi, exact_rate(args.fps) if args.fps else None, args.slow),
+        video_request(args.multi, exact_rate(args.fps) if args.fps else None, args.slow),
         args.loop,
         args.keep_duration,
         args.cuts,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..model.options import InferenceOptions
 from ..timeline.clock import Clock
-from ..timeline.plans import Clips, Plan, Step
+from ..timeline.plans import ConcatenatedPlan, Plan, Step
 from ..timeline.plans import plan as make_plan
 from .batches import BatchRunner, Interpolator, IsOutOfMemory, TaskList, passthrough_frame
 from .transfers import Target, write
@@ -28,7 +28,7 @@ def interpolate(
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
-    plan: Plan | Clips | None = None,
+    plan: Plan | ConcatenatedPlan | None = None,
     scale: float = 1.0,
     TTA: bool = False,
     ensemble: bool = False,

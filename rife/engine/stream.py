@@ -11,9 +11,23 @@ import torch
 from torch import Tensor
 
 from ..model.options import InferenceOptions
-from ..timeline.plans import LONGEST_DRAWING, Plan, Step
+from ..timeline.plans import LONGEST_DRAWING, Plan, PlanOptions, Step
 from .batches import BatchRunner, Interpolator, IsOutOfMemory, TaskList, passthrough_frame
 from .in_memory import multiplied
+
+
+class StreamPlan(Protocol):
+    """What a stream asks of a plan: a `Plan`, or a part of one."""
+
+    options: PlanOptions
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, k: int, /) -> Step: ...
+
+    def position(self, k: int) -> int:
+        """The source frame that is shown, or was last, at output k's time."""
+        ...
 
 
 class Watcher(Protocol):
@@ -36,7 +50,7 @@ def interpolate_stream(
     multiplier: int = 2,
     *,
     timesteps: Sequence[float] | None = None,
-    plan_for: Callable[[int | None], Plan] | None = None,
+    plan_for: Callable[[int | None], StreamPlan] | None = None,
     watcher: Watcher | None = None,
     scale: float = 1.0,
     TTA: bool = False,
@@ -142,7 +156,7 @@ class _FrameBuffer:
         """Source frame (H,W,C); one that steps still need."""
         return self._held[index]
 
-    def steps(self, plan_for: Callable[[int | None], Plan]) -> Iterator[Step]:
+    def steps(self, plan_for: Callable[[int | None], StreamPlan]) -> Iterator[Step]:
         """The plan's steps; the frames that one needs have been read when it comes."""
         plan = plan_for(None)
         ahead = self._watcher.ahead if self._watcher else 0

@@ -2,6 +2,8 @@
 
 from .clock import Clock, exact_rate
 from .curve import Curve
-from .plans import AT_CUTS, AT_REPEATS, Clips, Plan, Step, plan
+from .plans import AT_CUTS, AT_REPEATS, Clips, ConcatenatedPlan, Plan, Step, plan
 
-__all__ = ["AT_CUTS", "AT_REPEATS", "Clips", "Clock", "Curve", "Plan", "Step", "exact_rate", "plan"]
+__all__ = [
+    "AT_CUTS", "AT_REPEATS", "Clips", "Clock", "ConcatenatedPlan", "Curve", "Plan", "Step", "exact_rate", "plan",
+]  # fmt: skip

@@ -51,12 +51,12 @@ class Clock:
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.times is None):
             raise ValueError("a source has either a rate or presentation times. Give one of them.")
-        if self.rate is not None:
-            object.__setattr__(self, "rate", exact_rate(self.rate))
         if self.count is not None and self.count < 1:
             raise ValueError(f"the source has {self.count} frames, expected at least one. Give it some.")
         if self.times is None:
-            if self.end is not None and (self.count is None or self.end * self.rate <= self.count - 1):
+            rate = exact_rate(self.rate or 0)
+            object.__setattr__(self, "rate", rate)
+            if self.end is not None and (self.count is None or self.end * rate <= self.count - 1):
                 raise ValueError(
                     f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
                 )
@@ -75,41 +75,56 @@ class Clock:
 
     def at(self, index: int) -> Fraction:
         """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
-        if self.times is None:
-            if self.end is None or 0 <= index < self.count:
+        if self.rate is not None:
+            if self.end is None or 0 <= index < self.known_count:
                 return index / self.rate
-            turns, index = divmod(index, self.count)
+            turns, index = divmod(index, self.known_count)
             return index / self.rate + turns * self.end
-        if 0 <= index < len(self.times):
-            return self.times[index]
-        turns, index = divmod(index, len(self.times))
-        return self.times[index] + turns * self.duration
+        times = self._shown
+        if 0 <= index < len(times):
+            return times[index]
+        turns, index = divmod(index, len(times))
+        return times[index] + turns * self.duration
 
     def place(self, time: Fraction) -> tuple[int, Fraction]:
         """The frame shown at `time`, and how far on the way to the next, 0 <= t < 1."""
-        if self.times is None:
+        if self.rate is not None:
             # In whole numbers: a Fraction's division costs more than all the rest of a step.
             n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
             index, rest = divmod(n, d)
-            if self.end is not None and index >= self.count - 1:
-                start = self.at(self.count - 1)
-                return self.count - 1, (time - start) / (self.end - start)
+            if self.end is not None and index >= self.known_count - 1:
+                start = self.at(self.known_count - 1)
+                return self.known_count - 1, (time - start) / (self.end - start)
             return index, (Fraction(rest, d) if rest else ZERO)
-        index = max(0, bisect_right(self.times, time) - 1)
+        index = max(0, bisect_right(self._shown, time) - 1)
         start = self.at(index)
         return index, (time - start) / (self.at(index + 1) - start)
 
     @property
     def duration(self) -> Fraction:
         """From the first frame's time to the end of the last one's, seconds."""
-        if self.times is None:
-            return self.count / self.rate if self.end is None else self.end
+        if self.rate is not None:
+            return self.known_count / self.rate if self.end is None else self.end
+        times = self._shown
         if self.end is not None:
-            return self.end - self.times[0]
-        last = self.times[-1] - self.times[-2] if len(self.times) > 1 else Fraction(1)
-        return self.times[-1] + last - self.times[0]
+            return self.end - times[0]
+        last = times[-1] - times[-2] if len(times) > 1 else Fraction(1)
+        return times[-1] + last - times[0]
 
     @property
     def mean_rate(self) -> Fraction:
         """Frames per second on the whole."""
-        return self.rate or self.count / self.duration
+        return self.rate or self.known_count / self.duration
+
+    @property
+    def known_count(self) -> int:
+        """`count`, where it is known. Raises TypeError."""
+        if self.count is None:
+            raise TypeError("the source's number of frames is not known")
+        return self.count
+
+    @property
+    def _shown(self) -> Sequence[Fraction]:
+        """`times` of a clock without a rate, which has them."""
+        assert self.times is not None
+        return self.times

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
-from math import floor
+from itertools import pairwise
+from math import ceil, floor
 
 from .clock import Rate, exact_rate
+from .lazy import LazySequence
 
 
-class Curve(Sequence):
+class Curve(LazySequence[Fraction]):
     """Source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
 
     (0, 0), (1, 1), (3, 1.5): one second as it was, then two of quarter speed; level: a freeze; falling: reverse.
@@ -20,21 +22,37 @@ class Curve(Sequence):
     def __init__(self, points: Sequence[tuple[Rate, Rate]], rate: Rate):
         self.points = [(Fraction(at), Fraction(shown)) for at, shown in points]
         self.rate = exact_rate(rate)
-        starts = [at for at, _ in self.points]
-        if len(starts) < 2 or any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
+        self._starts = [at for at, _ in self.points]
+        if len(self.points) < 2 or any(a >= b for a, b in pairwise(self._starts)):
             raise ValueError(
-                f"the curve's result times are {[float(at) for at in starts]}, expected two or more that rise, "
+                f"the curve's result times are {[float(at) for at in self._starts]}, expected two or more that rise, "
                 "such as 0:0, 1:1, 3:1.5 (result seconds : source seconds)."
             )
-        self._starts = starts
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{at}:{shown}" for at, shown in self.points)
+        return f"Curve({points}; {self.rate} fps)"
 
     def __len__(self) -> int:
         return floor((self._starts[-1] - self._starts[0]) * self.rate) + 1
 
-    def __getitem__(self, k: int) -> Fraction:
+    def item(self, k: int) -> Fraction:
+        """The source time in seconds that output frame k shows."""
         if not 0 <= k < len(self):
             raise IndexError(k)
         now = self._starts[0] + k / self.rate
         i = min(bisect_right(self._starts, now), len(self.points) - 1) - 1
         (at0, shown0), (at1, shown1) = self.points[i : i + 2]
         return shown0 + (now - at0) / (at1 - at0) * (shown1 - shown0)
+
+    @property
+    def corners(self) -> list[int]:
+        """The first and last output frames on each line, rising: between two of them times only rise or only fall."""
+        found: list[int] = []
+        for at0, at1 in pairwise(self._starts):
+            first, last = (
+                ceil((at0 - self._starts[0]) * self.rate),
+                floor((at1 - self._starts[0]) * self.rate),
+            )
+            found += [k for k in (first, last) if first <= last and k not in found[-1:]]
+        return found

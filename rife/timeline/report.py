@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .plans import Clips, Plan, Step
+from .clock import ZERO
+from .plans import ConcatenatedPlan, Plan, Step
 from .scenes import Scenes
 
 _HELD = ("cut", "static", "tail")
 
 
-def report(plan: Plan | Clips, scenes: Scenes | None = None) -> dict:
+def report(plan: Plan | ConcatenatedPlan, scenes: Scenes | None = None) -> dict:
     """Counts, timing and every pair of `plan`, JSON-ready; with `scenes`, also the motion and evidence of pairs.
 
     frames_in, frames_out; passed + new + blended + held = frames_out; source_fps, fps as exact fractions; cuts,
@@ -47,7 +48,7 @@ class _Tally:
         self.evidence = scenes.evidence if scenes else []
         self.kinds: Counter[str] = Counter()
         self.pairs: dict[tuple[int, int], dict] = {}
-        self.error = self.held = 0
+        self.error = self.held = ZERO
 
     def add(self, first: int, plan: Plan) -> None:
         """The clip whose first frame is `first`."""
@@ -65,7 +66,7 @@ class _Tally:
 
     def _note(self, first: int, plan: Plan, k: int, step: Step) -> None:
         """What became of the pair that a step is of."""
-        left, right, n = step.left, step.right, plan.clock.count
+        left, right, n = step.left, step.right, plan.clock.known_count
         if step.kind in _HELD:
             left = plan.position(k)
             right = (left + 1) % n if plan.options.loop else min(left + 1, n - 1)
@@ -79,6 +80,6 @@ class _Tally:
             pair["unexplained"] = round(evidence.unexplained, 3)
 
 
-def _listed(plan: Plan | Clips, what: str) -> list[int]:
+def _listed(plan: Plan | ConcatenatedPlan, what: str) -> list[int]:
     found = ((first, getattr(part.options, what)) for first, part in plan.parts())
     return sorted(first + i for first, frames in found if hasattr(frames, "__iter__") for i in frames)

@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..engine.batches import Interpolator
-from ..engine.chunks import Part, Timing, check_forward, part_frames, part_of
-from ..timeline.clock import Clock, Rate
-from ..timeline.plans import pair_times
+from ..engine.chunks import part_frames
+from ..timeline.clock import Clock, Rate, exact_rate
+from ..timeline.parts import Part, Timing, check_forward, part_of
+from ..timeline.request import AtRate, PerPair, Request, request_of
 from .codecs import FLOAT, Encoding, VideoError
 from .colours import kind_of
 from .convert import to_rgb
@@ -33,7 +34,7 @@ from .threads import BackgroundConsumer, prefetch
 from .writer import VideoWriter, tick_of
 
 __all__ = [
-    "Clip", "DamagedError", "Encoding", "Job", "Summary", "Timing", "VideoError", "VideoInfo", "VideoWriter",
+    "Clip", "DamagedError", "Encoding", "Job", "Summary", "VideoError", "VideoInfo", "VideoWriter",
     "interpolate_video", "probe", "read_frames", "render", "to_bytes", "write_png",
 ]  # fmt: skip
 
@@ -61,28 +62,25 @@ class Job:
     def __init__(self, clip: Clip, timing: Timing, encoding: Encoding | None = None, keep_fps: bool = False):
         self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
         self.plan = timing.plan(clip.clock)
+        check_forward(self.plan)
         request = timing.request
-        if "times" in request:
-            check_forward(self.plan)
-        between = pair_times(request.get("multiplier") or 2, request.get("timesteps"))
-        by_pair = not {"rate", "times", "speed"} & request.keys()
-        self._stretch = len(between) + 1 if keep_fps and by_pair else 1
-        if keep_fps and not by_pair:
+        per_pair = request if isinstance(request, PerPair) else None
+        if keep_fps and per_pair is None:
             raise ValueError("a rate is asked for and also that it stays. Choose one.")
+        self._stretch = per_pair.frames_per_pair if keep_fps and per_pair else 1
         self.rate = self.plan.rate / self._stretch
         clock = self.plan.clock
         held = clock.rate is not None and clock.end is not None
         # Whether frames come at any time; else they are multiples of 1 / rate.
-        self._at_any_time = by_pair and (clip.rate is None or held)
-        speed = request.get("speed", 1)
-        self.same_time = self._stretch == 1 and speed == 1 and "times" not in request
+        self._at_any_time = per_pair is not None and (clip.rate is None or held)
+        self.same_time = self._stretch == 1 and request.speed == 1
         # When a last frame that is held for longer than the others is over, seconds after the first is shown.
         self._held_until = None
-        if "times" not in request and _is_held(clock):
-            self._held_until = clock.duration * self._stretch / Fraction(speed)
+        if request.speed and _is_held(clock):
+            self._held_until = clock.duration * self._stretch / request.speed
         self.tick = 1 / self.rate
-        if self._at_any_time and clip.rate is None:
-            self.tick = clip.time_base / lcm(*(t.denominator for t in between))
+        if per_pair and self._at_any_time and clip.rate is None:
+            self.tick = clip.time_base / lcm(*(t.denominator for t in per_pair.times))
         if self.same_time:
             self.tick = tick_of(self.tick, clip.start)
 
@@ -110,7 +108,7 @@ class Job:
         return max(usual, self._held_until or usual)
 
     def part(self, after: int = 0, until: int | None = None) -> Part:
-        """The part of the outputs between two source frames, see `rife.parts.part_of`."""
+        """The part of the outputs between two source frames, see `rife.timeline.parts.part_of`."""
         return part_of(self.plan, after, len(self.clip) if until is None else until)
 
     def writer(self, path: Path, copy: bool = True) -> VideoWriter:
@@ -141,8 +139,8 @@ def render(
 ) -> int:
     """Computes a part of a job into an open writer; the number of source frames that were there.
 
-    on_progress gets the number of frames done and the newest (H,W,C). options: finder of `rife.parts.part_frames`,
-    scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
+    on_progress gets the number of frames done and the newest (H,W,C). options: finder of
+    `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
     """
     bits, zero = writer.look.bits, job.time(part.first)
     kind = kind_of(job.clip.look)
@@ -211,7 +209,7 @@ def interpolate_video(
     `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
-    timing = Timing(request_of(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
+    timing = Timing(video_request(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
     job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
     refuse_same(job.clip, target)
     if job.clip.audio and not job.same_time:
@@ -224,15 +222,14 @@ def interpolate_video(
     return Summary(read, writer.count, job.rate, writer.sound)
 
 
-def request_of(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> dict:
-    """Arguments of `rife.timeline.plan` for a multiplier, a rate, a stretch. Raises ValueError."""
-    request = {"multiplier": 2 if multiplier is None else multiplier} if rate is None else {"rate": rate}
+def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> Request:
+    """The request for a multiplier (None: 2) or a rate, stretched to `slow` times the length. Raises ValueError."""
     if slow is None:
-        return request
+        return request_of(multiplier if rate is None else None, rate=rate)
     stretch = Fraction(slow)
     if stretch <= 0:
         raise ValueError(f"slow is {slow}, expected more than 0: 4 makes it last four times as long.")
-    return ({} if rate is None else request) | {"speed": 1 / stretch}
+    return AtRate(None if rate is None else exact_rate(rate), 1 / stretch)
 
 
 def refuse_same(clip: Clip, target: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.batches import Interpolator
-from ..engine.chunks import MARGIN
+from ..timeline.parts import MARGIN
 from .codecs import VideoError
 from .concat import Joiner
 from .images import is_pattern
@@ -306,8 +306,8 @@ def _described(job: Job) -> dict:
     stats = [os.stat(file) for file in clip.files]
     return {
         "input": [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(clip)],
-        "timing": {key: str(value) for key, value in sorted(job.timing.request.items())},
-        "options": [job.timing.loop, job.timing.keep_duration, job.timing.cuts, job.timing.repeats],
+        "timing": repr(job.timing.request),
+        "options": [job.timing.loop, job.timing.keep_duration, job.timing.at_cuts, job.timing.at_repeats],
         "rate": str(job.rate),
         "encoding": repr(job.encoding),
     }

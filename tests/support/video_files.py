@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from rife.engine import Interpolator
+from rife.timeline.parts import Timing
 from rife.training.synthetic import RenderedMotion
-from rife.video.job import Encoding, Job, Timing, VideoWriter, to_bytes
+from rife.video.job import Encoding, Job, VideoWriter, to_bytes
 from rife.video.reader import Clip
 
 NTSC = Fraction(24000, 1001)

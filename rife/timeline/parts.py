@@ -1,0 +1,111 @@
+"""Parts of a plan that are computed apart, such as segments of a file: which frames they need. No model.
+
+A part knows which source frames it needs besides its own, so that its frames are, bit for bit, those of the whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from .clock import Clock
+from .plans import LONGEST_DRAWING, Plan, PlanOptions
+from .request import AtTimes, PerPair, Request
+from .scenes import SceneFinder
+
+OFF = "off"
+# Frames that are looked at before and after a part, to judge cuts and drawings as the whole does: more than
+# `rife.timeline.scenes` and `rife.timeline.plans` look back and ahead.
+MARGIN = 16
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is asked of a clip before its scenes are known.
+
+    at_cuts, at_repeats: what is shown there, as `rife.timeline.plan` takes them, or "off" where neither is heeded.
+    cut_frames: the frames that begin a scene, instead of those that are found.
+    """
+
+    request: Request = PerPair()
+    loop: bool = False
+    keep_duration: bool = False
+    at_cuts: str = "hold"
+    at_repeats: str = "hold"
+    cut_frames: frozenset[int] = frozenset()
+
+    @property
+    def watches(self) -> bool:
+        """Whether scenes are to be found."""
+        return self.at_repeats != OFF or (self.at_cuts != OFF and not self.cut_frames)
+
+    def finder(self) -> SceneFinder | None:
+        """What finds them, where the frames are: asking the device would be waiting for the batch it computes."""
+        return SceneFinder(keep_evidence=False) if self.watches else None
+
+    def cuts_among(self, finder: SceneFinder | None) -> list[int]:
+        """The frames that begin a scene and are heeded, once `finder` has seen all."""
+        if self.at_cuts == OFF:
+            return []
+        return sorted(self.cut_frames or (finder.cuts if finder else ()))
+
+    @property
+    def ahead(self) -> int:
+        """Frames after one that must be known before it is known what is shown next to it."""
+        retime = LONGEST_DRAWING if self.at_repeats == "retime" else 0
+        return 1 + (SceneFinder.ahead if self.watches else 0) + retime
+
+    def plan(self, clock: Clock, cuts: Container[int] = (), repeats: Container[int] = ()) -> Plan:
+        """The plan for these frames, with cuts and repeats as they are found."""
+        options = PlanOptions(self.loop, self.keep_duration)
+        if self.at_cuts != OFF:
+            options = replace(options, cuts=self.cut_frames or cuts, at_cuts=self.at_cuts)
+        if self.at_repeats != OFF:
+            options = replace(options, repeats=repeats, at_repeats=self.at_repeats)
+        return Plan(clock, self.request, options)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Output frames first to last - 1 of a plan, and the source frames start to stop - 1 that they need.
+
+    keeps_first: a loop's end needs the clip's first frame too; it is then the first of the part's.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    keeps_first: bool = False
+
+    def local(self, index: int) -> int:
+        """Where a source frame is among the part's own."""
+        return 0 if self.keeps_first and index == 0 else index - self.start + self.keeps_first
+
+    @property
+    def count(self) -> int:
+        """How many source frames it needs."""
+        return self.stop - self.start + self.keeps_first
+
+
+def part_of(plan: Plan, after: int, until: int) -> Part:
+    """The part of the output frames at whose time a source frame after <= i < until is shown. Raises ValueError."""
+    n = plan.clock.known_count
+    outputs = range(len(plan))
+    first = bisect_left(outputs, after, key=plan.position) if after else 0
+    last = bisect_left(outputs, until, key=plan.position) if until < n else len(plan)
+    start = max(0, after - MARGIN)
+    stop = min(n, (plan.position(last - 1) if last > first else after) + 1 + MARGIN)
+    return Part(first, last, start, stop, plan.options.loop and start > 0 and stop == n)
+
+
+def check_forward(plan: Plan) -> None:
+    """Raises ValueError where a plan goes backward, which a stream cannot."""
+    corners = plan.request.corners if isinstance(plan.request, AtTimes) else ()
+    if any(plan.position(b) < plan.position(a) for a, b in pairwise(corners)):
+        raise ValueError(
+            "the retime curve goes backward, which needs all frames at once. Let it rise, or use RIFE Interpolate, "
+            "which holds the clip."
+        )
