@@ -13,7 +13,18 @@ import warnings
 
 import front_end
 import pytest
-from workflow_files import FILES, FOLDER, LATER, VIEWERS, newer, write_clip, write_clips, write_images
+from workflow_files import (
+    FILES,
+    FOLDER,
+    LATER,
+    SUFFIX,
+    VIEWERS,
+    newer,
+    template,
+    write_clip,
+    write_clips,
+    write_images,
+)
 
 pytest_plugins = ["comfyui_server"]
 
@@ -66,7 +77,7 @@ def shared(chromium, comfyui):
 
 
 def graph(name: str) -> dict:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return template(name.removesuffix(SUFFIX))
 
 
 def last_run(server, after: int, seconds: float = 60) -> dict:
@@ -91,7 +102,7 @@ def test_the_template_browser_shows_our_workflows_and_opens_one(page):
         "() => [...document.querySelectorAll('[data-testid^=template-workflow-] img')].every(i => i.naturalWidth > 99)"
     )
     page.picture(PICTURES / "templates.png")
-    page.page.get_by_test_id("template-workflow-24 to 60 fps").click()
+    page.page.get_by_test_id(f"template-workflow-24 to 60 fps{SUFFIX}").click()
     page.wait_for_node(
         "RIFEInterpolate", "node?.widgets.find(w => w.name === 'timing')?.value === 'frame rate'"
     )

@@ -32,7 +32,9 @@ SDIST = (
     "__init__.py nodes/__init__.py rife/model/model.py rife/weights/rife_comfy.safetensors web/docs/RIFEInterpolate.md "
     "locales/zh/nodeDefs.json docs/pictures/before_after.webp tests/test_package.py tools/workflows.py "
     "benchmarks/bundled_checkpoint.csv README.md LICENSE NOTICE CHANGELOG.md"
-).split() + [f"example_workflows/Interpolate a video 2x.{kind}" for kind in ("json", "jpg")]
+).split() + [
+    f"example_workflows/Interpolate a video 2x (RIFE frame interpolation).{kind}" for kind in ("json", "jpg")
+]
 REGISTRY = [name for name in SDIST if not name.startswith(("tests/", "tools/", "benchmarks/"))]
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 from fractions import Fraction
 
 import fake_comfyui as stand_in
 import pytest
-from workflow_files import FILES, FOLDER, LATER, NOTES, VIEWERS, newer, write_clip, write_clips, write_images
+from workflow_files import (
+    FILES,
+    FOLDER,
+    LATER,
+    NOTES,
+    VIEWERS,
+    newer,
+    template,
+    write_clip,
+    write_clips,
+    write_images,
+)
 
 pytest_plugins = ["comfyui_server"]
 
@@ -212,12 +224,22 @@ RESULTS = {
 }
 
 
+def job_picture(server) -> str | None:
+    """The kind of what ComfyUI shows of its last job, in the queue and among the assets; None where that is nothing."""
+    try:
+        (job,) = server.get("/api/jobs?limit=1&sort_by=created_at&sort_order=desc")["jobs"]
+    except urllib.error.HTTPError:
+        return "images"  # this ComfyUI keeps no such list
+    return (job["preview_output"] or {}).get("mediaType")
+
+
 @pytest.mark.parametrize("name", RESULTS)
 def test_it_runs_to_the_end_and_gives_what_it_says(server, kinds, files, name, tmp_path):
     av = pytest.importorskip("av")
     frames, times, fps = RESULTS[name]
-    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = template(name)
     outputs = server.run(to_prompt(workflow, kinds))
+    assert job_picture(server) == "images", "the job's picture in the queue is the result"
     (saved,) = (file for output in outputs.values() for file in output.get("images", []))
     (tmp_path / "out.mp4").write_bytes(server.file(saved))
     with av.open(str(tmp_path / "out.mp4")) as file:
@@ -232,22 +254,22 @@ def test_it_runs_to_the_end_and_gives_what_it_says(server, kinds, files, name, t
 
 
 def test_training_gives_a_checkpoint_and_pictures(server, kinds, files):
-    prompt = to_prompt(
-        json.loads((FOLDER / "Fine-tune on my clip and compare.json").read_text("utf-8")), kinds
-    )
+    prompt = to_prompt(template("Fine-tune on my clip and compare"), kinds)
     (train,) = (node for node in prompt.values() if node["class_type"] == "RIFETrain")
     train["inputs"] |= {"steps": 2, "crop": 64, "batch_size": 1, "allow_worse": True, "teacher": False}
     outputs = server.run(prompt, 300)
     assert sum(len(output.get("images", ())) for output in outputs.values()) >= 1
+    assert job_picture(server) == "images"
     assert list((server.base / "output").rglob("*.safetensors"))
 
 
 def test_scoring_two_checkpoints_says_which_is_better(server, kinds, files):
-    prompt = to_prompt(json.loads((FOLDER / "Score two checkpoints.json").read_text("utf-8")), kinds)
+    prompt = to_prompt(template("Score two checkpoints"), kinds)
     for node in prompt.values():
         if node["inputs"].get("checkpoint", "").endswith("(download)"):
             node["inputs"]["checkpoint"] = "rife_comfy (bundled)"
     outputs = server.run(prompt, 300)
+    assert job_picture(server) == "images"
     (report,) = (
         output["text"][0] for key, output in outputs.items() if prompt[key]["class_type"] == "PreviewAny"
     )

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import plots
+from workflow_recipes import SUFFIX
 
 import rife  # noqa: E402
 from rife.evaluation.charts import flow_picture, heat_map  # noqa: E402
@@ -123,7 +124,7 @@ def thumbnail(name: str, text: str, frames: torch.Tensor, fps: int, model, shown
     label(card, text, GIVEN, 34, (22, 18))
     if new:
         label(card, "made by RIFE", MADE, 22, (22, 436))
-    card.save(WORKFLOWS / f"{name}.jpg", quality=82, optimize=True)
+    card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
 
 
 def thumbnails(folder: Path, model) -> None:
@@ -173,7 +174,7 @@ def scoring(folder: Path, model) -> None:
         card.paste(tiles[i].resize((640, 360), Image.LANCZOS).crop((0, 20, 640, 336)), (0, 324 * (i - 2)))
         label(card, names[i], MADE if i == 3 else GIVEN, 34, (22, 324 * (i - 2) + (78 if i == 2 else 18)))
     label(card, "score", GIVEN, 34, (22, 18))
-    card.save(WORKFLOWS / "Score two checkpoints.jpg", quality=82, optimize=True)
+    card.save(WORKFLOWS / f"Score two checkpoints{SUFFIX}.jpg", quality=82, optimize=True)
 
 
 def training(folder: Path, model) -> None:
@@ -201,7 +202,7 @@ def training(folder: Path, model) -> None:
     card = Image.new("RGB", (640, 640), "white")
     card.paste(seen.crop((0, 0, 640, 520)), (0, 80))
     label(card, "fine-tune", GIVEN, 34, (22, 18))
-    card.save(WORKFLOWS / "Fine-tune on my clip and compare.jpg", quality=82, optimize=True)
+    card.save(WORKFLOWS / f"Fine-tune on my clip and compare{SUFFIX}.jpg", quality=82, optimize=True)
 
 
 def node_module(name: str) -> ModuleType:
@@ -267,7 +268,7 @@ def seams(folder: Path, model) -> None:
             frame = torch.cat((clip[4, :, : frame.shape[1] // 2], frame[:, frame.shape[1] // 2 :]), 1)
         card = pictures(frame[None])[0].resize((480, 270))
         label(card, name, MADE, at=(8, 8))
-        card.save(WORKFLOWS / f"{name}.jpg", quality=82, optimize=True)
+        card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
 
 
 def parts_of_a_clip() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 HUB = "https://huggingface.co/"
+# Behind every file's name: ComfyUI shows it as the template's title, and searches it alone.
+SUFFIX = " (RIFE frame interpolation)"
 BLUE, GREEN, GOLD, GREY = "#3f789e", "#8AA88A", "#b58b2a", "#8888AA"
 
 
@@ -46,6 +48,11 @@ class Workflow:
     nodes: list[Node] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
     _column: int = -1
+
+    @property
+    def file(self) -> str:
+        """The name of its files, without what they end in."""
+        return self.name + SUFFIX
 
     def group(self, title: str, color: str = BLUE) -> None:
         self.groups.append({"title": title, "color": color})
@@ -106,6 +113,11 @@ def interpolate(w: Workflow, images: Output, title: str, **inputs) -> Node:
     return w.add("RIFEInterpolate", title, interp_model=loader["interp_model"], images=images, **inputs)
 
 
+def made(w: Workflow, run: Node) -> None:
+    """What a node says of its work, where it stays when the run is over."""
+    w.add("PreviewAny", "What was made", source=run["report"]).size = (420, 160)
+
+
 def save(
     w: Workflow, run: Node, prefix: str, audio: Output | None = None, fps: Output | float | None = None
 ) -> None:
@@ -115,6 +127,7 @@ def save(
     video = w.add("CreateVideo", images=run["images"], fps=run["fps"] if fps is None else fps, **sound)
     saved = w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"video/{prefix}")
     saved.size = (420, 420)
+    made(w, run)
 
 
 CHECKPOINTS = (
@@ -159,6 +172,7 @@ def streamed() -> Workflow:
     w.group("3. The result", GOLD)
     saved = w.add("SaveVideo", video=run["video"], filename_prefix="video/RIFE_long_2x")
     saved.size = (420, 420)
+    made(w, run)
     return w
 
 
@@ -319,6 +333,7 @@ def cog_interpolated(w: Workflow, frames: Node, prefix: str) -> None:
     w.group("4. The result", GOLD)
     video = w.add("CreateVideo", images=run["images"], fps=run["fps"])
     w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"video/{prefix}").size = (420, 420)
+    made(w, run)
 
 
 def cog_from_text() -> Workflow:
@@ -400,6 +415,7 @@ def wan() -> Workflow:
     w.group("4. The result", GOLD)
     video = w.add("CreateVideo", images=run["images"], fps=run["fps"])
     w.add("SaveVideo", video=video["VIDEO"], filename_prefix="video/Wan_24fps").size = (420, 420)
+    made(w, run)
     return w
 
 
@@ -417,13 +433,16 @@ def tuned() -> Workflow:
     loader = w.add("RIFECheckpointLoader", "Start from", checkpoint="rife_comfy (bundled)")
     run = w.add("RIFETrain", interp_model=loader["interp_model"], video=video["VIDEO"], steps=300)
     w.group("3. Keep it", GOLD)
-    w.add("RIFECheckpointSave", interp_model=run["interp_model"])
-    w.add("PreviewAny", "PSNR and SSIM before and after", source=run["report"]).size = (420, 260)
+    kept = w.add("RIFECheckpointSave", interp_model=run["interp_model"])
     w.group("4. Look at it", GREY)
     w.add("PreviewImage", "Loss and held-out PSNR", images=run["plot"]).size = (420, 260)
     w.column()
     for title, output in (("Before", "before"), ("After", "after"), ("As it really is", "ground_truth")):
         w.add("PreviewImage", title, images=run[output]).size = (420, 300)
+    # Behind the pictures: the first that a job gives is its picture in the queue.
+    w.column()
+    w.add("PreviewAny", "Saved as", source=kept["checkpoint"]).size = (420, 100)
+    w.add("PreviewAny", "PSNR and SSIM before and after", source=run["report"]).size = (420, 260)
     return w
 
 
@@ -502,6 +521,7 @@ def to_file() -> Workflow:
     )  # fmt: skip
     w.group("3. The result", GOLD)
     w.add("SaveVideo", video=run["video"], filename_prefix="video/RIFE_stream").size = (420, 420)
+    made(w, run)
     return w
 
 

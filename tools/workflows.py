@@ -150,7 +150,7 @@ def main() -> None:
     ):
         for recipe in RECIPES:
             w = recipe()
-            if sys.argv[1:] not in ([], [w.name]):
+            if sys.argv[1:] and w.name not in sys.argv[1:]:
                 continue
             # A window each: a new node takes over what the front end remembers of its id in the graph before.
             with front_end.open_page(browser, server) as page:
@@ -158,7 +158,7 @@ def main() -> None:
                 if recipe is tuned:
                     photograph(page, ["2. Training", "3. Keep it"], HELP / "graph.jpg")
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
-            (FOLDER / f"{w.name}.json").write_text(text, encoding="utf-8")
+            (FOLDER / f"{w.file}.json").write_text(text, encoding="utf-8")
             print(w.name)
 
 

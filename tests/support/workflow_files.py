@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 FOLDER = stand_in.ROOT / "example_workflows"
+
+SUFFIX = " (RIFE frame interpolation)"  # of every file's name, which is what ComfyUI searches
 
 FILES = sorted(FOLDER.glob("*.json"))
 
@@ -27,6 +30,11 @@ LATER = {
     "SaveVideo": {"video"},
     "PreviewImage": {"images"},
 }
+
+
+def template(name: str) -> dict:
+    """A template by the part of its name that is its own."""
+    return json.loads((FOLDER / f"{name}{SUFFIX}.json").read_text(encoding="utf-8"))
 
 
 def newer(workflow: dict, kinds: dict) -> dict[str, str]:
