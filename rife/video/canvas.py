@@ -12,10 +12,14 @@ from .codecs import VideoError
 MAX_PIXELS = 1 << 27
 
 
+class TooLargeError(VideoError):
+    """A picture claims more pixels than are read."""
+
+
 def check_size(name: str | os.PathLike, width: int, height: int) -> None:
-    """Raises VideoError where a picture is larger than `MAX_PIXELS`."""
+    """Raises TooLargeError where a picture is larger than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise VideoError(
+        raise TooLargeError(
             f"{name} claims {width}x{height} pixels, {width * height / 1e6:.0f} million; at most "
             f"{MAX_PIXELS / 1e6:.0f} million are read. It is damaged, or has to be cut or reduced first."
         )

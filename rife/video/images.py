@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..atomic_write import atomic_write
 from .animated_webp import AnimatedWebP, is_animated
-from .canvas import check_canvas, check_size
+from .canvas import TooLargeError, check_canvas, check_size
 from .codecs import PATTERN, VideoError
 from .codecs import is_pattern as is_pattern
 
@@ -184,6 +184,8 @@ class PictureFiles:
         for tick in range(start, len(self.files)):
             try:
                 frame = read_image(self.files[tick])
+            except TooLargeError:
+                raise
             except (VideoError, OSError) as error:
                 log.warning("%s", error)
                 continue
@@ -229,7 +231,7 @@ def _by_pillow(path: Path) -> av.VideoFrame | None:
     except UnidentifiedImageError:
         return None
     except Image.DecompressionBombError as error:
-        raise VideoError(f"{path}: {error} Cut or reduce it first.") from error
+        raise TooLargeError(f"{path}: {error} Cut or reduce it first.") from error
 
 
 def _by_ffmpeg(path: Path) -> av.VideoFrame:

@@ -45,7 +45,8 @@ class FrameIndex:
     frames at which decoding can begin, rising. order: the ticks of all frames, where the decoder's bear no times that
     can be trusted and are counted from the first one on. doubtful: that is so if a frame comes out of the decoder with
     an earlier time than the one before. retimed: the presentation time of each packet in the order of the file, where
-    it is not the file's own. hidden: frames that an edit list leaves out; edits: whether that counts.
+    it is not the file's own. estimated: packets have times of their own only here and there (program streams), and are
+    given others after a seek than from the begin. hidden: frames that an edit list leaves out; edits: whether it does.
     """
 
     time_base: Fraction
@@ -54,6 +55,7 @@ class FrameIndex:
     keys: array
     order: array | None = None
     doubtful: bool = False
+    estimated: bool = False
     hidden: int = 0
     edits: bool = True
     retimed: array | None = None
@@ -62,7 +64,7 @@ class FrameIndex:
     @property
     def seekable(self) -> bool:
         """Whether a time leads to a frame: clocks that restart show the same time twice."""
-        return self.order is None and self.retimed is None
+        return self.order is None and self.retimed is None and not self.estimated
 
     @property
     def seconds(self) -> Fraction:
@@ -129,7 +131,8 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
         return None
     if (packets.pts == _NONE).any():
         return _counted(packets)
-    pts, jumps = _joined(packets, bool(container.format.flags & _CLOCK_MAY_JUMP))
+    may_jump = bool(container.format.flags & _CLOCK_MAY_JUMP)
+    pts, jumps = _joined(packets, may_jump)
     durations = packets.durations
     if container.format.name == "gif":
         durations = np.where(
@@ -138,6 +141,8 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
         pts = np.concatenate(([0], np.cumsum(durations[:-1])))
     shown = packets.shown
     ticks, first = np.unique(pts[shown], return_index=True)
+    if len(ticks) < shown.sum() and may_jump:
+        return _counted(packets)  # two frames at one time: it is estimated, and wrong
     index = FrameIndex(
         packets.base,
         _array(ticks),
@@ -149,6 +154,7 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
     if (pts != packets.pts).any():
         index.retimed = _array(pts)
     rising = bool((np.diff(pts) > 0).all())
+    index.estimated = container.format.name == "mpeg"
     index.hidden = int((~shown).sum())
     index.doubtful = rising and bool(stream.codec_context.has_b_frames) and not packets.keys.all()
     if jumps:

@@ -337,8 +337,10 @@ class Clip:
         if frame.pts < ticks[0]:
             return -1
         index = bisect_right(ticks, frame.pts) - 1
+        if ticks[index] == frame.pts or index < expected - 1:
+            return index
         # A decoder may give times of its own, between those of the packets.
-        return index if ticks[index] == frame.pts else max(index, expected)
+        return max(index, expected)
 
     def _decoded(self, start: int, threads: str = "AUTO") -> Iterator[av.VideoFrame]:
         """Decoded frames from `start` or some before it."""

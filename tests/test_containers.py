@@ -1,0 +1,230 @@
+"""What a target cannot hold never ends a run; pictures that claim too much, kinds without a decoder, floats."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from odd_files import X264, encode, joined, number
+from video_files import Fader, make, picture
+
+from rife.video.codecs import Encoding, VideoError
+from rife.video.colours import Look
+from rife.video.job import interpolate_video, read_frames
+from rife.video.reader import Clip
+from rife.video.writer import VideoWriter
+
+PLAIN = {"cuts": "off", "repeats": "off"}
+
+
+def with_sound(path, codec: str, form: str, layout="mono", bad: float | None = None):
+    """A second of a tone, its samples as `form`, beside ten frames."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mjpeg", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuvj420p"
+        sound = container.add_stream(codec, rate=44100, layout=layout)
+        sound.bit_rate = 64000
+        for i in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
+        wave = np.sin(np.arange(44100) * 0.05)[None] * 0.3
+        if bad is not None:
+            wave[0, 20000] = bad
+        if form == "u8":
+            wave = (wave * 127 + 128).astype(np.uint8)
+        frame = av.AudioFrame.from_ndarray(wave.astype({"u8": np.uint8, "flt": np.float32}.get(form, np.float32)),
+                                           format=form, layout=layout)  # fmt: skip
+        frame.sample_rate = 44100
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while part := fifo.read(sound.codec_context.frame_size or 1024, partial=True):
+            container.mux(sound.encode(part))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
+    return path
+
+
+def sounds(path) -> list[tuple[str, float]]:
+    """The codec of each sound, and how long it is."""
+    with av.open(str(path)) as container:
+        found = []
+        for stream in container.streams.audio:
+            container.seek(0)
+            samples = sum(frame.samples for frame in container.decode(stream))
+            found.append((stream.codec_context.name, samples / stream.codec_context.sample_rate))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "form", "target", "encoded"),
+    [("in.avi", "pcm_u8", "u8", "out.mp4", "alac"), ("in.avi", "pcm_u8", "u8", "out.webm", "opus"),
+     ("in.wmv", "wmav2", "fltp", "out.mp4", "aac"), ("in.wmv", "wmav2", "fltp", "out.mkv", "aac")],
+)  # fmt: skip
+def test_sound_that_the_target_lacks_is_encoded_and_said(
+    tmp_path, caplog, source, codec, form, target, encoded
+):
+    interpolate_video(Fader(), with_sound(tmp_path / source, codec, form), tmp_path / target, 2, **PLAIN)
+    ((found, seconds),) = sounds(tmp_path / target)
+    assert found == encoded and abs(seconds - 1) < 0.1
+    assert "is encoded as" in caplog.text and len(Clip(tmp_path / target)) == 19
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_sound_with_no_numbers_is_named_and_becomes_silence(tmp_path, caplog, bad):
+    source = with_sound(tmp_path / "in.avi", "pcm_f32le", "flt", bad=bad)
+    interpolate_video(Fader(), source, tmp_path / "out.webm", 2, **PLAIN)
+    assert "no numbers (NaN or infinite) at 0.4" in caplog.text
+    ((_, seconds),) = sounds(tmp_path / "out.webm")
+    assert abs(seconds - 1) < 0.06
+
+
+def with_font(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.add_attachment("Foo.ttf", "font/ttf", b"\0\1\0\0" + bytes(60))
+        for i in range(6):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.webm", "out.mkv"])
+def test_a_font_goes_where_it_can_and_is_said_where_it_cannot(tmp_path, caplog, name):
+    if not hasattr(av.container.OutputContainer, "add_attachment"):
+        pytest.skip("this PyAV attaches nothing")
+    interpolate_video(Fader(), with_font(tmp_path / "in.mkv"), tmp_path / name, 2, **PLAIN)
+    assert len(Clip(tmp_path / name)) == 11
+    with av.open(str(tmp_path / name)) as container:
+        kept = [stream for stream in container.streams if stream.type == "attachment"]
+    assert bool(kept) == (name == "out.mkv") and ("Foo.ttf" in caplog.text) == (name != "out.mkv")
+
+
+def test_sound_follows_where_recordings_are_joined(tmp_path):
+    parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
+    for k, part in enumerate(parts):
+        encode(part, count=24, first=24 * k, container="mpegts", options=X264, sound=True)
+    source = joined(tmp_path / "in.ts", *parts)
+    interpolate_video(Fader(), source, tmp_path / "out.mkv", 2, **PLAIN)
+    ((_, seconds),) = sounds(tmp_path / "out.mkv")
+    assert len(Clip(tmp_path / "out.mkv")) == 95 and abs(seconds - 1.92) < 0.1
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        times = [float(p.pts * p.time_base) for p in container.demux(audio=0) if p.pts is not None]
+    assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 0.1 and times[-1] < 2.1
+
+
+GIANT = {
+    "x.gif": b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
+    "x.png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 60000, 60000, 8, 2, 0, 0, 0, 0),
+    "x.webp": b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X\x0a\0\0\0\2\0\0\0" + b"\xff\x3f\0" * 2 + bytes(8),
+    "x.bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, -60000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "x.dpx": b"SDPX" + bytes(768) + struct.pack(">II", 60000, 60000) + bytes(1268),
+    "x.exr": b"\x76\x2f\x31\x01\2\0\0\0dataWindow\0box2i\0\x10\0\0\0"
+    + struct.pack("<4i", 0, 0, 59999, 59999) + bytes(9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GIANT)
+def test_a_canvas_of_gigapixels_is_refused_with_its_size_and_the_limit(tmp_path, name):
+    (tmp_path / name).write_bytes(GIANT[name])
+    sources = [tmp_path / name] if name == "x.gif" else [tmp_path / name, tmp_path]
+    for source in sources:
+        with pytest.raises(VideoError, match=r"claims \d+x\d+ pixels.*at most 134 million"):
+            Clip(source)
+
+
+def test_frames_of_an_animation_that_leave_its_canvas_are_refused(tmp_path):
+    from PIL import Image
+
+    frames = [Image.fromarray(picture(i)) for i in range(3)]
+    frames[0].save(tmp_path / "x.webp", save_all=True, append_images=frames[1:], lossless=True)
+    data = bytearray((tmp_path / "x.webp").read_bytes())
+    at = data.index(b"ANMF", data.index(b"ANMF") + 4)
+    data[at + 14 : at + 17] = (16000).to_bytes(3, "little")
+    (tmp_path / "x.webp").write_bytes(data)
+    with pytest.raises(VideoError, match=r"16001x\d+ at .* outside of the canvas of 64x48"):
+        Clip(tmp_path / "x.webp")
+
+
+def test_a_kind_without_a_decoder_is_named(tmp_path):
+    path = make(tmp_path / "x.mkv", frames=3)
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_FOO1"))
+    (tmp_path / "x.jxl").write_bytes(bytes.fromhex("ff0a7f10") + bytes(60))
+    for name in ("x.mkv", "x.jxl"):
+        with pytest.raises(VideoError, match="no decoder for"):
+            Clip(tmp_path / name)
+        with pytest.raises(VideoError, match="no decoder for"):
+            next(read_frames(tmp_path / name))
+
+
+def bright(i: int) -> np.ndarray:
+    """Light above 1, and below 0."""
+    frame = (picture(i) / 255).astype(np.float32)
+    frame[10:20, 10:20] = 12.0
+    frame[30:34, 30:34] = -0.5
+    return frame
+
+
+def test_floats_come_through_an_exr_and_out_of_it(tmp_path):
+    for name, alpha in (("x_%02d.exr", False), ("a_%02d.exr", True)):
+        folder = tmp_path / name[0]
+        folder.mkdir()
+        frames = [
+            np.dstack((bright(i), np.full((48, 64), 0.5, np.float32))) if alpha else bright(i)
+            for i in range(3)
+        ]
+        look = Look(bits=32, alpha=alpha, rgb=True)
+        with VideoWriter(folder / name, Fraction(24), 64, 48, look=look) as writer:
+            for frame in frames:
+                writer.write(frame)
+        clip = Clip(folder)
+        assert clip.look.alpha == alpha
+        assert all(np.array_equal(a, b) for a, b in zip(clip.frames(), frames, strict=True))
+        out = tmp_path / f"out{name[0]}"
+        out.mkdir()
+        interpolate_video(Fader(), folder, out / name, 2, **PLAIN)
+        found = list(Clip(out).frames())
+        assert len(found) == 5 and found[0].dtype == np.float32
+        assert all(np.array_equal(a, b) for a, b in zip(found[::2], frames, strict=True))
+
+
+def test_light_that_a_target_cannot_hold_is_said(tmp_path, caplog):
+    with VideoWriter(tmp_path / "x_%02d.exr", Fraction(24), 64, 48, encoding=Encoding("exr")) as writer:
+        for i in range(3):
+            writer.write(bright(i))
+    interpolate_video(Fader(), tmp_path / "x_%02d.exr", tmp_path / "out.mkv", 2, **PLAIN)
+    assert "above 1 is cut off" in caplog.text and Clip(tmp_path / "out.mkv").look.bits > 8
+
+
+@pytest.mark.parametrize(
+    ("name", "within"), [("x_%d.dpx", 0), ("x_%d.bmp", 0), ("x_%d.webp", 6), ("x_%d.tif", 0)]
+)
+def test_pictures_of_each_kind_are_a_file_a_frame_in_colour(tmp_path, name, within):
+    with VideoWriter(tmp_path / name, Fraction(24), 64, 48) as writer:
+        for i in range(3):
+            writer.write(picture(i))
+    assert len(list(tmp_path.iterdir())) == 3
+    for i, frame in enumerate(Clip(tmp_path / name).frames()):
+        assert frame.shape == (48, 64, 3) and np.abs(frame.astype(int) - picture(i)).mean() <= within
+
+
+def test_fifteen_bits_reach_full_white(tmp_path):
+    with av.open(str(tmp_path / "x.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb555be"
+        white = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 255, np.uint8), format="rgb24")
+        container.mux(stream.encode(white.reformat(format="rgb555be")))
+        container.mux(stream.encode(None))
+    assert (next(Clip(tmp_path / "x.mov").frames()) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "codec"), [("x.h264", "h264", "libx264"), ("x.mpg", "mpeg", "mpeg2video")]
+)
+def test_segments_of_a_raw_stream_have_the_frames_of_the_whole(tmp_path, name, container, codec):
+    """Frames without times used to be counted from wherever a seek led."""
+    clip = Clip(encode(tmp_path / name, codec, 100, container=container, options={"g": "10", "bf": "2"}))
+    assert [number(frame) for frame in clip.frames()] == list(range(100))
+    assert [number(frame) for frame in clip.frames(60, 70)] == list(range(60, 70))
