@@ -20,8 +20,8 @@ from einops import rearrange
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rife
-from rife.cli.score import Gallery, clip_samples
 from rife.evaluation.baselines import BASELINES, average, motion_size
+from rife.evaluation.clip_samples import Gallery, clip_samples
 from rife.evaluation.scoring import (
     METRICS,
     Network,

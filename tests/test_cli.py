@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from fractions import Fraction
 
 import golden_recipe as golden
+import numpy as np
 import pytest
 import torch
 from video_files import make, picture
@@ -225,3 +228,84 @@ def test_pictures_resume_too(tmp_path, checkpoint):
     options = ["--resume", "--codec", "ffv1", "--model", checkpoint]
     assert interpolate(tmp_path / "%d.png", tmp_path / "out.mkv", *options) == 0
     assert len(Clip(tmp_path / "out.mkv")) == 7
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "out"], ["score", "clip"], ["info"], ["join", "a", "b", "c"], ["download"], ["demo"]]
+)
+def test_debug_stands_before_or_behind_every_command(words):
+    """`rife --debug train` and `rife train --debug` were unrecognized arguments."""
+    parse = cli.make_parser().parse_args
+    assert parse(["--debug", *words]).debug and parse([words[0], "--debug", *words[1:]]).debug
+    assert not parse(words).debug
+
+
+@pytest.mark.parametrize("command", [row[0] for row in cli.COMMANDS])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main([command, "--help"])
+    assert done.value.code == 0
+    out = capsys.readouterr().out
+    assert f"usage: rife {command}" in out and "--debug" in out
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda: torch.zeros(2) + torch.zeros(3),
+        lambda: {}["x"],
+        lambda: np.zeros(2).reshape(3),
+        lambda: int("x"),
+    ],
+)
+def test_an_error_of_ours_says_where_its_traceback_is(tmp_path, monkeypatch, capsys, broken):
+    """A RuntimeError of PyTorch's, from a call that should not have been made, was one line without a trace."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("rife.cli.checkpoints.read_checkpoint", lambda *_: broken())
+    assert cli.main(["info"]) == 1
+    error = capsys.readouterr().err
+    (log,) = tmp_path.glob("rife-error-*.txt")
+    assert str(log) in error and "--debug" in error and "not in what you gave it" in error
+    assert "Traceback" in log.read_text() and "_info" in log.read_text()
+    with pytest.raises(Exception):  # noqa: B017 - whichever it is
+        cli.main(["info", "--debug"])
+
+
+def test_what_a_user_can_mend_is_said_without_a_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def full(*_):
+        os.close(-1)  # an OSError from the system
+
+    monkeypatch.setattr("rife.cli.checkpoints.read_checkpoint", full)
+    assert cli.main(["info"]) == 1
+    assert cli.main(["info", "--variant", "4.26"]) == 1
+    monkeypatch.undo()
+    assert cli.main(["info", str(tmp_path / "none.pkl")]) == 1
+    assert capsys.readouterr().err.count("\n") == 3 and not list(tmp_path.glob("rife-error-*"))
+
+
+@pytest.mark.parametrize(
+    "asked, expected", [("auto", torch.float16), ("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_precision_auto_is_what_the_device_is_good_at(tmp_path, checkpoint, monkeypatch, asked, expected):
+    """It always ran float32."""
+    monkeypatch.setattr("rife.model.model.good_dtype", lambda device: torch.float16)
+    found = []
+    monkeypatch.setattr(
+        "rife.cli.interpolate._one", lambda args, job, target, model: found.append(model.run_dtype)
+    )
+    source = make(tmp_path / "in.mkv", frames=3)
+    args = [
+        "interpolate",
+        source,
+        tmp_path / "out.mp4",
+        "--model",
+        checkpoint,
+        "--device",
+        "cpu",
+        "--precision",
+        asked,
+    ]
+    assert cli.main([str(a) for a in args]) == 0
+    assert found == [expected]

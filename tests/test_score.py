@@ -13,6 +13,7 @@ from video_files import make
 from rife.cli import app as cli
 from rife.evaluation import scoring
 from rife.evaluation.baselines import has_opencv
+from rife.evaluation.checkpoint_names import checkpoint_names
 from rife.video.job import read_frames, write_png
 
 
@@ -75,7 +76,7 @@ def test_a_protocol_is_scored_and_an_incomplete_set_is_said_to_be_one(tmp_path, 
     "options, message",
     [(["--lpips"], "pip install lpips"), (["x", "--protocol", "ucf101"], "scores one folder, 2 were given"),
      (["--tasks", "8"], "nothing to score"), (["absent.mp4"], "nothing at absent.mp4"),
-     (["--model", "small.pkl", "other/small.pkl"], "called small")],
+     (["--model", "small.pkl", "other/../small.pkl"], "are the same checkpoint")],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_line(tmp_path, checkpoint, capsys, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
@@ -94,3 +95,36 @@ def test_classical_flow_joins_with_opencv(tmp_path, capsys):
     assert run(clip, "--baselines", "dis", "farneback", "--tasks", "2", "--device", "cpu") == 0
     text = capsys.readouterr().out
     assert " dis " in text and " farneback " in text and "motion " in text
+
+
+def test_released_checkpoints_which_are_all_called_flownet_are_told_apart(tmp_path, checkpoint, capsys):
+    """It was refused: "Two checkpoints are called flownet"."""
+    clip, files = make(tmp_path / "clip.mkv", frames=3), []
+    for folder in ("4.22", "mine"):
+        files.append(tmp_path / folder / "flownet.pkl")
+        files[-1].parent.mkdir()
+        files[-1].write_bytes(checkpoint.read_bytes())
+    assert run(clip, "--model", *files, "--device", "cpu", "--tasks", "2") == 0
+    text = capsys.readouterr().out
+    assert " 4.22/flownet " in text and " mine/flownet " in text
+
+
+def test_names_of_checkpoints_are_as_long_as_they_must_be(tmp_path):
+    def file(name, content=b""):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def named(*paths, taken=()):
+        return checkpoint_names(paths, ["4.26"] * len(paths), taken)
+
+    a, b = file("a/flownet.pkl", b"1"), file("b/flownet.pkl", b"2")
+    assert named(a) == ["flownet"] and named(None, a) == ["bundled", "flownet"]
+    assert named(a, b, file("c/rife49.pth")) == ["a/flownet", "b/flownet", "rife49"]
+    assert named(file("x/w/flownet.pkl"), file("y/w/flownet.pkl")) == ["x/w/flownet", "y/w/flownet"]
+    assert named(a.parent, b.parent) == ["a", "b"], "folders with flownet.pkl"
+    # In one folder, under different endings: version and digest.
+    one, two = named(a, file("a/flownet.safetensors", b"2"))
+    assert one.startswith("flownet 4.26 ") and two.startswith("flownet 4.26 ") and one != two
+    assert named(file("average.pkl"), taken={"average"}) == ["average 4.26 e3b0c442"]

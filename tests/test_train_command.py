@@ -18,6 +18,7 @@ from training_runs import TINY, clip, tiny, weights, write
 
 import rife
 from rife.cli import train as train_command
+from rife.cli.app import make_parser
 from rife.training.datasets import texture_pool
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +33,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(train_command, "BUNDLED_CONFIG", TINY)
 
 
+def run(arguments) -> int:
+    """The command, with its errors as they are raised."""
+    return train_command.run(make_parser().parse_args(["train", *map(str, arguments)]))
+
+
 def train(*arguments) -> int:
-    return train_command.main([str(a) for a in (*arguments, "--device", "cpu")])
+    return run([*arguments, "--device", "cpu"])
 
 
 def test_readmes_commands_still_parse():
@@ -42,7 +48,7 @@ def test_readmes_commands_still_parse():
     commands = [re.split(r"[)#]|\n\n|\n(?:rife|torchrun)", c)[0].replace("...", "") for c in commands]
     assert len(commands) > 3
     for command in commands:
-        train_command._parser().parse_args(shlex.split(command))
+        make_parser().parse_args(["train", *shlex.split(command)])
 
 
 def test_it_trains_and_saves(tmp_path, quick):
@@ -62,8 +68,8 @@ def test_it_goes_on_from_a_checkpoint(tmp_path, quick):
 
 def test_parts_are_added_to_a_checkpoint_that_lacks_them(tmp_path):
     given = rife.save_checkpoint(tiny(), tmp_path / "given")
-    args = train_command._parser().parse_args(
-        [str(tmp_path), "--start", str(given), "--add", "variational", "dissolve"]
+    args = make_parser().parse_args(
+        ["train", str(tmp_path), "--start", str(given), "--add", "variational", "dissolve"]
     )
     network = train_command._network(args)
     assert network.config == replace(TINY, variational=True, dissolve=True)
@@ -106,7 +112,7 @@ def test_crops_that_do_not_fit_are_refused_before_any_work(tmp_path, options, us
 
 
 def test_networks_by_name_start_fresh():
-    args = train_command._parser().parse_args(["out", "--network", "RIFE_m"])
+    args = make_parser().parse_args(["train", "out", "--network", "RIFE_m"])
     assert train_command._network(args).config == rife.RELEASES["RIFE_m"]
     first, second = (train_command._network(args).block0.conv0[0][0].weight for _ in range(2))
     assert torch.equal(first, second)
@@ -161,7 +167,7 @@ def test_two_processes_train_as_one_does(folder, tmp_path, one_thread):
     options = "--steps 4 --batch 4 --teacher --learning-rate 1e-3 --warm-up 1"
     launcher = "torch.distributed.run --standalone --nproc-per-node 2 -m --".split()
     two = start(words(folder, tmp_path / "two", options), *launcher)
-    assert train_command.main(words(folder, tmp_path / "one", options)) == 0
+    assert run(words(folder, tmp_path / "one", options)) == 0
     finished(two)
     first, second = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(first) == len(second) == 4 and first[3]["loss_l1"] != first[0]["loss_l1"]
@@ -185,7 +191,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
     process.communicate()
     assert len(log.read_bytes().splitlines()) < 13  # it was in the middle
     finished(start(killed))
-    assert train_command.main(whole) == 0
+    assert run(whole) == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     scores = [(tmp_path / n / "scores.csv").read_text() for n in ("whole", "killed")]
     assert scores[0] == scores[1] and len(scores[0].splitlines()) == 5

@@ -10,14 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from ..model import SCALES, Model
+from ..model import Model
 from ..timeline.clock import exact_rate
 from ..timeline.parts import OFF, Timing
 from ..timeline.plans import AT_CUTS, AT_REPEATS
@@ -26,10 +25,10 @@ from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, refuse_same, render, video_request
 from ..video.reader import Clip
 from ..video.segments import Segments
+from .options import add_model_options, add_network_options, load
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _KEPT = (
     ".mp4",
     ".m4v",
@@ -43,7 +42,7 @@ _KEPT = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options, but those of the model."""
+    """The command's options."""
     parser.add_argument(
         "input", nargs="+", help="videos, globs, folders of videos or pictures, frames/%%05d.png"
     )
@@ -51,6 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _timing_options(parser)
     add_network_options(parser)
     _file_options(parser.add_argument_group("files"))
+    add_model_options(parser)
+    parser.set_defaults(run=run)
 
 
 def _timing_options(parser: argparse.ArgumentParser) -> None:
@@ -78,21 +79,6 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
         choices=[*AT_REPEATS, OFF],
         default="hold",
         help="repeated frames stay, or give way to motion (animation on twos; default: %(default)s)",
-    )
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """How the network makes a frame."""
-    parser.add_argument(
-        "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K"
-    )
-    parser.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
-    parser.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="of the network (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
     )
 
 
@@ -129,8 +115,8 @@ def _file_options(group) -> None:
     group.add_argument("--dry-run", action="store_true", help="print what would be done")
 
 
-def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None], Model]) -> int:
-    """Does all inputs; 0, or 1 where one failed. load: the model for a device and a dtype."""
+def run(args: argparse.Namespace) -> int:
+    """Does all inputs; 0, or 1 where one failed."""
     pairs = _pairs(args)
     timing = Timing(
         video_request(args.multi, exact_rate(args.fps) if args.fps else None, args.slow),
@@ -147,7 +133,7 @@ def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None
                 if args.dry_run:
                     print(_described(job, target))
                     continue
-                model = model or load(_device(args.device), PRECISIONS[args.precision])
+                model = model or load(args, _device(args.device))
                 _one(args, job, target, model)
             except (ValueError, OSError) as error:
                 if len(pairs) == 1 or args.debug:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from ..atomic_write import write_text
 from ..engine import Joining, interpolate
 from ..engine.seams import Seam
-from ..model import Model
 from ..video.codecs import Encoding
 from ..video.joined import JoinedVideo, join_videos, open_clips
-from .interpolate import PRECISIONS, add_network_options
+from .options import add_model_options, add_network_options, load
 
 AUTO = "auto"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options, but those of the model."""
+    """The command's options."""
     parser.add_argument("input", nargs="+", help="two videos or more, in order, of one size and rate")
     parser.add_argument("output", help="a video")
     parser.add_argument(
@@ -53,18 +50,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--crf", type=int, help="quality, lower is better (default: 18 for h264, by the codec)"
     )
     parser.add_argument("--no-audio", action="store_true", help="leave out the sound")
+    add_model_options(parser)
+    parser.set_defaults(run=run)
 
 
 def _frames(word: str) -> int | None:
     return None if word == AUTO else int(word)
 
 
-def run(args: argparse.Namespace, load: Callable[[str | None, torch.dtype | None], Model]) -> None:
-    """Joins and says what was found. load: the model for a device and a dtype."""
+def run(args: argparse.Namespace) -> None:
+    """Joins and says what was found."""
     target = Path(args.output)
     asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
     clips = open_clips(args.input, target)
-    model = load(args.device, PRECISIONS[args.precision])
+    model = load(args)
     options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
     start = time.perf_counter()
     with tqdm(total=sum(map(len, clips)), unit="frame", disable=None) as bar:

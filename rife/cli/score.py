@@ -3,120 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from einops import rearrange
-from torch import Tensor
 from tqdm import tqdm
 
 from ..atomic_write import write_text
 from ..evaluation.baselines import BASELINES, average, has_opencv, motion_size
 from ..evaluation.benchmarks import PROTOCOLS
-from ..evaluation.charts import chart_svg, heat_map
+from ..evaluation.charts import chart_svg
+from ..evaluation.checkpoint_names import checkpoint_names
+from ..evaluation.clip_samples import TASKS, Gallery, clip_samples
 from ..evaluation.scoring import (
     AVERAGE,
     Method,
     Network,
     Row,
     Sample,
-    held_out,
     held_out_metrics,
     lpips,
     score,
-    usable_starts,
     write_csv,
     write_rows,
 )
 from ..evaluation.tables import aligned, held_out_table, protocol_table, worst_frames
-from ..model import SCALES, load_model
-from ..timeline.scenes import SceneFinder
-from ..video.frames import clip_frames
-from ..video.images import write_png
-from ..video.job import to_bytes
-
-TASKS = ((2, 1), (2, 2), (4, 1), (8, 1))  # factor, stride
-_BRIGHT_ERROR = 32 / 255  # what a heat map shows brightest
+from ..model import SCALES, InferenceOptions, load_model
+from .options import add_device_option
 
 
-def clip_samples(
-    path: Path,
-    tasks: Sequence[tuple[int, int]] = TASKS,
-    true_frames: int = 12,
-    max_frames: int | None = None,
-    max_width: int | None = None,
-    note: Callable[[str], None] | None = None,
-) -> Iterator[Sample]:
-    """Held-out samples of one clip at every (factor, stride). It is read once per task, a window at a time."""
-
-    def frames() -> Iterator[Tensor]:
-        return clip_frames(path, max_frames, max_width)
-
-    finder, count, size = SceneFinder(), 0, ()
-    for frame in frames():
-        finder.push(frame)
-        count, size = count + 1, frame.shape
-    finder.finish()
-    if not count:
-        raise ValueError(f"{path} has no frames that can be decoded. It is empty or damaged.")
-    if note:
-        note(
-            f"{path.stem}: {count} frames of {size[1]}x{size[0]}; windows with the cuts "
-            f"{sorted(finder.cuts) or '(none)'} or one of {len(finder.repeats)} repeated frames are left out"
-        )
-    for factor, stride in tasks:
-        starts = usable_starts(finder.scenes, count, factor, stride, true_frames)
-        yield from held_out(frames(), path.stem, factor, stride, starts)
-
-
-class Gallery:
-    """Keeps, of every set and task, the frames on which one method does best and worst against averaging."""
-
-    def __init__(self, method: str):
-        self.method = method
-        self._averaged: list[Row] = []
-        self.kept: dict[tuple[str, str, str], tuple[float, Row, Tensor]] = {}
-
-    def __call__(self, sample: Sample, method: str, frames: Tensor, rows: list[Row]) -> None:
-        """`on_frames` of `rife.scoring.score`; averaging comes before the method."""
-        if method == AVERAGE:
-            self._averaged = rows
-        if method != self.method:
-            return
-        for k, (row, base) in enumerate(zip(rows, self._averaged, strict=True)):
-            gain = row.figures["psnr"] - base.figures["psnr"]
-            for which, sign in (("worst", 1), ("best", -1)):
-                key = row.set, row.task, which
-                if math.isfinite(gain) and (key not in self.kept or sign * gain < sign * self.kept[key][0]):
-                    self.kept[key] = gain, row, error_picture(sample, k, frames[k])
-
-    def save(self, folder: Path) -> None:
-        """One PNG each."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for (name, task, which), (_, row, picture) in self.kept.items():
-            stem = f"{name} {task} {which} {row.name} at {row.time}".replace("/", "of").replace(" ", "_")
-            write_png(folder / f"{stem}.png", to_bytes(picture))
-
-
-def error_picture(sample: Sample, k: int, made: Tensor) -> Tensor:
-    """(2H,2W,3) in 0..1: above the truth and what was made of it, below the heat maps of averaging and of this."""
-    img0, img1, true = (x.float() / 255 for x in (sample.img0, sample.img1, sample.truth[k]))
-    averaged = average(img0, img1, [float(sample.times[k])])[0]
-    heat = [heat_map((x - true).abs().mean(0), _BRIGHT_ERROR) for x in (averaged, made.to(true))]
-    pictures = [rearrange(x.to(true), "c h w -> h w c") for x in (true, made)]
-    return torch.cat((torch.cat(pictures, 1), torch.cat(heat, 1)), 0)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rife score",
-        description="How close made frames come to true ones: on clips from which frames are held out, or on a "
-        "published benchmark.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.description = run.__doc__
+    parser.set_defaults(run=run)
     parser.add_argument(
         "data",
         type=Path,
@@ -139,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "--baselines", nargs="+", default=[], choices=[*BASELINES], help="also warping by OpenCV's flow"
     )
-    models.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
+    add_device_option(models)
     clips = parser.add_argument_group("clips")
     clips.add_argument(
         "--tasks", type=_task, nargs="+", default=TASKS, metavar="FACTOR[:STRIDE]",
@@ -160,7 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="folder for frames.csv, summary.csv, psnr.svg and error pictures"
     )
-    return parser
 
 
 def _task(text: str) -> tuple[int, int]:
@@ -171,9 +91,8 @@ def _task(text: str) -> tuple[int, int]:
     return task
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`rife score`."""
-    args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    """How close made frames come to true ones: on clips from which frames are held out, or on a published benchmark."""
     _check(args)
     began = time.perf_counter()
     protocol = PROTOCOLS.get(args.protocol)
@@ -203,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{time.perf_counter() - began:.0f} s, torch {torch.__version__}, {threads} CPU thread(s)")
     if args.out:
         _write(args.out, rows, table, gallery)
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -222,19 +140,19 @@ def _check(args: argparse.Namespace) -> None:
 
 def _methods(args: argparse.Namespace) -> dict[str, Method]:
     methods: dict[str, Method] = {AVERAGE: average}
-    for path in args.model:
-        model = load_model(path, device=args.device)
-        stem = "bundled" if path is None else path.stem
+    models = [load_model(path, device=args.device) for path in args.model]
+    names = checkpoint_names(
+        args.model, ["/".join(model.config.versions) for model in models], {AVERAGE, *BASELINES}
+    )
+    options = [InferenceOptions()]
+    options += [InferenceOptions(tta=True)] if args.tta else []
+    options += [InferenceOptions(ensemble=True)] if args.ensemble else []
+    for name, model in zip(names, models, strict=True):
         for scale in args.scale:
-            name = stem if scale == 1 else f"{stem}@{scale:g}"
-            kinds = {"": {}, "+TTA": {"tta": True}, "+ensemble": {"ensemble": True}}
-            for suffix, options in kinds.items():
-                if not options or getattr(args, next(iter(options))):
-                    if name + suffix in methods:
-                        raise ValueError(
-                            f"Two checkpoints are called {stem}. Rename one, or tables mix them up."
-                        )
-                    methods[name + suffix] = Network(model, scale, **options)
+            for chosen in options:
+                at = "" if scale == 1 else f"@{scale:g}"
+                averaged = "+TTA" * chosen.tta + "+ensemble" * chosen.ensemble
+                methods[f"{name}{at}{averaged}"] = Network(model, scale, chosen.tta, chosen.ensemble)
     return methods | {name: BASELINES[name] for name in args.baselines}
 
 

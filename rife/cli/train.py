@@ -39,6 +39,7 @@ from ..training.schedule import Settings
 from ..training.synthetic import RenderedMotion
 from ..training.trainer import Result, Trainer
 from ..training.validation import HeldOut
+from .options import add_device_option
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,12 @@ learns from real frames only. Several processes: torchrun --nproc-per-node 2 -m 
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(args: argparse.Namespace) -> int:
     """Trains a network: from nothing or from a checkpoint, on rendered motion or on your own clips."""
-    args = _parser().parse_args(argv)
     local_rank = int(os.environ.get("LOCAL_RANK", -1))
     device = _device(args, local_rank)
-    logging.basicConfig(
-        level=logging.INFO if local_rank <= 0 else logging.WARNING, format="%(asctime)s %(message)s"
-    )
+    if local_rank > 0:
+        logging.getLogger().setLevel(logging.WARNING)  # the first process tells
     if args.threads:
         torch.set_num_threads(args.threads)
     if local_rank != -1:
@@ -183,8 +182,10 @@ def _rendered(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
     return Curriculum(scenes, real, args.crop, *shares, times), held_out
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rife train", description=main.__doc__, epilog=_EPILOG)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.description, parser.epilog = run.__doc__, _EPILOG
+    parser.set_defaults(run=run, log_format="%(asctime)s %(message)s")
     parser.add_argument(
         "out", type=Path, help="folder for checkpoints and logs; an interrupted run goes on there"
     )
@@ -207,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(parser.add_argument_group("data"))
     _training_options(parser.add_argument_group("training"))
     group = parser.add_argument_group("machine and files")
-    group.add_argument("--device", help="cpu, cuda, ... (default: this machine's accelerator)")
+    add_device_option(group)
     group.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
     group.add_argument(
         "--workers", type=int, help="threads that prepare data (default: 0 on a CPU, else up to 8)"
@@ -217,7 +218,6 @@ def _parser() -> argparse.ArgumentParser:
         "--log-every", type=int, default=50, help="steps between rows of log.csv (%(default)s)"
     )
     group.add_argument("--tensorboard", action="store_true", help="write its files, too; needs the package")
-    return parser
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:

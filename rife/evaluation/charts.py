@@ -14,6 +14,7 @@ from torch import Tensor
 _ARCS = (15, 6, 4, 11, 13, 6)
 # Black, violet, red, orange, pale yellow: brightness rises evenly, in print and to the colour-blind too.
 _HEAT = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.03), (0.99, 1.0, 0.64))
+BRIGHT_ERROR = 32 / 255  # what heat maps of errors show brightest
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 
 

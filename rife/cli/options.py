@@ -1,0 +1,52 @@
+"""Options that several commands share, and the model that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..model import PRECISIONS, SCALES, Model, load_model
+from ..networks.config import RELEASES
+from ..networks.three_networks import LEGACY_RELEASES
+
+
+def add_variant_option(parser: argparse.ArgumentParser, meaning: str = "where tensors cannot tell") -> None:
+    """--variant: which release a checkpoint is."""
+    versions = [*RELEASES, *LEGACY_RELEASES]
+    parser.add_argument("--variant", choices=versions, metavar="VERSION", help=meaning)
+
+
+def add_device_option(parser: argparse._ActionsContainer) -> None:
+    """--device: where the network runs."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --variant and --device: what `load` loads."""
+    parser.add_argument(
+        "--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)"
+    )
+    add_variant_option(parser)
+    add_device_option(parser)
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """How the network makes frames: --scale, --tta, --ensemble, --precision, --batch-size."""
+    parser.add_argument(
+        "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K"
+    )
+    parser.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
+    parser.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="of the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
+    )
+
+
+def load(args: argparse.Namespace, device: str | None = None) -> Model:
+    """The model that `add_model_options` asked for, in --precision where the command has it. device: instead of
+    --device."""
+    precision = getattr(args, "precision", None)
+    return load_model(args.model, variant=args.variant, device=device or args.device, dtype=precision)
