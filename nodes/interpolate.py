@@ -8,6 +8,8 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..rife.engine.loops import as_loop
+from ..rife.engine.seams import Seam
 from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.cogvideo import cogvideo_scenes
@@ -22,14 +24,19 @@ from .run import RunOptions
 from .timing import (
     CHOICES,
     COGVIDEO,
+    DROP,
     OFF,
     check_timing,
     clip_input,
+    finish_inputs,
     frames_per_clip,
+    kept,
+    loop_inputs,
     parse_cuts,
     plan_line,
     request,
     result_line,
+    steady_input,
     timing_inputs,
 )
 from .types import (
@@ -59,7 +66,7 @@ class RIFEInterpolate(io.ComfyNode):
             category="video",
             description="Makes new frames between each two frames of a clip: N frames become "
             "(N-1) x multiplier + 1. The given frames are in the result unchanged.",
-            search_aliases=ALIASES,
+            search_aliases=[*ALIASES, "motion blur", "shutter", "subtitle", "logo", "loop", "sharpness"],
             inputs=[
                 model_input(),
                 io.Image.Input(
@@ -107,6 +114,9 @@ class RIFEInterpolate(io.ComfyNode):
                 ),
                 clip_input(),
                 *speed_inputs(),
+                *loop_inputs(),
+                steady_input(),
+                *finish_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -156,15 +166,28 @@ class RIFEInterpolate(io.ComfyNode):
         clip_length: int = 0,
         precision: str = "auto",
         acceleration: str = "off",
+        loop_twin: str = DROP,
+        loop_drift: str = OFF,
+        steady: bool = False,
+        shutter: float = 0.0,
+        keep: Tensor | None = None,
+        overlays: str = OFF,
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
         mask = _fitting(mask, images)
         start = time.perf_counter()
         timing = check_timing(cls, timing, (*CHOICES, COGVIDEO))
+        images, mask, back = _as_loop(images, mask, loop and not clip_length, loop_twin, loop_drift)
         clock = Clock(frames_per_clip(clip_length, len(images)), exact_rate(fps))
         asked = Timing(
-            request(timing, multiplier, timesteps, clock), loop, keep_duration, cuts, repeated_frames
+            request(timing, multiplier, timesteps, clock),
+            loop,
+            keep_duration,
+            cuts,
+            repeated_frames,
+            steady=steady,
+            shutter=shutter,
         )
         asked.plan(clock)  # what cannot be is refused before any work
         given = parse_cuts(cut_frames, len(images))
@@ -181,11 +204,13 @@ class RIFEInterpolate(io.ComfyNode):
         def tell(new: int, seconds: float | None) -> None:
             model_management.send_status_text(plan_line(len(images), len(plan), new, seconds, rate))
 
-        result, masks = run.interpolate(interp_model, images, plan, options, mask, tell)
+        finish = run.Finish(shutter, kept(keep, overlays, *images.shape[1:3]))
+        result, masks = run.finished(interp_model, images, plan, options, mask, finish, parts, tell)
         seconds = time.perf_counter() - start
         line = result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
         model_management.send_status_text(line)
         how = {**run.describe(interp_model, precision), "scale": scale, "scale_reason": why}
+        how |= {"back_to_first": back.as_dict()} if back else {}
         return io.NodeOutput(
             result,
             rate,
@@ -194,6 +219,16 @@ class RIFEInterpolate(io.ComfyNode):
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
         )
+
+
+def _as_loop(
+    images: Tensor, mask: Tensor | None, loop: bool, twin: str, drift: str
+) -> tuple[Tensor, Tensor | None, Seam | None]:
+    """Images and masks without what is there twice at the end of a loop, and what was found there."""
+    if not loop:
+        return images, mask, None
+    kept_images, seam = as_loop(images, twin == DROP, drift != OFF)
+    return kept_images, mask if mask is None else mask[: len(kept_images)], seam
 
 
 def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:

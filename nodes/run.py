@@ -13,13 +13,15 @@ from ..rife import engine
 from ..rife.engine import Interpolator
 from ..rife.engine.batches import MAX_BATCH
 from ..rife.engine.chunks import Chunks
+from ..rife.engine.keep import keeper_of
+from ..rife.engine.shutter import ShutterPlan, averaged, motion_of
 from ..rife.evaluation.charts import flow_picture
 from ..rife.model import InferenceOptions, Model, Motion
 from ..rife.model.acceleration import most_per_pass
 from ..rife.model.devices import named_dtype
 from ..rife.networks.config import IFNetConfig
 from ..rife.timeline import scenes
-from ..rife.timeline.parts import Part
+from ..rife.timeline.parts import Part, check_forward
 from ..rife.timeline.plans import ConcatenatedPlan, Plan
 from ..rife.timeline.scenes import Scenes
 from ..rife.video import job as video
@@ -88,13 +90,70 @@ def interpolate(
             model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
             out=out, masks=masks, out_masks=out_masks, **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
-    if out_masks is None:
-        out_masks = out.new_zeros((1, *shape[1:3])).expand(len(plan), -1, -1)
-    return out, out_masks
+    return out, _masks_or_none(out, out_masks)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to frames after they are made: motion blur, in degrees of a shutter, and kept regions."""
+
+    shutter: float = 0.0
+    keep: Tensor | str | None = None
+
+
+def finished(
+    patcher,
+    frames: Tensor,
+    plan: Plan | ConcatenatedPlan,
+    options: RunOptions,
+    masks: Tensor | None,
+    finish: Finish,
+    scenes: Sequence[Scenes],
+    tell: Teller | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `interpolate`, with `finish`; scenes: of each clip of the plan."""
+    if not finish.shutter and finish.keep is None:
+        return interpolate(patcher, frames, plan, options, masks, tell)
+    out = empty_images((len(plan), *frames.shape[1:]))
+    out_masks = None if masks is None else empty_images(out.shape[:3])
+    progress, done = Progress(len(plan)), 0
+    model, batch = options.load(patcher, *frames.shape[1:3], frames.shape[3] + (masks is not None), len(plan))
+    for (first, part), found in zip(plan.parts(), scenes, strict=True):
+        check_forward(part)
+        whole = ShutterPlan(part, finish.shutter, motion_of(found)) if finish.shutter else part
+        keeper = keeper_of(finish.keep)
+        clip = range(first, first + (part.clock.count or 0))
+        stream = engine.interpolate_stream(
+            model, (with_mask(frames[i], None if masks is None else masks[i]) for i in clip),
+            plan_for=lambda _, whole=whole: whole, watcher=keeper, retouch=keeper.retouched if keeper else None,
+            batch_size=batch, **options.inference.keywords(), **oom_options(),
+        )  # fmt: skip
+        for frame in averaged(stream) if finish.shutter else stream:
+            out[done].copy_(frame[..., : frames.shape[3]])
+            if out_masks is not None:
+                out_masks[done].copy_(frame[..., -1])
+            done += 1
+            progress(done, len(plan), out[done - 1])
+    return out, _masks_or_none(out, out_masks)
+
+
+def with_mask(frame: Tensor, mask: Tensor | None) -> Tensor:
+    """A frame (H,W,C) with its mask (H,W) as a further channel."""
+    return frame if mask is None else torch.cat((frame, mask[..., None].to(frame)), 2)
+
+
+def _masks_or_none(out: Tensor, masks: Tensor | None) -> Tensor:
+    """The masks of a result, empty ones where none were given."""
+    return out.new_zeros((1, *out.shape[1:3])).expand(len(out), -1, -1) if masks is None else masks
 
 
 def render(
-    patcher, job: Job, path: Path, options: RunOptions, tell: Teller | None = None
+    patcher,
+    job: Job,
+    path: Path,
+    options: RunOptions,
+    tell: Teller | None = None,
+    keep: Tensor | str | None = None,
 ) -> tuple[int, list[int]]:
     """Computes a whole job into the file `path`: its number of frames, and those of the clip that begin a scene."""
     clip = job.clip
@@ -108,7 +167,7 @@ def render(
     with pace.measured(new), job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
-            finder=finder, batch_size=batch, **options.inference.keywords(), **oom_options(),
+            finder=finder, keep=keep, batch_size=batch, **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
     return writer.count, job.timing.cuts_among(finder)
 

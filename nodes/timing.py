@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
+from ..rife.engine.keep import check_mask
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.curve import Curve
 from ..rife.timeline.parts import OFF
@@ -19,6 +20,7 @@ COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
 CHOICES = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
 # Without which of its own inputs a choice says nothing; a default would be a curve that nobody wrote.
 _WANTED = {TIMESTEPS: "times", CURVE: "curve"}
+DROP, KEEP = "drop", "keep"
 
 
 def timing_inputs(cogvideo: bool = False) -> list[io.Input]:
@@ -133,6 +135,71 @@ def clip_input() -> io.Input:
     )
 
 
+def loop_inputs() -> list[io.Input]:
+    """What becomes of the ends of a loop; last in the form."""
+    return [
+        io.Combo.Input(
+            "loop_twin",
+            options=[DROP, KEEP],
+            default=DROP,
+            optional=True,
+            advanced=True,
+            tooltip="With loop, where the last frame is the first again, as after generating from first to last frame: "
+            "left out, so that nothing freezes (drop), or kept.",
+        ),
+        io.Combo.Input(
+            "loop_drift",
+            options=[OFF, "auto"],
+            default=OFF,
+            optional=True,
+            advanced=True,
+            tooltip="With loop, where colours or exposure drift from begin to end: the change is spread over the clip, "
+            "so that it does not jump back (auto). It changes given frames.",
+        ),
+    ]
+
+
+def steady_input() -> io.Input:
+    """Last in the form."""
+    return io.Boolean.Input(
+        "steady",
+        default=False,
+        optional=True,
+        tooltip="Even sharpness: all frames are made, at times half a step later, so that given and made ones do not "
+        "alternate between sharp and soft. The number of frames is the same.",
+    )
+
+
+def finish_inputs() -> list[io.Input]:
+    """Motion blur and kept regions; last in the form."""
+    return [
+        io.Float.Input(
+            "shutter",
+            default=0.0,
+            min=0.0,
+            max=360.0,
+            step=5.0,
+            optional=True,
+            tooltip="Motion blur: the angle of a shutter in degrees, of 360 for the time from frame to frame. 180 is a "
+            "film camera's; 0 is none. With timing frame rate it brings 60 fps to 24 as if filmed so.",
+        ),
+        io.Mask.Input(
+            "keep",
+            optional=True,
+            tooltip="What it covers (logo, subtitles, HUD) comes from the nearer given frame and is never warped; one "
+            "mask for all frames, edges are feathered.",
+        ),
+        io.Combo.Input(
+            "overlays",
+            options=[OFF, "auto"],
+            default=OFF,
+            optional=True,
+            tooltip="Where no mask is connected to keep: finds logos, subtitles and displays that stand still over "
+            "motion, and keeps them (auto).",
+        ),
+    ]
+
+
 def _end_inputs() -> list[io.Input]:
     return [
         io.Boolean.Input(
@@ -234,6 +301,13 @@ def frames_per_clip(clip_length: int, count: int) -> int:
             f"divides {count}. Set it to the frames of one clip, or to 0 for one clip."
         )
     return clip_length or count
+
+
+def kept(keep, overlays: str, height: int, width: int):
+    """What `rife.engine.keep` takes: a mask (H,W), "auto" or None. Raises ValueError."""
+    if keep is not None:
+        return check_mask(keep.float().cpu(), height, width)
+    return None if overlays == OFF else overlays
 
 
 def parse_timesteps(text: str) -> list[Fraction] | None:

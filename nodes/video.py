@@ -21,13 +21,27 @@ from ..rife.timeline.parts import Timing
 from ..rife.timeline.request import Request
 from ..rife.video.codecs import Encoding
 from ..rife.video.colours import Look
-from ..rife.video.job import Job, to_pixels
+from ..rife.video.job import Job, as_loop, to_pixels
 from ..rife.video.reader import Clip
 from ..rife.video.writer import VideoWriter
 from . import model_management, run
 from .load import described
 from .run import RunOptions
-from .timing import COGVIDEO, check_timing, parse_cuts, plan_line, request, result_line, timing_inputs
+from .timing import (
+    COGVIDEO,
+    DROP,
+    OFF,
+    check_timing,
+    finish_inputs,
+    kept,
+    loop_inputs,
+    parse_cuts,
+    plan_line,
+    request,
+    result_line,
+    steady_input,
+    timing_inputs,
+)
 from .types import (
     batch_size_input,
     check_images,
@@ -80,6 +94,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 "out of memory",
                 "video frame interpolation",
                 "video fps",
+                "motion blur",
+                "shutter",
+                "logo",
             ],
             inputs=[
                 model_input(),
@@ -87,6 +104,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 *_network_inputs(),
                 *encoding_inputs(),
                 *speed_inputs(),
+                *loop_inputs(),
+                steady_input(),
+                *finish_inputs(),
             ],
             outputs=[
                 io.Video.Output(
@@ -122,14 +142,24 @@ class RIFEInterpolateVideo(io.ComfyNode):
         crf: int = -1,
         precision: str = "auto",
         acceleration: str = "off",
+        loop_twin: str = DROP,
+        loop_drift: str = OFF,
+        steady: bool = False,
+        shutter: float = 0.0,
+        keep: Tensor | None = None,
+        overlays: str = OFF,
     ) -> io.NodeOutput:
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
         with opened_clip(video) as clip:
+            back = None
+            if loop:
+                clip, back = as_loop(clip, loop_twin == DROP, loop_drift != OFF)
             asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(parse_cuts(cut_frames, len(clip)))
-            job = Job(clip, Timing(asked, loop, keep_duration, cuts, repeated_frames, given), encoding)
+            when = Timing(asked, loop, keep_duration, cuts, repeated_frames, given, steady, shutter)
+            job = Job(clip, when, encoding, drift=back)
             path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration)
@@ -138,7 +168,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
                 model_management.send_status_text(line)
 
-            count, cuts = run.render(interp_model, job, path, options, tell)
+            count, cuts = run.render(
+                interp_model, job, path, options, tell, kept(keep, overlays, clip.height, clip.width)
+            )
         seconds = time.perf_counter() - start
         line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
         model_management.send_status_text(line)
@@ -152,6 +184,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "cuts": cuts,
             **run.describe(interp_model, precision),
             "seconds": seconds,
+            **({"back_to_first": back.as_dict()} if back else {}),
         }
         report = told(f"{line}; {described(interp_model)}", made)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, report)
@@ -248,6 +281,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
                 ),
                 *_network_inputs(),
                 *speed_inputs(),
+                steady_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -279,6 +313,7 @@ class RIFEInterpolateChunks(io.ComfyNode):
         repeated_frames: str = "hold",
         precision: str = "auto",
         acceleration: str = "off",
+        steady: bool = False,
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
         check_images(images, "images")
@@ -286,7 +321,8 @@ class RIFEInterpolateChunks(io.ComfyNode):
         asked = _request(cls, timing, multiplier, Clock(len(images), rate))
         given = frozenset(parse_cuts(cut_frames, 1 << 62))
         chunks = cls._chunks(
-            meta_batch, lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given), rate)
+            meta_batch,
+            lambda: Chunks(Timing(asked, loop, keep_duration, cuts, repeated_frames, given, steady), rate),
         )
         last = bool(meta_batch.has_closed_inputs)
         part = chunks.push(list(images), last)

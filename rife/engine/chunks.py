@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
+from ..ops.transfer import SRGB, Transfer
 from ..timeline.clock import Clock, Rate, exact_rate
 from ..timeline.lazy import LazySequence
 from ..timeline.parts import MARGIN, Part, Timing
@@ -16,6 +18,8 @@ from ..timeline.plans import Plan, Step
 from ..timeline.request import AtTimes
 from ..timeline.scenes import SceneFinder
 from .batches import Interpolator
+from .keep import Watchers, keeper_of
+from .shutter import SLOTS, ShutterPlan, averaged, motion_of
 from .stream import interpolate_stream
 
 
@@ -32,7 +36,7 @@ class _Shifted(Container):
 class _PartPlan(LazySequence[Step]):
     """A part's steps, with the part's own frame numbers, for `rife.engine.interpolate_stream`."""
 
-    def __init__(self, plan: Plan, part: Part):
+    def __init__(self, plan: Plan | ShutterPlan, part: Part):
         self._plan, self._part = plan, part
         self.options = plan.options
         self._last = part.last if plan.known_length is None else min(part.last, plan.known_length)
@@ -60,23 +64,36 @@ def part_frames(
     total: int,
     part: Part,
     finder: SceneFinder | None = None,
+    keep: Tensor | str | None = None,
+    transfer: Transfer = SRGB,
     **options: Any,
 ) -> Iterator[Tensor]:
     """The frames (H,W,C) of a part, in order.
 
     images: the source frames that it needs, (H,W,C) in 0..1. clock_of: the clock of so many frames; total: how many the
     clip has; where it turns out to have fewer, the last part ends earlier. finder: `timing.finder`'s, for those who
-    want to know afterwards what was found. options: of `interpolate_stream`.
+    want to know afterwards what was found. keep: a mask (H,W) or "auto", see `rife.engine.keep`. transfer: of the light
+    that a shutter averages. options: of `interpolate_stream`.
     """
-    finder = finder or timing.finder()
+    finder, keeper = finder or timing.finder(), keeper_of(keep)
+    watchers = [watcher for watcher in (finder, keeper) if watcher]
+    motion = motion_of(finder.scenes) if finder else None
+    slots = SLOTS if timing.shutter else 1
+    asked = replace(part, first=part.first * slots, last=part.last * slots)
     found = [_Shifted(frames, part) for frames in (finder.cuts, finder.repeats)] if finder else []
 
     def plan_for(count: int | None) -> _PartPlan:
         short = count is not None and count < part.count and part.stop == total
         known = part.start + (count or 0) - part.keeps_first if short else total
-        return _PartPlan(timing.plan(clock_of(known), *found), part)
+        plan = timing.plan(clock_of(known), *found)
+        return _PartPlan(ShutterPlan(plan, timing.shutter, motion) if timing.shutter else plan, asked)
 
-    stream = interpolate_stream(model, images, plan_for=plan_for, watcher=finder, **options)
+    stream = interpolate_stream(
+        model, images, plan_for=plan_for, watcher=Watchers(watchers) if watchers else None,
+        retouch=keeper.retouched if keeper else None, **options,
+    )  # fmt: skip
+    if timing.shutter:
+        stream = averaged(stream, transfer)
     return islice(stream, part.last - part.first)
 
 

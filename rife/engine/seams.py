@@ -77,6 +77,12 @@ def find_seam(
     return Seam("gap" if missing else "meet", 0, missing)
 
 
+def moves(frames: Sequence[Tensor]) -> bool:
+    """Whether frames (H,W,C) of one clip differ at all."""
+    signatures = _signatures(frames)
+    return len(frames) > 1 and bool((_distances(signatures, signatures).diagonal(1) > 2 * _SAME).any())
+
+
 def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], match: bool = True) -> Seam:
     """`seam` with gain and offset of the second clip, from the mean and the deviation of what both show.
 

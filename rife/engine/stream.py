@@ -15,6 +15,9 @@ from ..timeline.plans import LONGEST_DRAWING, Plan, PlanOptions, Step
 from .batches import BatchRunner, Interpolator, IsOutOfMemory, TaskList, passthrough_frame
 from .in_memory import multiplied
 
+# A new frame (H,W,C), its step, and the source frames by index -> the frame as it is to be.
+Retouch = Callable[[Tensor, Step, Callable[[int], Tensor]], Tensor]
+
 
 class StreamPlan(Protocol):
     """What a stream asks of a plan: a `Plan`, or a part of one."""
@@ -59,6 +62,7 @@ def interpolate_stream(
     precision: str = "auto",
     is_oom: IsOutOfMemory | None = None,
     on_oom: Callable[[], None] | None = None,
+    retouch: Retouch | None = None,
 ) -> Iterator[Tensor]:
     """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
 
@@ -67,7 +71,7 @@ def interpolate_stream(
     plan_for: gives the plan of a number of source frames, instead of multiplier and timesteps; it is asked with None
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
-    is_oom, on_oom: see `interpolate`.
+    is_oom, on_oom: see `interpolate`. retouch(frame, step, source frame by index): the new frame as it is to be.
     """
     if plan_for is None:
 
@@ -88,16 +92,16 @@ def interpolate_stream(
     while pending:
         in_flight.append(_begin(runner, pending, window))
         while len(in_flight) > runner.transfer.lag:
-            yield from _finished(runner, in_flight.popleft(), window)
+            yield from _finished(runner, in_flight.popleft(), window, retouch)
         try:
             pending = list(islice(_whole_batch(steps, runner.batch), 4 * runner.batch))
         except Exception:
             # The source broke: what was made before it did is given first.
             for last in in_flight:
-                yield from _finished(runner, last, window)
+                yield from _finished(runner, last, window, retouch)
             raise
     for last in in_flight:
-        yield from _finished(runner, last, window)
+        yield from _finished(runner, last, window, retouch)
 
 
 def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
@@ -133,12 +137,23 @@ def _begin(runner: BatchRunner, steps: list[Step], window: _FrameBuffer) -> _InF
     return _InFlight(steps, frames, runner.made)
 
 
-def _finished(runner: BatchRunner, batch: _InFlight, window: _FrameBuffer) -> Iterator[Tensor]:
+def _finished(
+    runner: BatchRunner, batch: _InFlight, window: _FrameBuffer, retouch: Retouch | None
+) -> Iterator[Tensor]:
     """The frames (H,W,C) of a batch, each as soon as it is there; lets go of source frames that are done with."""
+    made = shown = torch.empty(0)
     for k, step in enumerate(batch.steps):
-        if step.kind == "new":
-            runner.transfer.wait(batch.made)
-        yield batch.frames.pop(k) if step.kind == "new" else passthrough_frame(step, window.frame)
+        if step.kind != "new":
+            yield passthrough_frame(step, window.frame)
+            continue
+        runner.transfer.wait(batch.made)
+        frame = batch.frames.pop(k)
+        if retouch and frame is not made:  # what is shown several times is the same tensor
+            shown = retouch(frame, step, window.frame)
+        elif not retouch:
+            shown = frame
+        made = frame
+        yield shown
     window.forget(batch.steps[-1].left)
 
 

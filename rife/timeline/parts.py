@@ -21,12 +21,22 @@ OFF = "off"
 MARGIN = 16
 
 
+def check_angle(angle: float) -> float:
+    """`angle` of a shutter, in degrees. Raises ValueError unless a shutter has it."""
+    if not 0 <= angle <= 360:
+        raise ValueError(
+            f"shutter is {angle}, expected 0 (no motion blur) to 360 degrees. 180 is a film camera's."
+        )
+    return angle
+
+
 @dataclass(frozen=True)
 class Timing:
     """What is asked of a clip before its scenes are known.
 
     at_cuts, at_repeats: what is shown there, as `rife.timeline.plan` takes them, or "off" where neither is heeded.
-    cut_frames: the frames that begin a scene, instead of those that are found.
+    cut_frames: the frames that begin a scene, instead of those that are found. steady: no given frames, all as sharp.
+    shutter: degrees of motion blur, see `rife.engine.shutter`. Raises ValueError.
     """
 
     request: Request = PerPair()
@@ -35,11 +45,23 @@ class Timing:
     at_cuts: str = "hold"
     at_repeats: str = "hold"
     cut_frames: frozenset[int] = frozenset()
+    steady: bool = False
+    shutter: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_angle(self.shutter)
 
     @property
     def watches(self) -> bool:
         """Whether scenes are to be found."""
-        return self.at_repeats != OFF or (self.at_cuts != OFF and not self.cut_frames)
+        return self.at_repeats != OFF or (self.at_cuts != OFF and not self.cut_frames) or self.shutter > 0
+
+    def margin(self, plan: Plan) -> int:
+        """Frames around a part that are looked at, at most."""
+        if not self.shutter or len(plan) < 2:
+            return MARGIN
+        # A shutter is open for up to half an output frame before and after, however many frames of the source that is.
+        return MARGIN + 1 + int((plan.time(1) - plan.time(0)) * plan.clock.mean_rate)
 
     def finder(self) -> SceneFinder | None:
         """What finds them, where the frames are: asking the device would be waiting for the batch it computes."""
@@ -59,7 +81,7 @@ class Timing:
 
     def plan(self, clock: Clock, cuts: Container[int] = (), repeats: Container[int] = ()) -> Plan:
         """The plan for these frames, with cuts and repeats as they are found."""
-        options = PlanOptions(self.loop, self.keep_duration)
+        options = PlanOptions(self.loop, self.keep_duration, steady=self.steady)
         if self.at_cuts != OFF:
             options = replace(options, cuts=self.cut_frames or cuts, at_cuts=self.at_cuts)
         if self.at_repeats != OFF:
@@ -90,14 +112,14 @@ class Part:
         return self.stop - self.start + self.keeps_first
 
 
-def part_of(plan: Plan, after: int, until: int) -> Part:
+def part_of(plan: Plan, after: int, until: int, margin: int = MARGIN) -> Part:
     """The part of the output frames at whose time a source frame after <= i < until is shown. Raises ValueError."""
     n = plan.clock.known_count
     outputs = range(len(plan))
     first = bisect_left(outputs, after, key=plan.position) if after else 0
     last = bisect_left(outputs, until, key=plan.position) if until < n else len(plan)
-    start = max(0, after - MARGIN)
-    stop = min(n, (plan.position(last - 1) if last > first else after) + 1 + MARGIN)
+    start = max(0, after - margin)
+    stop = min(n, (plan.position(last - 1) if last > first else after) + 1 + margin)
     return Part(first, last, start, stop, plan.options.loop and start > 0 and stop == n)
 
 

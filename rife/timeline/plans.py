@@ -47,6 +47,7 @@ class PlanOptions:
     at_cuts: str = "hold"
     repeats: Container[int] = ()
     at_repeats: str = "hold"
+    steady: bool = False
 
     def __post_init__(self) -> None:
         asked = ("at_cuts", self.at_cuts, AT_CUTS), ("at_repeats", self.at_repeats, AT_REPEATS)
@@ -69,6 +70,8 @@ class Plan(LazySequence[Step]):
         # Frames after which a loop begins again; an open plan cannot know where it leads back.
         self._round = clock.count if options.loop else None
         self._places = request.places(clock, past_last=options.loop or options.keep_duration)
+        # Of all times, as a share of the way to the next frame.
+        self._shift = request.half_a_step(clock) if options.steady else ZERO
         self.rate, self.known_length = self._places.rate, self._places.count
 
     def __len__(self) -> int:
@@ -80,9 +83,12 @@ class Plan(LazySequence[Step]):
         """Output frame k."""
         if k < 0 or (self.known_length is not None and k >= self.known_length):
             raise IndexError(f"output frame {k} of {self.known_length}")
-        place = self._places.place(k)
+        return self.step_at(*self._place(k))
+
+    def step_at(self, index: int, t: Fraction) -> Step:
+        """What is shown at t on the way from frame `index` to the next, 0 <= t < 1."""
         retime = self.options.at_repeats == "retime" and self.options.repeats != ()
-        return self._between_drawings(*place) if retime else self._step(*place)
+        return self._between_drawings(index, t) if retime else self._step(index, t)
 
     def __iter__(self) -> Iterator[Step]:
         k = 0
@@ -96,12 +102,30 @@ class Plan(LazySequence[Step]):
 
     def position(self, k: int) -> int:
         """The source frame that is shown, or was last, at output k's time."""
-        return self._places.place(k)[0]
+        return self._place(k)[0]
 
     def time(self, k: int) -> Fraction:
         """The source time that output frame k is asked to show."""
-        index, t = self._places.place(k)
+        return self._time(*self._place(k))
+
+    def due(self, k: int) -> Fraction:
+        """When output frame k is shown, on the source's clock: its time, but for the shift of a steady plan."""
+        return self._time(*self._places.place(k))
+
+    def _time(self, index: int, t: Fraction) -> Fraction:
         return self.clock.at(index) + t * self._lasts(index)
+
+    def _place(self, k: int) -> tuple[int, Fraction]:
+        """The frame at or before output k's time, and how far on the way to the next."""
+        index, t = self._places.place(k)
+        if not self._shift:
+            return index, t
+        t += self._shift
+        if t < 1:
+            return index, t
+        if index + 1 != self.clock.count:
+            return index + 1, t - 1
+        return (0, t - 1) if self._round else (index, self._shift)  # the last one is held
 
     def shown(self, step: Step) -> Fraction:
         """The source time that a step's picture shows."""
@@ -214,6 +238,7 @@ def plan(
     at_cuts: str = "hold",
     repeats: Container[int] = (),
     at_repeats: str = "hold",
+    steady: bool = False,
 ) -> Plan:
     """The plan of one of four requests for n source frames.
 
@@ -228,7 +253,8 @@ def plan(
     scene, show the "nearest" or "blend". repeats: frames that repeat the one before (0: the last). Between those the
     picture is held; or, with at_repeats "retime", motion goes on from drawing to drawing (of up to `LONGEST_DRAWING`
     frames, else it is a still).
-    Raises ValueError.
+    steady: all times half a step of their pattern later (a quarter of the way at twice the rate), so that no frame is a
+    given one and all are about as sharp; the number of frames is the same. Not with times. Raises ValueError.
     """
     request = request_of(multiplier, timesteps, rate, speed, times)
-    return Plan(source, request, PlanOptions(loop, keep_duration, cuts, at_cuts, repeats, at_repeats))
+    return Plan(source, request, PlanOptions(loop, keep_duration, cuts, at_cuts, repeats, at_repeats, steady))

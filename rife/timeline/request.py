@@ -90,6 +90,11 @@ class PerPair:
         """Seconds of the source per second of the result."""
         return Fraction(1)
 
+    def half_a_step(self, clock: Clock) -> Fraction:
+        """How far a steady plan is behind, of the way to the next frame; 0 where all frames are given ones."""
+        ends = (ZERO, *self.times), (*self.times, Fraction(1))
+        return max(b - a for a, b in zip(*ends, strict=True)) / 2 if len(self.times) else ZERO
+
     def places(self, clock: Clock, past_last: bool) -> Places:
         """Of `clock`'s frames; past_last: also the times while the last one is shown."""
         return _PairPlaces(clock, self, past_last)
@@ -109,6 +114,12 @@ class AtRate:
         if self.speed <= 0:
             raise ValueError(f"speed is {self.speed}, expected more than 0. Ask for times to go backward.")
         object.__setattr__(self, "speed", Fraction(self.speed))
+
+    def half_a_step(self, clock: Clock) -> Fraction:
+        """How far a steady plan is behind, of the way to the next frame; 0 where all frames are given ones."""
+        # Between two frames all times are multiples of one over this, where the source has a rate.
+        steps = (self.speed / (self.rate or clock.mean_rate) * clock.rate).denominator if clock.rate else 2
+        return Fraction(1, 2 * steps) if steps > 1 else ZERO
 
     def places(self, clock: Clock, past_last: bool) -> Places:
         """Of `clock`'s frames; past_last: also the times while the last one is shown."""
@@ -136,6 +147,12 @@ class AtTimes:
     def corners(self) -> Iterable[int]:
         """Output frames in rising order between which times only rise or only fall: all, but for a `Curve`."""
         return self.times.corners if isinstance(self.times, Curve) else range(len(self.times))
+
+    def half_a_step(self, clock: Clock) -> Fraction:
+        """Raises ValueError: listed times say themselves what is shown."""
+        raise ValueError(
+            "steady is asked for with source times, which say themselves what is shown. Leave one of them out."
+        )
 
     def places(self, clock: Clock, past_last: bool) -> Places:
         """Of `clock`'s frames; past_last: the last frame's time may be passed. Raises ValueError."""

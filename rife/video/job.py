@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -22,6 +22,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import part_frames
+from ..engine.loops import LOOKED_AT, find_loop
+from ..engine.seams import Seam, corrected_colours
+from ..ops.transfer import transfer_of
 from ..timeline.clock import Clock, Rate, exact_rate
 from ..timeline.parts import Part, Timing, check_forward, part_of
 from ..timeline.request import AtRate, PerPair, Request, request_of
@@ -59,7 +62,15 @@ class Job:
     keep_fps: slow motion, the rate stays and the pictures last longer. Raises ValueError.
     """
 
-    def __init__(self, clip: Clip, timing: Timing, encoding: Encoding | None = None, keep_fps: bool = False):
+    def __init__(
+        self,
+        clip: Clip,
+        timing: Timing,
+        encoding: Encoding | None = None,
+        keep_fps: bool = False,
+        drift: Seam | None = None,
+    ):
+        self.drift = drift if drift and drift.gain else None
         self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
         self.plan = timing.plan(clip.clock)
         check_forward(self.plan)
@@ -95,7 +106,7 @@ class Job:
             return self._end()
         if not self._at_any_time:
             return k / self.rate
-        return self.plan.time(k) * self._stretch
+        return self.plan.due(k) * self._stretch
 
     def _end(self) -> Fraction:
         k = len(self.plan) - 1
@@ -109,7 +120,8 @@ class Job:
 
     def part(self, after: int = 0, until: int | None = None) -> Part:
         """The part of the outputs between two source frames, see `rife.timeline.parts.part_of`."""
-        return part_of(self.plan, after, len(self.clip) if until is None else until)
+        until = len(self.clip) if until is None else until
+        return part_of(self.plan, after, until, self.timing.margin(self.plan))
 
     def writer(self, path: Path, copy: bool = True) -> VideoWriter:
         """A file for its pictures; `copy`: also for all else that the clip's file holds."""
@@ -118,6 +130,20 @@ class Job:
             path, self.rate, self.clip.width, self.clip.height, encoding=self.encoding, clip=self.clip,
             tick=self.tick, copy=copy,
         )  # fmt: skip
+
+
+def as_loop(clip: Clip, twin: bool = True, drift: bool = False) -> tuple[Clip, Seam]:
+    """A clip without the frames at its end that are its first ones again, and what was found; for `Job`'s drift.
+
+    See `rife.engine.loops.as_loop`; looks at some frames of each end.
+    """
+    if len(clip) < 3:
+        return clip, Seam("meet")
+    ends = clip.frames(0, min(LOOKED_AT, len(clip))), clip.frames(max(0, len(clip) - LOOKED_AT))
+    seam = find_loop(*(list(map(to_tensor, end)) for end in ends), drift)
+    if not twin or not seam.overlap:
+        return clip, replace(seam, overlap=0)
+    return clip.shortened(len(clip) - seam.overlap), seam
 
 
 def _is_held(clock: Clock) -> bool:
@@ -151,13 +177,16 @@ def render(
     def images() -> Iterator[Tensor]:
         nonlocal read
         if part.keeps_first:
-            yield from map(opened, job.clip.decoded(0, 1))
-        for frame in job.clip.decoded(part.start, part.stop):
+            yield opened(next(job.clip.decoded(0, 1)), 0)
+        for i, frame in enumerate(job.clip.decoded(part.start, part.stop), part.start):
             read += 1
-            yield opened(frame)
+            yield opened(frame, i)
 
-    def opened(frame: av.VideoFrame) -> Tensor:
+    def opened(frame: av.VideoFrame, i: int) -> Tensor:
         image = to_tensor(to_rgb(frame, job.clip.look, kind))
+        if job.drift and i:
+            gain, offset = torch.tensor(job.drift.gain), torch.tensor(job.drift.offset)
+            return corrected_colours(image, gain, offset, i / len(job.clip))
         given[image] = frame
         return image
 
@@ -165,8 +194,9 @@ def render(
         writer.write(*item)
 
     frames = part_frames(
-        model, prefetch(images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part, **options
-    )
+        model, prefetch(images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part,
+        transfer=transfer_of(job.clip.look.transfer), **options,
+    )  # fmt: skip
     with BackgroundConsumer(write, _WAITING, finish_on=DamagedError) as encoder:
         for k, frame in enumerate(frames, part.first):
             picture = given[frame] if frame in given else to_pixels(frame, bits)
@@ -197,6 +227,9 @@ def interpolate_video(
     on_progress: Callable[[int], None] | None = None,
     slow: Rate | None = None,
     encoding: Encoding | None = None,
+    steady: bool = False,
+    shutter: float = 0.0,
+    keep: Tensor | str | None = None,
 ) -> Summary:
     """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
 
@@ -205,18 +238,28 @@ def interpolate_video(
     repeated frames do, "hold", "retime" or "off".
     keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. slow: so many
     times as long, at `rate` or the clip's. encoding: codec, quality ...; crf: the quality alone. on_progress
-    gets the number of frames computed. Raises ValueError, FileNotFoundError, VideoError; nothing stands under
-    `target` before all is written. Where a frame is damaged, what was before it stands under NAME.partial.EXT.
+    gets the number of frames computed. steady: all frames made ones, equally sharp. shutter: degrees of motion blur, 0
+    to 360. keep: a mask (H,W) of what stays as in the nearer given frame, or "auto". Raises ValueError,
+    FileNotFoundError, VideoError; nothing stands under `target` before all is written. Where a frame is damaged, what
+    was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
-    timing = Timing(video_request(multiplier, rate, slow), loop, keep_duration, cuts, repeats)
+    timing = Timing(
+        video_request(multiplier, rate, slow),
+        loop,
+        keep_duration,
+        cuts,
+        repeats,
+        steady=steady,
+        shutter=shutter,
+    )
     job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
     refuse_same(job.clip, target)
     if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
     with job.writer(target) as writer:
         read = render(
-            model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size,
+            model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size, keep=keep,
             on_progress=on_progress and (lambda count, _: on_progress(count)),
         )  # fmt: skip
     return Summary(read, writer.count, job.rate, writer.sound)

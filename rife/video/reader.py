@@ -6,6 +6,7 @@ are and where decoding can begin. Times are exact Fractions of seconds.
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import os
@@ -206,6 +207,14 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self._index.ticks)
+
+    def shortened(self, count: int) -> Clip:
+        """Its first `count` frames as a clip, and its sound for as long."""
+        part = copy.copy(self)
+        part._index = copy.copy(self._index)
+        part.length, part.trimmed, part._has_end = self.times[count], True, False
+        part._index.part(0, count)
+        return part
 
     @property
     def files(self) -> Sequence[Path]:

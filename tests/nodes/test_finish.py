@@ -1,0 +1,97 @@
+"""Loops, even sharpness, motion blur and kept regions in the nodes, on the stand-in for ComfyUI."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from node_clips import Blend, native
+from video_files import make_of, rendered
+
+from rife.video.job import read_frames
+
+
+@pytest.fixture
+def blend(host):
+    return native(Blend())
+
+
+@pytest.fixture
+def film():
+    return rendered(2, 9)
+
+
+def run(host, blend, images, **options):
+    return host.run(
+        "RIFEInterpolate", **{"interp_model": blend, "images": images, "multiplier": 2, **options}
+    )
+
+
+def test_a_last_frame_that_is_the_first_again_freezes_no_loop(host, blend, film):
+    closed = torch.cat([film, film.flip(0)[1:]])  # there and back, ends with the first
+    images, _, count, report, *_ = run(host, blend, closed, loop=True, cuts="off", repeated_frames="off")
+    assert count == 32 and json.loads(report)["back_to_first"]["overlap"] == 1
+    assert torch.allclose(images[-1], (film[1] + film[0]) / 2, atol=1e-6)
+    kept = run(host, blend, closed, loop=True, cuts="off", repeated_frames="off", loop_twin="keep")
+    assert kept[2] == 34
+    still = film[:1].expand(6, -1, -1, -1)
+    assert run(host, blend, still, loop=True)[2] == 12
+
+
+def test_drift_is_spread_over_a_loop(host, blend, film):
+    closed = torch.cat([film, film.flip(0)[1:]])
+    dimmed = closed * torch.linspace(1, 0.9, len(closed)).view(-1, 1, 1, 1)
+    images = run(host, blend, dimmed, loop=True, cuts="off", loop_drift="auto")[0]
+    assert (images.mean((1, 2, 3))[::2] - closed[:16].mean((1, 2, 3))).abs().max() < 0.003
+    plain = run(host, blend, dimmed, loop=True, cuts="off")[0]
+    assert (plain.mean((1, 2, 3))[30] - closed[15].mean()).abs() > 0.02
+
+
+@pytest.mark.parametrize("multiplier", [2, 3])
+def test_steady_gives_no_frame_as_it_came(host, blend, film, multiplier):
+    images, _, count, report, *_ = run(host, blend, film, multiplier=multiplier, steady=True)
+    facts = json.loads(report)
+    assert count == 8 * multiplier + 1 and facts["new"] == count - 1
+    first = torch.lerp(film[0], film[1], 1 / (2 * multiplier))
+    assert torch.allclose(images[0], first, atol=1e-6)
+
+
+def test_a_shutter_is_the_mean_light_around_each_frame(host, blend):
+    ramp = torch.linspace(0, 1, 9).view(-1, 1, 1, 1).expand(-1, 40, 56, 3).contiguous()
+    images, _, count, *_ = run(
+        host, blend, ramp, multiplier=1, shutter=360.0, cuts="off", repeated_frames="off"
+    )
+    assert count == 9
+    # Linear light of a ramp of values: a little above the value in the middle, never outside of the open shutter.
+    assert (images[4] >= ramp[4]).all() and (images[4] < ramp[4] + 0.0625).all()
+
+
+def test_what_a_mask_covers_comes_from_the_nearer_frame(host, blend, film):
+    mask = torch.zeros(1, *film.shape[1:3])
+    mask[:, 20:40, 30:60] = 1
+    images = run(host, blend, film, keep=mask, multiplier=4)[0]
+    plain = run(host, blend, film, multiplier=4)[0]
+    assert torch.equal(images[1][20:40, 30:60], film[0][20:40, 30:60])
+    assert torch.equal(images[3][20:40, 30:60], film[1][20:40, 30:60])
+    assert torch.equal(images[:, :8], plain[:, :8]) and torch.equal(images[::4], film)
+    with pytest.raises(ValueError, match="keep is"):
+        run(host, blend, film, keep=mask[:, 1:])
+
+
+def test_masks_follow_through_a_shutter(host, blend, film):
+    mask = torch.rand(9, *film.shape[1:3])
+    images, *_, masks = run(host, blend, film, mask=mask, shutter=180.0)
+    assert masks.shape == images.shape[:3] and float(masks.std()) > 0.05
+
+
+def test_a_video_takes_them_all(host, blend, film, tmp_path):
+    video_of = host.modules["comfy_api.latest"].InputImpl.VideoFromFile
+    closed = torch.cat([film, film.flip(0)[1:]])
+    video = video_of(str(make_of(tmp_path / "a.mkv", closed)))
+    out, _, count, report = host.run(
+        "RIFEInterpolateVideo", interp_model=blend, video=video, multiplier=2, loop=True, cuts="off", steady=True,
+        shutter=90.0, overlays="auto", loop_drift="auto",
+    )  # fmt: skip
+    assert count == 32 == len(list(read_frames(out.file)))
+    assert json.loads(report)["back_to_first"]["overlap"] == 1
