@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ def join(
     match: bool = True,
     fade: int = 16,
     bridge: int | None = None,
-    **options,
+    **options: Any,
 ) -> Joined:
     """Clips (N,H,W,C) in 0..1 that follow each other -> one clip, and what was found at each seam.
 

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from .seams import Seam, corrected_colours, find_seam, match_colours, moves
 
-LOOKED_AT = 12  # frames at each end
+_LOOKED_AT = 12  # frames at each end, at most
+
+
+def ends_of(count: int) -> int:
+    """Frames at each end of a clip of `count` that are looked at; none of them at both."""
+    return min(_LOOKED_AT, count // 2)
 
 
 def find_loop(first: Sequence[Tensor], last: Sequence[Tensor], drift: bool = False) -> Seam:
@@ -44,7 +49,8 @@ def as_loop(frames: Tensor, twin: bool = True, drift: bool = False) -> tuple[Ten
     """
     if len(frames) < 3:
         return frames, Seam("meet")
-    seam = find_loop(list(frames[:LOOKED_AT]), list(frames[-LOOKED_AT:]), drift)
+    ends = ends_of(len(frames))
+    seam = find_loop(list(frames[:ends]), list(frames[-ends:]), drift)
     if not twin:
         seam = replace(seam, kind="meet", overlap=0)
     kept = frames[: len(frames) - seam.overlap]

@@ -22,7 +22,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import part_frames
-from ..engine.loops import LOOKED_AT, find_loop
+from ..engine.loops import ends_of, find_loop
 from ..engine.seams import Seam, corrected_colours
 from ..ops.transfer import transfer_of
 from ..timeline.clock import Clock, Rate, exact_rate
@@ -139,8 +139,9 @@ def as_loop(clip: Clip, twin: bool = True, drift: bool = False) -> tuple[Clip, S
     """
     if len(clip) < 3:
         return clip, Seam("meet")
-    ends = clip.frames(0, min(LOOKED_AT, len(clip))), clip.frames(max(0, len(clip) - LOOKED_AT))
-    seam = find_loop(*(list(map(to_tensor, end)) for end in ends), drift)
+    ends = ends_of(len(clip))
+    first, last = clip.frames(0, ends), clip.frames(len(clip) - ends)
+    seam = find_loop(list(map(to_tensor, first)), list(map(to_tensor, last)), drift)
     if not twin or not seam.overlap:
         return clip, replace(seam, overlap=0)
     return clip.shortened(len(clip) - seam.overlap), seam
