@@ -263,6 +263,7 @@ def _pixel_formats(name: str) -> list[str]:
 
 def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
     here = _pixel_formats(encoder.name)
+    like = like.replace("yuvj", "yuv")  # JPEG's names of full range, which the tags say too
     if encoder.lossless and bits != FLOAT and like in here:
         return like
     rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats)

@@ -1,0 +1,73 @@
+"""Given frames stay as they are in videos too, and new ones are as bright and as coloured."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from odd_files import encode, numbered
+from video_files import Fader
+
+from rife.video.codecs import Encoding
+from rife.video.job import interpolate_video
+
+
+class First(Fader):
+    """New frames are the given ones, through RGB and back."""
+
+    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
+        return img0.clone()
+
+
+def planes(path) -> list[list[np.ndarray]]:
+    found = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            kind = np.uint16 if "10" in frame.format.name else np.uint8
+            found.append([np.frombuffer(memoryview(p), kind).reshape(p.height, -1)[:, : p.width].astype(float)
+                          for p in frame.planes])  # fmt: skip
+    return found
+
+
+def source(path, pix_fmt: str, matrix: int, range_: int, site: str):
+    """Soft colours that RGB can hold, with all tags."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"qp": "0", "chroma_sample_location": site})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, range_
+        for i in range(3):
+            soft = av.VideoFrame.from_ndarray(numbered(i) // 2 + 60, format="rgb24")
+            container.mux(stream.encode(soft.reformat(
+                format=pix_fmt, dst_colorspace=matrix, src_color_range=2, dst_color_range=range_)))  # fmt: skip
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("range_", [1, 2])
+@pytest.mark.parametrize("site", ["left", "topleft"])
+def test_given_frames_are_bit_for_bit_and_new_ones_match_them(tmp_path, pix_fmt, matrix, range_, site):
+    path = source(tmp_path / "in.mkv", pix_fmt, matrix, range_, site)
+    interpolate_video(
+        First(), path, tmp_path / "out.mkv", 2, cuts="off", repeats="off", encoding=Encoding("ffv1")
+    )
+    before, after = planes(path), planes(tmp_path / "out.mkv")
+    for given, kept in zip(before, after[::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(given, kept, strict=True))
+    level = 4 if "10" in pix_fmt else 1
+    for given, new in zip(before, after[1::2], strict=False):
+        for k, (a, b) in enumerate(zip(given, new, strict=True)):
+            assert abs((a - b).mean()) / level < 0.05
+            assert np.sqrt(((a - b) ** 2).mean()) / level < (0.25 if k == 0 else 1.0)
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "ffv1", "libx264"])
+def test_a_lossy_target_gets_the_planes_untouched_too(tmp_path, monkeypatch, codec):
+    """Of JPEG's own names for full range as well: what the encoder is given is what the decoder gave."""
+    fmt = {"mjpeg": "yuvj420p", "ffv1": "yuv420p", "libx264": "yuv420p"}[codec]
+    path = encode(tmp_path / "in.mkv", codec, 3, pix_fmt=fmt)
+    interpolate_video(First(), path, tmp_path / "out.mkv", 2, cuts="off", repeats="off",
+                      encoding=Encoding("ffv1", pix_fmt="yuv420p"))  # fmt: skip
+    for given, kept in zip(planes(path), planes(tmp_path / "out.mkv")[::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(given, kept, strict=True))
