@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rife.ops.ssim import ssim
 from rife.timeline.clock import Clock
-from rife.timeline.cogvideo import _small, cogvideo_scenes, structural_similarity
+from rife.timeline.cogvideo import _small, cogvideo_scenes
 from rife.timeline.plans import plan
 
 
@@ -45,7 +46,7 @@ def by_hand(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_the_similarity_is_that_of_padded_small_pictures():
     a, b = torch.rand(70, 50, 3, generator=torch.Generator().manual_seed(1)), gradient(1, 0, 70, 50)[0]
     for first, second in ((a, b), (b, a * 0.3 + b * 0.7)):
-        found = float(structural_similarity(_small(first), _small(second)))
+        found = float(ssim(_small(first), _small(second)))
         assert abs(found - by_hand(first, second)) < 1e-4
 
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.ssim import WINDOWS as SSIM_WINDOWS  # noqa: F401 - the choices of `ssim` below
+from ..ops.ssim import ssim as structural_similarity
+
 MOVING = 8 / 255  # difference of the given frames from which a pixel counts as moving
 _AROUND = 2  # and so many pixels around it
-
-SSIM_WINDOWS = ("volume", "gaussian", "uniform")
 
 
 def psnr(image: Tensor, target: Tensor, rounded: bool = True) -> float:
@@ -75,17 +76,8 @@ def ssim(image: Tensor, target: Tensor, window: str = "volume", rounded: bool = 
     uniform: 7x7 of each channel, sample covariance: scikit-image's default, which Niklaus's Xiph benchmark uses.
     Raises ValueError for another window.
     """
-    if window not in SSIM_WINDOWS:
-        raise ValueError(f"window is {window!r}, expected one of {', '.join(SSIM_WINDOWS)}.")
-    x, y = (a.float() for a in _rounded(image, target, rounded))
-    moments = torch.stack((x, y, x * x, y * y, x * y))
-    mean_x, mean_y, xx, yy, xy = _windowed(moments, window)
-    # Of 49 samples, divided by 48.
-    unbiased = 49 / 48 if window == "uniform" else 1.0
-    var_x, var_y, cov = ((a * unbiased) for a in (xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y))
-    c1, c2 = 0.01**2, 0.03**2
-    likeness = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    return float((likeness / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
+    x, y = (a.float()[None] for a in _rounded(image, target, rounded))
+    return float(structural_similarity(x, y, window))
 
 
 def lpips_metric(net: str = "alex") -> Callable[[Tensor, Tensor], float] | None:
@@ -115,24 +107,3 @@ def _rounded(image: Tensor, target: Tensor, rounded: bool) -> tuple[Tensor, Tens
 
 def _counted(values: Tensor, mask: Tensor | None) -> Tensor:
     return values.flatten(1) if mask is None else values[:, mask.cpu()]
-
-
-def _windowed(x: Tensor, window: str) -> Tensor:
-    """Local means of (B,C,H,W), separably."""
-    if window == "uniform":
-        return F.avg_pool2d(x, 7, 1)
-    taps = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
-    taps /= taps.sum()
-    if window == "volume":
-        x = F.pad(x, (5, 5, 5, 5), mode="replicate")
-        channels = torch.arange(x.shape[1], device=x.device)
-        reached = (channels[:, None] + torch.arange(-5, 6, device=x.device)).clamp(0, x.shape[1] - 1)
-        mix = torch.zeros(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)
-        mix.scatter_add_(1, reached, taps.expand_as(reached))
-        x = torch.einsum("dc,bchw->bdhw", mix, x)
-    # Depthwise: a batch of one-channel pictures is ten times slower on CPUs.
-    flat = x.flatten(0, 1)[None]
-    count = flat.shape[1]
-    flat = F.conv2d(flat, taps.view(1, 1, 11, 1).expand(count, -1, -1, -1), groups=count)
-    flat = F.conv2d(flat, taps.view(1, 1, 1, 11).expand(count, -1, -1, -1), groups=count)
-    return flat[0].unflatten(0, x.shape[:2])

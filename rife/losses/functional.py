@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.prediction import Prediction
+from ..ops.ssim import ssim as structural_similarity
 
 
 def _gauss_kernel(x: Tensor) -> Tensor:
@@ -135,18 +136,4 @@ def ssim(image: Tensor, target: Tensor, size: int = 11, stride: int = 1, padding
     padding (with zeros) only windows that lie in the frame count. Smaller frames get a smaller window. 4.25 was trained
     with 3x3 windows, every third one, and padding 1.
     """
-    size = min(size, *image.shape[-2:])
-    offsets = torch.arange(size, device=image.device) - (size - 1) / 2
-    row = torch.exp(-(offsets**2) / (2 * 1.5**2)).to(image)
-    window = torch.outer(row, row) / row.sum() ** 2
-
-    def blur(x: Tensor) -> Tensor:
-        kernel = window.expand(x.shape[1], 1, size, size)
-        return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
-
-    mean0, mean1 = blur(image), blur(target)
-    variance0, variance1 = blur(image**2) - mean0**2, blur(target**2) - mean1**2
-    covariance = blur(image * target) - mean0 * mean1
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean0 * mean1 + c1) / (mean0**2 + mean1**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variance0 + variance1 + c2)).mean()
+    return structural_similarity(image, target, "gaussian", size, stride, padding)

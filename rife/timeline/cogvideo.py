@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.ssim import ssim
 from .scenes import Scenes
 
 CUT, STATIC = 0.2, 0.996
 _SIDE = 32  # of the small pictures, and of what the demo pads to
-_WINDOW, _SIGMA = 11, 1.5
 
 
 def cogvideo_scenes(frames: Iterable[Tensor]) -> Scenes:
@@ -29,7 +28,7 @@ def cogvideo_scenes(frames: Iterable[Tensor]) -> Scenes:
     for index, frame in enumerate(frames):
         small = _small(frame)
         if last is not None:
-            alike = float(structural_similarity(last, small))
+            alike = float(ssim(last, small))
             if alike < CUT:
                 scenes.cuts.add(index)
             elif alike > STATIC:
@@ -45,23 +44,3 @@ def _small(frame: Tensor) -> Tensor:
     height, width = image.shape[2:]
     image = F.pad(image, (0, -width % _SIDE, 0, -height % _SIDE))
     return F.interpolate(image, (_SIDE, _SIDE), mode="bilinear", align_corners=False)
-
-
-def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM (Wang et al. 2004) of two (1,3,H,W) in 0..1: a Gaussian window over space and colour, mean of all."""
-    line = torch.exp(-((torch.arange(_WINDOW, device=a.device) - _WINDOW // 2) ** 2) / (2 * _SIGMA**2))
-    line = line / line.sum()
-    window = torch.einsum("i,j,k->ijk", line, line, line)[None, None]
-    sides = (_WINDOW // 2,) * 6
-    mean_a, mean_b, aa, bb, ab = F.conv3d(
-        F.pad(
-            torch.stack((a[0], b[0], (a * a)[0], (b * b)[0], (a * b)[0]))[:, None], sides, mode="replicate"
-        ),
-        window,
-    )
-    spread = aa - mean_a**2 + bb - mean_b**2
-    together = ab - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    return (
-        (2 * mean_a * mean_b + c1) * (2 * together + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))
-    ).mean()
