@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-import numpy as np
 import torch
 from comfy_api.latest import io
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..rife import engine
 from ..rife.evaluation import scoring
 from ..rife.evaluation.baselines import average
-from ..rife.evaluation.charts import flow_picture, heat_map, line_colours, longest_flow, ticks
+from ..rife.evaluation.charts import BRIGHT_ERROR, Axes, flow_picture, heat_map, line_colours, longest_flow
 from ..rife.evaluation.scoring import (
     EQUAL_DB,
     Row,
@@ -29,6 +28,7 @@ from ..rife.evaluation.scoring import (
 )
 from ..rife.model import InferenceOptions
 from . import model_management, run
+from .plot import Line, as_image, panel
 from .types import (
     InterpModel,
     check_images,
@@ -40,7 +40,6 @@ from .types import (
     tta_input,
 )
 
-_BRIGHT_ERROR = 32 / 255  # what a heat map shows brightest
 _CHART = 860, 320
 _MOST_HEAT = 64  # heat maps in one result
 
@@ -250,7 +249,7 @@ class _Heat:
         newest = None
         if method == self.method:
             errors = (frames - sample.truth.float() / 255).abs().mean(1)
-            self.maps += list(heat_map(errors[: _MOST_HEAT - len(self.maps)], _BRIGHT_ERROR))
+            self.maps += list(heat_map(errors[: _MOST_HEAT - len(self.maps)], BRIGHT_ERROR))
             newest = self.maps[-1]
         self.done += len(rows)
         self.progress(self.done, self.total, newest)
@@ -286,32 +285,19 @@ def _report(summary: str, rows: list[Row], found: dict[str, dict], ours: str, sa
 def _chart(rows: list[Row]) -> Tensor:
     """(1,h,w,3): PSNR by scored frame, a line per method."""
     width, height = _CHART
-    left, top, right, bottom = 56, 30, width - 130, height - 30
-    lines: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for row in rows:
-        lines.setdefault(row.method, []).append(min(row.figures["psnr"], EQUAL_DB))
-    values = [y for line in lines.values() for y in line]
-    low, high = min(values) - 0.5, max(values) + 0.5
-    last = max(1, len(values) // len(lines) - 1)
+        scores.setdefault(row.method, []).append(min(row.figures["psnr"], EQUAL_DB))
+    lines = [
+        Line(list(enumerate(scores[method])), colour, marked=True, name=method)
+        for method, colour in line_colours(scores).items()
+    ]
+    values = [y for line in lines for _, y in line.points]
+    box = 56, 30, width - 130, height - 30
+    axes = Axes.around(box, len(values) // len(lines) - 1, (min(values) - 0.5, max(values) + 0.5), 0.5)
     picture = Image.new("RGB", _CHART, "white")
-    draw = ImageDraw.Draw(picture)
-    for y in ticks(low, high):
-        at = bottom - (y - low) / (high - low) * (bottom - top)
-        draw.line(((left, at), (right, at)), fill="#dddddd")
-        draw.text((left - 44, at - 6), f"{y:g}", fill="black")
-    draw.text((left, 8), "PSNR of each scored frame, dB", fill="black")
-    for k, (colour, (method, line)) in enumerate(
-        zip(line_colours(lines).values(), lines.items(), strict=True)
-    ):
-        points = [
-            (left + i / last * (right - left), bottom - (y - low) / (high - low) * (bottom - top))
-            for i, y in enumerate(line)
-        ]
-        draw.line(points, fill=colour, width=2)
-        for x, y in points:
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
-        draw.text((right + 12, top + 18 * k), method, fill=colour)
-    return torch.from_numpy(np.array(picture)).float()[None] / 255
+    panel(picture, axes, "PSNR of each scored frame, dB", lines)
+    return as_image(picture)
 
 
 class RIFEFlow(io.ComfyNode):

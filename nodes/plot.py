@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and what it makes of a held-out frame."""
+"""Charts as pictures: the curves of a training, what it makes of a held-out frame, lines of scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..rife.evaluation.charts import ticks
+from ..rife.evaluation.charts import Axes
 
 _INK, _GRID, _START = (40, 40, 40), (225, 225, 225), (150, 150, 150)
 _RAW, _MEAN, _SCORE = (170, 195, 230), (30, 90, 180), (200, 80, 20)
@@ -23,8 +23,9 @@ class Line(NamedTuple):
     """Points to be joined, or marked where they are few."""
 
     points: Sequence[tuple[float, float]]
-    colour: tuple[int, int, int]
+    colour: tuple[int, int, int] | str
     marked: bool = False
+    name: str = ""
 
 
 def curves(
@@ -41,7 +42,15 @@ def curves(
         panels.append(("held-out PSNR, dB", [level, Line(scores, _SCORE, marked=True)]))
     height = size[1] // len(panels)
     for i, (title, lines) in enumerate(panels):
-        _panel(ImageDraw.Draw(picture), (0, i * height, size[0], (i + 1) * height), title, lines, last)
+        left, top, right, bottom = _MARGIN
+        box = left, i * height + top, size[0] - right, (i + 1) * height - bottom
+        values = [y for line in lines for _, y in line.points]
+        panel(
+            picture,
+            Axes.around(box, last, values, max(1e-6, 0.05 * abs(max(values, default=0)))),
+            title,
+            lines,
+        )
     return picture
 
 
@@ -55,30 +64,26 @@ def _smoothed(points: Sequence[tuple[int, float]], share: float = 0.05) -> list[
     return result
 
 
-def _panel(draw, box: tuple[int, int, int, int], title: str, lines: Sequence[Line], last: int) -> None:
-    left, top, right, bottom = (
-        edge + sign * margin for edge, sign, margin in zip(box, (1, 1, -1, -1), _MARGIN, strict=True)
-    )
-    values = [y for line in lines for _, y in line.points] or [0.0]
-    low, high = min(values), max(values)
-    spread = (high - low) or max(1e-6, abs(high) * 0.1)
-    for value in ticks(low, low + spread):
-        y = bottom - (value - low) / spread * (bottom - top)
-        draw.line(((left, y), (right, y)), fill=_GRID)
-        draw.text((box[0] + 6, y - 6), f"{value:.6g}", fill=_INK)
-    draw.text((left, box[1] + 5), title, fill=_INK)
-    for step in ticks(0, last):
-        x = left + step / max(1, last) * (right - left)
-        draw.text((x, bottom + 5), f"{step:g}", fill=_INK, anchor="ma")
+def panel(picture: Image.Image, axes: Axes, title: str, lines: Sequence[Line]) -> None:
+    """Draws lines and their axes into a part of `picture`; lines that have a name have it at their right."""
+    draw = ImageDraw.Draw(picture)
+    for value in axes.y_ticks:
+        y = axes.y(value)
+        draw.line(((axes.left, y), (axes.right, y)), fill=_GRID)
+        draw.text((axes.left - 6, y), f"{value:.6g}", fill=_INK, anchor="rm")
+    draw.text((axes.left, axes.top - 17), title, fill=_INK)
+    for step in axes.x_ticks:
+        draw.text((axes.x(step), axes.bottom + 5), f"{step:g}", fill=_INK, anchor="ma")
+    named = 0
     for line in lines:
-        at = [
-            (left + x / max(1, last) * (right - left), bottom - (y - low) / spread * (bottom - top))
-            for x, y in line.points
-        ]
+        at = [(axes.x(x), axes.y(y)) for x, y in line.points]
         if len(at) > 1:
             draw.line(at, fill=line.colour, width=2)
         for x, y in at if line.marked or len(at) == 1 else ():
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=line.colour)
+        if line.name:
+            draw.text((axes.right + 12, axes.top + 18 * named), line.name, fill=line.colour)
+            named += 1
 
 
 def beneath(picture: Image.Image, frames: dict[str, Tensor]) -> Image.Image:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import cycle
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,22 +78,53 @@ def line_colours(names: Iterable[str]) -> dict[str, str]:
     return {name: "#888888" if name == "average" else next(colours) for name in names}
 
 
+class Axes(NamedTuple):
+    """Where values lie in a chart: the box in pixels, x from 0 to `last`, y from `low` to `high`."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    last: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(
+        cls, box: tuple[float, float, float, float], last: float, values: Iterable[float], margin: float
+    ) -> Axes:
+        """Axes that the finite `values` fill, with `margin` beyond them where they are all the same."""
+        finite = [y for y in values if math.isfinite(y)] or [0.0]
+        low, high = min(finite), max(finite)
+        return cls(*box, max(1, last), *((low - margin, high + margin) if low == high else (low, high)))
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        return self.left + (self.right - self.left) * value / self.last
+
+    def y(self, value: float) -> float:
+        """Pixels from the top."""
+        return self.bottom - (self.bottom - self.top) * (value - self.low) / (self.high - self.low)
+
+    @property
+    def y_ticks(self) -> list[float]:
+        """Round values of y."""
+        return ticks(self.low, self.high)
+
+    @property
+    def x_ticks(self) -> list[float]:
+        """Round values of x that are whole: there is no frame 0.2."""
+        return [x for x in ticks(0, self.last) if x == int(x)]
+
+
 def chart_svg(
     title: str, series: Mapping[str, Sequence[float]], unit: str, width: int = 860, height: int = 320
 ) -> str:
     """Lines over their index as SVG text. NaN and infinite values leave gaps."""
     left, top, right, bottom = 60, 40, width - 160, height - 30
-    values = [y for line in series.values() for y in line if math.isfinite(y)] or [0.0]
-    low, high = min(values), max(values)
-    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
     longest = max((len(line) for line in series.values()), default=1)
-
-    def x_at(i: float) -> float:
-        return left + (right - left) * i / max(1, longest - 1)
-
-    def y_at(y: float) -> float:
-        return bottom - (bottom - top) * (y - low) / (high - low)
-
+    values = (y for line in series.values() for y in line)
+    axes = Axes.around((left, top, right, bottom), longest - 1, values, 0.5)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
         'font-size="12">',
@@ -100,19 +132,19 @@ def chart_svg(
         f'<text x="{left}" y="24" font-size="14">{escape(title)}</text>',
         f'<text x="8" y="{top - 8}">{escape(unit)}</text>',
     ]
-    for y in ticks(low, high):
+    for y in axes.y_ticks:
         parts.append(
-            f'<path d="M{left} {y_at(y):.1f}H{right}" stroke="#ddd"/>'
-            f'<text x="{left - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
+            f'<path d="M{left} {axes.y(y):.1f}H{right}" stroke="#ddd"/>'
+            f'<text x="{left - 8}" y="{axes.y(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
         )
-    for i in (i for i in ticks(0, longest - 1) if i == int(i)):
-        parts.append(f'<text x="{x_at(i):.1f}" y="{bottom + 18}" text-anchor="middle">{i:g}</text>')
+    for i in axes.x_ticks:
+        parts.append(f'<text x="{axes.x(i):.1f}" y="{bottom + 18}" text-anchor="middle">{i:g}</text>')
     colours = line_colours(series)
     for k, (name, line) in enumerate(series.items()):
         path, drawing = "", False
         for i, y in enumerate(line):
             if math.isfinite(y):
-                path += f"{'L' if drawing else 'M'}{x_at(i):.1f} {y_at(y):.1f}"
+                path += f"{'L' if drawing else 'M'}{axes.x(i):.1f} {axes.y(y):.1f}"
             drawing = math.isfinite(y)
         parts.append(f'<path d="{path}" fill="none" stroke="{colours[name]}" stroke-width="1.5"/>')
         parts.append(
