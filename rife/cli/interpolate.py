@@ -10,8 +10,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -82,7 +85,7 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _file_options(group) -> None:
+def _file_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg (default: by the ending)"
     )
@@ -282,18 +285,24 @@ def _rate(rate: Fraction) -> str:
     return str(rate) if rate.denominator == 1 else f"{rate} ({float(rate):.3f})"
 
 
-class _ended_like_interrupted:
-    """Within the block SIGTERM, as torchrun and job queues send it, ends the work as Ctrl-C does: cleanly."""
+# What ends a process politely: job queues and torchrun, a terminal that is closed, Ctrl-\\. Windows has only the first.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 
-    def __enter__(self) -> None:
-        self._before = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._interrupt)
 
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Within the block such a signal ends the work as Ctrl-C does: cleanly. One that is ignored, as under nohup, stays
+    ignored."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, _interrupt) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    @staticmethod
-    def _interrupt(*_) -> None:
-        raise KeyboardInterrupt
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

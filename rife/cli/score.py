@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..atomic_write import write_text
 from ..evaluation.baselines import BASELINES, average, has_opencv, motion_size
-from ..evaluation.benchmarks import PROTOCOLS
+from ..evaluation.benchmarks import PROTOCOLS, Protocol
 from ..evaluation.charts import chart_svg
 from ..evaluation.checkpoint_names import checkpoint_names
 from ..evaluation.clip_samples import TASKS, Gallery, clip_samples
@@ -165,7 +165,7 @@ def _samples(args: argparse.Namespace) -> Iterator[Sample]:
         yield from clip_samples(path, args.tasks, **options, note=partial(tqdm.write))
 
 
-def _compare(protocol, rows: Sequence[Row]) -> None:
+def _compare(protocol: Protocol, rows: Sequence[Row]) -> None:
     found = len({(row.group, row.name) for row in rows})
     if found != protocol.count:
         print(f"Not comparable: {protocol.title} has {protocol.count} pairs, {found} were found.")
@@ -173,7 +173,7 @@ def _compare(protocol, rows: Sequence[Row]) -> None:
         print(f"Published: {protocol.published}")
 
 
-def _write(folder: Path, rows: Sequence[Row], table, gallery: Gallery) -> None:
+def _write(folder: Path, rows: Sequence[Row], table: Sequence[Sequence[str]], gallery: Gallery) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "frames.csv", rows)
     write_csv(folder / "summary.csv", table[0], table[1:])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -70,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, device: torch.device, local_rank: int) -> int:
     settings = _settings(args, device)
     # As convolutions will run, which autocast makes in half precision.
-    form = memory_format(device, named_dtype(args.precision))
-    model = Model.from_network(_network(args).to(device, memory_format=form))
+    form = memory_format(device, named_dtype(args.precision) or torch.float32)
+    # A keyword that the stubs of nn.Module.to know only together with a tensor.
+    network = _network(args).to(device, memory_format=form)  # type: ignore[call-overload]
+    model = Model.from_network(network)
     # Rendered crops are first half as large.
     halved = not args.data and args.small_until > 0
     check_crop(args.crop, model.net.pad_multiple() * (2 if halved else 1))
@@ -121,6 +124,11 @@ def _device(args: argparse.Namespace, local_rank: int) -> torch.device:
 def _network(args: argparse.Namespace) -> IFNet:
     if args.start:
         network = load_network(args.start).float()
+        if not isinstance(network, IFNet):
+            raise ValueError(
+                f"--start {args.start} is a RIFE of three networks, which has no published training; expected one of a "
+                "single network, such as 4.26. Start from another checkpoint."
+            )
         if "variational" in args.add:
             network.config = replace(network.config, variational=True)
         if "dissolve" in args.add:
@@ -163,7 +171,7 @@ def _real(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
 
 def _rendered(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
     clips = [load_clip(path, args.max_frames, args.clip_width) for path in args.clips]
-    held_out = {}
+    held_out: dict[str, Any] = {}
     for path in args.held_out:
         clip = load_clip(path)
         held_out |= {f"{path.stem} stride {s}": rows for s in (1, 2) if (rows := real_triplets(clip, s, 6))}
@@ -221,7 +229,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _data_options(group: argparse._ArgumentGroup) -> None:
-    paths = {"type": Path, "nargs": "*", "default": []}
+    paths: dict[str, Any] = {"type": Path, "nargs": "*", "default": []}
     group.add_argument(
         "--data", **paths, metavar="FOLDER", help="folders of clips, or Vimeo90K's triplets or septuplets"
     )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +74,7 @@ def has_opencv() -> bool:
     return importlib.util.find_spec("cv2") is not None
 
 
-def _opencv():
+def _opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
@@ -88,5 +90,5 @@ def _grey(*images: Tensor) -> list:
     return [((image.cpu() * luma).sum(0) * 255).round().byte().numpy() for image in images]
 
 
-def _flow(flow, like: Tensor) -> Tensor:
+def _flow(flow: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(flow).permute(2, 0, 1).to(like)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,11 +45,11 @@ class Protocol:
     published: str = ""  # what RIFE reaches, for orientation
 
 
-def psnr_y(made: Tensor, true: Tensor, *_) -> float:
+def psnr_y(made: Tensor, true: Tensor, *_: Tensor) -> float:
     """PSNR of luma (skimage's rgb2yuv) of two (3,H,W) in 0..1, both rounded to 8 bit; ECCV2022-RIFE benchmark/HD.py."""
     weights = _YUV_FROM_RGB[0].view(3, 1, 1).to(made.device)
-    luma = (((x * 255).round() / 255 * weights).sum(0) for x in (made.double(), true.double()))
-    return psnr(*luma, rounded=False)
+    ours, theirs = (((x * 255).round() / 255 * weights).sum(0) for x in (made.double(), true.double()))
+    return psnr(ours, theirs, rounded=False)
 
 
 def _file(path: Path, whose: str) -> Path:
@@ -61,7 +62,7 @@ def _planes(path: Path) -> Tensor:
     return rearrange(read_picture(path), "h w c -> c h w")
 
 
-def _triplet(set_name: str, name: str, first: Path, middle: Path, last: Path, **more) -> Sample:
+def _triplet(set_name: str, name: str, first: Path, middle: Path, last: Path, **more: Any) -> Sample:
     img0, true, img1 = (_planes(_file(path, set_name)) for path in (first, middle, last))
     return Sample(set_name, name, img0, img1, _HALF, true[None], **more)
 
@@ -120,8 +121,9 @@ def _hd(factor: int) -> Callable[[Path], Iterator[Sample]]:
                 path = _file(root / folder / f"{clip}.yuv", "HD")
                 rows = _HD_ROWS[height]
                 for start in range(0, 100, factor):
-                    frames = [read_yuv(path, height, width, start + k) for k in range(factor + 1)]
-                    if frames[-1] is None:
+                    found = (read_yuv(path, height, width, start + k) for k in range(factor + 1))
+                    frames = [frame for frame in found if frame is not None]
+                    if len(frames) <= factor:  # the file ends
                         break
                     yield Sample(
                         f"HD {factor}x" if factor == 2 else f"HD {factor}x, {height}p", str(start),

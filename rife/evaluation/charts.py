@@ -45,11 +45,11 @@ def longest_flow(flow: Tensor) -> float:
 
 def _colour_wheel() -> Tensor:
     """(55,3): red, yellow, green, cyan, blue, magenta and back, each neighbour by one channel."""
-    wheel = []
+    wheel: list[Tensor] = []
     corners = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0))
     for count, start, end in zip(_ARCS, corners, corners[1:], strict=False):
-        start, end = torch.tensor(start).float(), torch.tensor(end).float()
-        wheel += [start + (end - start) * k / count for k in range(count)]
+        first, last = torch.tensor(start).float(), torch.tensor(end).float()
+        wheel += [first + (last - first) * k / count for k in range(count)]
     return torch.stack(wheel)
 
 

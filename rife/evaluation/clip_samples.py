@@ -34,16 +34,16 @@ def clip_samples(
     def frames() -> Iterator[Tensor]:
         return clip_frames(path, max_frames, max_width)
 
-    finder, count, size = SceneFinder(), 0, ()
+    finder, count, size = SceneFinder(), 0, ""
     for frame in frames():
         finder.push(frame)
-        count, size = count + 1, frame.shape
+        count, size = count + 1, f"{frame.shape[1]}x{frame.shape[0]}"
     finder.finish()
     if not count:
         raise ValueError(f"{path} has no frames that can be decoded. It is empty or damaged.")
     if note:
         note(
-            f"{path.stem}: {count} frames of {size[1]}x{size[0]}; windows with the cuts "
+            f"{path.stem}: {count} frames of {size}; windows with the cuts "
             f"{sorted(finder.cuts) or '(none)'} or one of {len(finder.repeats)} repeated frames are left out"
         )
     for factor, stride in tasks:

@@ -183,22 +183,26 @@ class SceneFinder:
             for index in [i for i in known if i < self._decided - _AROUND]:
                 del known[index]
 
+    def _evidence(self, first: int, stop: int) -> list[Evidence]:
+        """Of pairs first to stop - 1, as far as there are such: none of them has been let go yet."""
+        return [e for e in self.scenes.evidence[max(0, first) : stop] if e is not None]
+
     def _around(self, pair: int) -> list[Evidence]:
-        evidence = self.scenes.evidence
-        return evidence[max(0, pair - _AROUND) : pair] + evidence[pair + 1 : pair + 1 + _AROUND]
+        return self._evidence(pair - _AROUND, pair) + self._evidence(pair + 1, pair + 1 + _AROUND)
 
     def _is_repeat(self, pair: int) -> bool:
-        evidence = self.scenes.evidence
-        near = range(max(0, pair - _AROUND), min(len(evidence), pair + 1 + _AROUND))
+        first = max(0, pair - _AROUND)
+        near = list(enumerate(self._evidence(first, pair + 1 + _AROUND), first))
         around = {
             i: Change(*self._cells[i], self._thumbs[i], self._thumbs[i + 1])
-            for i in near
-            if i == pair or evidence[i].unexplained < CUT
+            for i, evidence in near
+            if i == pair or evidence.unexplained < CUT
         }
-        return is_repeat(pair, around, evidence[pair].change)
+        return is_repeat(pair, around, dict(near)[pair].change)
 
     def _stands_out(self, pair: int) -> bool:
-        value = self.scenes.evidence[pair].unexplained
+        (evidence,) = self._evidence(pair, pair + 1)
+        value = evidence.unexplained
         around = sorted(e.unexplained for e in self._around(pair) if e.change >= REPEAT)
         if not around:
             return False
@@ -208,11 +212,11 @@ class SceneFinder:
 
     def _is_fade(self, pair: int) -> bool:
         """Whether a picture comes from or goes into nothing at the pace at which it did so before."""
-        evidence = self.scenes.evidence
-        if evidence[pair].contrast > _FAINT:
+        (evidence,) = self._evidence(pair, pair + 1)
+        if evidence.contrast > _FAINT:
             return False
-        steps = [e.level - e.level_before for e in evidence[max(0, pair - 1) : pair + 2]]
-        this = evidence[pair].level - evidence[pair].level_before
+        steps = [e.level - e.level_before for e in self._evidence(pair - 1, pair + 2)]
+        this = evidence.level - evidence.level_before
         return sum(step * this > 0 and abs(this) < 2 * abs(step) for step in steps) > 1
 
     def _is_flash(self, pair: int) -> bool:
@@ -227,9 +231,9 @@ class SceneFinder:
 
     def _odd_between(self, a: int, b: int) -> bool:
         """Whether all frames between a and b are brighter than both, or darker."""
-        evidence = self.scenes.evidence
-        ends = evidence[a].level_before, evidence[b - 1].level
-        between = [evidence[i].level for i in range(a, b - 1)]
+        pairs = self._evidence(a, b)
+        ends = pairs[0].level_before, pairs[-1].level
+        between = [pair.level for pair in pairs[:-1]]
         return min(between) > max(ends) + _FLASH or max(between) < min(ends) - _FLASH
 
 
@@ -300,7 +304,8 @@ class _Pictures(NamedTuple):
     @classmethod
     def of(cls, thumbs: Tensor) -> _Pictures:
         """Of thumbnails (P,3,h,w)."""
-        grey = sum(weight * thumbs[:, i] for i, weight in enumerate(_LUMA))
+        red, green, blue = (weight * thumbs[:, i] for i, weight in enumerate(_LUMA))
+        grey = red + green + blue
         return cls(_Blocks.of(grey, _BLOCK), _Blocks.of(grey, 1), max(thumbs.shape[2:]))
 
     def some(self, which: slice) -> _Pictures:
