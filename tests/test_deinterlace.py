@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from rife.video.deinterlace import BWDIF, FILM, OFF, Combing, deinterlaced
+from rife.video.deinterlace import AUTO, BWDIF, FILM, OFF, Combing, deinterlaced
+from rife.video.reader import Clip
 from tests.support.moving_clips import disc_at, picture, steps, telecined, unevenness, woven, write
 
 RATE = Fraction(30000, 1001)
@@ -85,3 +86,27 @@ def test_a_flag_alone_is_told(tmp_path):
     combing = looked(decoded(path))
     assert combing.flagged == 20 and combing.kind == OFF
     assert "flagged as interlaced" in combing.warning("x.mp4", "--deinterlace {}")
+
+
+def test_a_clip_is_read_deinterlaced_from_any_frame_on(tmp_path):
+    path = write(tmp_path / "t.mkv", telecined(moving(48, 2)), RATE, pix_fmt="yuv422p")
+    whole = list(Clip(path, deinterlace=FILM).frames())
+    assert len(whole) == 60
+    for start in (0, 7, 31, 55):
+        part = list(Clip(path, deinterlace=FILM).frames(start, start + 5))
+        assert all(np.array_equal(a, b) for a, b in zip(part, whole[start : start + 5], strict=True))
+    assert Clip(path, deinterlace=AUTO).deinterlace == FILM
+    assert (
+        Clip(write(tmp_path / "p.mkv", moving(30, 3), pix_fmt="yuv422p"), deinterlace=AUTO).deinterlace == OFF
+    )
+
+
+def test_interlaced_frames_are_told_once_with_the_way_out(tmp_path, caplog):
+    clip = Clip(write(tmp_path / "i.mkv", woven(moving(60, 2)), RATE, pix_fmt="yuv422p"))
+    list(clip.frames())
+    list(clip.frames())
+    (record,) = caplog.records
+    assert "is interlaced" in record.message and "--deinterlace bwdif" in record.message
+    caplog.clear()
+    list(Clip(tmp_path / "i.mkv", deinterlace=BWDIF).frames())
+    assert not caplog.records

@@ -26,7 +26,8 @@ _TEETH, _MOVES = 12, 10  # levels: between a line and both beside it, and from f
 _LEAST = 0.0005  # share of the picture that must move to say anything
 _COMBED = 0.005  # share of what moves that looks like a comb in a combed frame,
 _FINE = 3.0  # and how many times as much as within one field, where fine patterns do
-_ENOUGH, _MOST = 12, 240  # moving frames to judge by, frames to look at
+_ENOUGH, _CLEAR, _MOST = 12, 48, 240  # moving frames to judge by, that settle it, frames to look at
+_ROWS, _COLUMNS = 480, 400  # of the picture, at most: its middle lines, columns all over it
 _INTERLACED, _TELECINED = (
     0.55,
     0.2,
@@ -48,13 +49,13 @@ class Combing:
     @property
     def wants_more(self) -> bool:
         """Whether another frame would tell something."""
-        return self.frames < _MOST
+        return self.frames < _MOST and len(self.moving) < _CLEAR
 
     def look(self, frame: av.VideoFrame) -> None:
         """At the next frame."""
         number, self.frames = self.frames, self.frames + 1
         self.flagged += bool(frame.interlaced_frame)
-        luma = frame.to_ndarray(format="gray")[:, ::2].astype(np.int16)
+        luma = _luma(frame)
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape or len(luma) < 8:
             return
@@ -107,6 +108,27 @@ class Combing:
                 "apart."
             )
         return ""
+
+
+def looked_at(frames: Iterable[av.VideoFrame]) -> Combing:
+    """What is seen of as many of these as it takes."""
+    combing = Combing()
+    for frame in frames:
+        combing.look(frame)
+        if not combing.wants_more:
+            break
+    return combing
+
+
+def _luma(frame: av.VideoFrame) -> np.ndarray:
+    """Levels (h,w) int16 of an even number of middle lines, and of some columns."""
+    planes = frame.planes
+    if len(planes) > 1 and not frame.format.is_rgb and frame.format.components[0].bits == 8:
+        picture = np.frombuffer(planes[0], np.uint8).reshape(frame.height, -1)[:, : frame.width]
+    else:
+        picture = frame.to_ndarray(format="gray")
+    top = max(0, (frame.height - _ROWS) // 4 * 2)
+    return picture[top : top + _ROWS, :: -(-frame.width // _COLUMNS)].astype(np.int16)
 
 
 def _teeth(luma: np.ndarray) -> np.ndarray:

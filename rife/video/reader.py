@@ -26,11 +26,14 @@ from .codecs import VideoError
 from .colours import kind_of, look_of, turns_of
 from .convert import to_rgb
 from .decode import comes_out_of_order, decoded
+from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, index_frames
 from .source import Source, main_stream, open_source, origin_of, stated_duration, stated_rates
 
 log = logging.getLogger(__name__)
+
+_WAY = "--deinterlace {} (in ComfyUI the input deinterlace)"
 
 _HELD = Fraction(3, 2)  # frames that the last one lasts for to count as held
 _CUT_OFF = 3  # frames that a file may lack at its end because it was cut off within one
@@ -85,7 +88,9 @@ class Clip:
 
     source: a path, a file in memory, or what `find_image_sequence` takes. rate: frames per second of pictures.
     start, duration: a part of it, seconds, 0: all. conceal: frames that are damaged are shown as the decoder mends
-    them, or held, instead of ending the reading with `DamagedError`.
+    them, or held, instead of ending the reading with `DamagedError`. deinterlace: what is done about interlaced frames,
+    one of `rife.video.deinterlace.CHOICES`; "auto": what they look to want. Where it is "off", a warning says what is
+    seen while they are read.
     rate: its frames per second, None where it is variable. start: when the first frame is shown, seconds after the
     earliest stream of the file begins. interlaced: whether the first frame is said to be.
     Raises FileNotFoundError, VideoError.
@@ -99,8 +104,9 @@ class Clip:
         start: Fraction | float = 0,
         duration: Fraction | float = 0,
         conceal: bool = False,
+        deinterlace: str = OFF,
     ):
-        self.source, self.conceal = source, conceal
+        self.source, self.conceal, self.deinterlace = source, conceal, OFF
         self.name = "the video" if isinstance(source, io.BytesIO) else str(source)
         self.sequence = find_image_sequence(source, rate)
         self.metadata: dict[str, str] = {}
@@ -109,6 +115,10 @@ class Clip:
         else:
             self._look_through()
         self._cut(Fraction(start), Fraction(duration))
+        self.combing = Combing()
+        if deinterlace != OFF:
+            self.combing = looked_at(self._decoded(0))
+            self.deinterlace = self.combing.kind if deinterlace == AUTO else deinterlace
         self._see_first()
         index = self._index
         self.rate = constant_rate(
@@ -304,6 +314,7 @@ class Clip:
                     expected += 1
                 if index >= stop:
                     return
+                self._watch(frame, index)
                 yield frame
                 held, expected = frame, index + 1
                 if expected == stop:
@@ -351,8 +362,31 @@ class Clip:
         # A decoder may give times of its own, between those of the packets.
         return max(index, expected)
 
+    def look_at_fields(self) -> str:
+        """Looks at some frames, whether they are interlaced, unless that was done: one line that says so, or ""."""
+        if not self.combing.frames:
+            self.combing = looked_at(self._decoded(0))
+        return "" if self.deinterlace != OFF else self.combing.warning(self.name, _WAY)
+
+    def _watch(self, frame: av.VideoFrame, index: int) -> None:
+        """Warns of interlaced frames as soon as they are seen, where they are read from the clip's begin on."""
+        combing = self.combing
+        if self.deinterlace != OFF or index != combing.frames or not combing.wants_more:
+            return
+        combing.look(frame)
+        if (not combing.wants_more or combing.frames == len(self)) and (said := self.look_at_fields()):
+            log.warning("%s", said)
+
     def _decoded(self, start: int, threads: str = "AUTO") -> Iterator[av.VideoFrame]:
-        """Decoded frames from `start` or some before it."""
+        """Decoded frames from `start` or some before it, deinterlaced where that is asked for."""
+        if self.deinterlace == OFF:
+            return self._as_in_file(start, threads)
+        start = max(0, start - LEAD)
+        first = self._index.ticks[start]
+        frames = (f for f in self._as_in_file(start, threads) if f.pts is None or f.pts >= first)
+        return deinterlaced(frames, self.deinterlace, self.combing.top_first)
+
+    def _as_in_file(self, start: int, threads: str) -> Iterator[av.VideoFrame]:
         if self.sequence:
             return self.sequence.frames(start)
         return decoded(self.source, self._index, self._index.ticks[start], self.conceal, threads)
