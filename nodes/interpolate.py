@@ -13,7 +13,7 @@ from ..rife.engine.seams import Seam
 from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.cogvideo import cogvideo_scenes
-from ..rife.timeline.parts import Timing
+from ..rife.timeline.parts import Timing, found_in
 from ..rife.timeline.plans import ConcatenatedPlan
 from ..rife.timeline.report import report
 from ..rife.timeline.request import PerPair, Request
@@ -195,7 +195,8 @@ class RIFEInterpolate(io.ComfyNode):
         parts = [
             find(first, images[first : first + clock.count]) for first in range(0, len(images), clock.count)
         ]
-        plan = ConcatenatedPlan([asked.plan(clock, part.cuts, part.repeats) for part in parts])
+        known = [replace(asked, found=found_in(part, clock.count)) for part in parts]
+        plan = ConcatenatedPlan([one.plan(clock) for one in known])
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
         options = RunOptions(InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration)

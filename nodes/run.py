@@ -21,6 +21,7 @@ from ..rife.model.acceleration import most_per_pass
 from ..rife.model.devices import named_dtype
 from ..rife.networks.config import IFNetConfig
 from ..rife.timeline import scenes
+from ..rife.timeline.cadence import Cadence
 from ..rife.timeline.parts import Part, check_forward
 from ..rife.timeline.plans import ConcatenatedPlan, Plan
 from ..rife.timeline.scenes import Scenes
@@ -154,12 +155,14 @@ def render(
     options: RunOptions,
     tell: Teller | None = None,
     keep: Tensor | str | None = None,
-) -> tuple[int, list[int]]:
-    """Computes a whole job into the file `path`: its number of frames, and those of the clip that begin a scene."""
+) -> tuple[int, list[int], Cadence]:
+    """Computes a whole job into the file `path`: its number of frames, those of the clip that begin a scene, and the
+    pattern of those that repeat the one before."""
     clip = job.clip
     model, batch = options.load(
         patcher, clip.height, clip.width, 4 if clip.look.alpha else 3, options.batch_size or MAX_BATCH
     )
+    job.look_through(lambda _: check_cancel())
     progress, finder = Progress(len(job.plan)), job.timing.finder()
     pace, new = Pace(patcher, options, clip.height * clip.width), sum(s.kind == "new" for s in job.plan)
     if tell:
@@ -169,7 +172,7 @@ def render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
             finder=finder, keep=keep, batch_size=batch, **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
-    return writer.count, job.timing.cuts_among(finder)
+    return writer.count, job.timing.cuts_among(finder), job.timing.cadence_among(finder, len(clip))
 
 
 def make_chunk(

@@ -244,7 +244,8 @@ def _scene_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="Frames that are the same as the one before: stay as they are (hold), or give way to motion from "
-            "drawing to drawing, for animation on twos and threes (retime). off: as any other frames.",
+            "drawing to drawing (retime), for animation on twos and threes and for film in 60 or 30 fps, whose cadence "
+            "is undone. auto: retime where such a pattern is certain, else hold. off: as any other frames.",
         ),
     ]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..rife.model import PRECISIONS, SCALES
 from ..rife.model.acceleration import ACCELERATIONS
 from ..rife.model.devices import TRAINING_PRECISIONS
+from ..rife.video.deinterlace import CHOICES, OFF
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
 InterpModel = io.Custom("INTERP_MODEL")
@@ -144,6 +145,20 @@ def encoding_inputs() -> list[io.Input]:
             tooltip="Quality, lower is better and larger. -1: hard to tell from the source (18 for H.264).",
         ),
     ]
+
+
+def deinterlace_input() -> io.Input:
+    """What is done about interlaced frames."""
+    return io.Combo.Input(
+        "deinterlace",
+        options=list(CHOICES),
+        default=OFF,
+        optional=True,
+        advanced=True,
+        tooltip="For interlaced video, whose moving edges look like combs: bwdif makes each frame whole from its first "
+        "field; film puts the frames of telecined film together again and undoes their cadence; auto: what the video "
+        "looks to want. off: a warning where combs are seen.",
+    )
 
 
 def speed_inputs() -> list[io.Input]:

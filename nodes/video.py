@@ -45,6 +45,7 @@ from .timing import (
 from .types import (
     batch_size_input,
     check_images,
+    deinterlace_input,
     encoding_inputs,
     ensemble_input,
     model_input,
@@ -107,6 +108,20 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 *loop_inputs(),
                 steady_input(),
                 *finish_inputs(),
+                deinterlace_input(),
+                io.Float.Input(
+                    "longest_gap",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    round=0.001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="In a video of a variable rate, such as a screen recording, a picture shown for more "
+                    "seconds than this is a pause: it is held, and then moves on as fast as all else. 0: four times as "
+                    "long as usual, 0.2 s at least.",
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -148,17 +163,22 @@ class RIFEInterpolateVideo(io.ComfyNode):
         shutter: float = 0.0,
         keep: Tensor | None = None,
         overlays: str = OFF,
+        deinterlace: str = "off",
+        longest_gap: float = 0.0,
     ) -> io.NodeOutput:
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
-        with opened_clip(video) as clip:
+        with opened_clip(video, deinterlace) as clip:
             back = None
             if loop:
                 clip, back = as_loop(clip, loop_twin == DROP, loop_drift != OFF)
             asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(parse_cuts(cut_frames, len(clip)))
-            when = Timing(asked, loop, keep_duration, cuts, repeated_frames, given, steady, shutter)
+            gap = Fraction(longest_gap).limit_denominator(1000) or None
+            when = Timing(
+                asked, loop, keep_duration, cuts, repeated_frames, given, steady, shutter, longest_gap=gap
+            )
             job = Job(clip, when, encoding, drift=back)
             path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
@@ -168,7 +188,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
                 model_management.send_status_text(line)
 
-            count, cuts = run.render(
+            count, cuts, cadence = run.render(
                 interp_model, job, path, options, tell, kept(keep, overlays, clip.height, clip.width)
             )
         seconds = time.perf_counter() - start
@@ -182,6 +202,11 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "fps": str(job.rate),
             "sound": job.sound,
             "cuts": cuts,
+            "cadence": cadence.described(clip.rate),
+            "pauses": job.plan.clock.pauses,
+            "longest_gap_s": float(job.plan.clock.gap_limit or 0),
+            "deinterlaced": clip.deinterlace,
+            "warning": clip.look_at_fields(),
             **run.describe(interp_model, precision),
             "seconds": seconds,
             **({"back_to_first": back.as_dict()} if back else {}),
@@ -209,20 +234,20 @@ def temporary_file(ending: str) -> Path:
 
 
 @contextmanager
-def opened_clip(video) -> Iterator[Clip]:
+def opened_clip(video, deinterlace: str = "off") -> Iterator[Clip]:
     """The frames of a VIDEO, read where they are: from its file, the part that Trim Video left, or from memory."""
     if isinstance(video, InputImpl.VideoFromComponents):
         path = temporary_file(".mp4")
         try:
             _write_components(video, path)
-            yield Clip(path)
+            yield Clip(path, deinterlace=deinterlace)
         finally:
             path.unlink(missing_ok=True)
         return
     source = video.get_stream_source()
     if not isinstance(source, stdio.BytesIO):
         source = Path(source)
-    yield Clip(source, **_window(video))
+    yield Clip(source, deinterlace=deinterlace, **_window(video))
 
 
 def _window(video) -> dict[str, Fraction]:

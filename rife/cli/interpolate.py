@@ -20,10 +20,13 @@ import torch
 from tqdm import tqdm
 
 from ..model import Model
+from ..timeline.cadence import Cadence
 from ..timeline.clock import exact_rate
-from ..timeline.parts import OFF, Timing
+from ..timeline.parts import OFF, Timing, found_in
 from ..timeline.plans import AT_CUTS, AT_REPEATS
 from ..video.codecs import Encoding, VideoError, available, choose
+from ..video.deinterlace import AUTO, CHOICES
+from ..video.deinterlace import OFF as DEINTERLACE_OFF
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, refuse_same, render, video_request
 from ..video.reader import Clip
@@ -32,6 +35,7 @@ from .options import add_model_options, add_network_options, load
 
 log = logging.getLogger(__name__)
 
+_DRY_RUN = 600  # frames that --dry-run looks at, at most
 _KEPT = (
     ".mp4",
     ".m4v",
@@ -81,8 +85,26 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
         "--repeats",
         choices=[*AT_REPEATS, OFF],
         default="hold",
-        help="repeated frames stay, or give way to motion (animation on twos; default: %(default)s)",
+        help="repeated frames stay, or give way to motion (animation on twos, film in 60 or 30 fps; auto: where their "
+        "pattern is certain; default: %(default)s)",
     )
+    parser.add_argument(
+        "--longest-gap",
+        type=_seconds,
+        metavar="S",
+        help="in files of a variable rate, a frame shown for more than S seconds is a pause, which is held; 0: none is "
+        "(default: four times the usual, 0.2 at least)",
+    )
+
+
+def _seconds(text: str) -> Fraction:
+    """A number of seconds, 0 or more."""
+    try:
+        if (seconds := Fraction(text)) >= 0:
+            return seconds
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, expected 0 or more, such as 0.5")
 
 
 def _file_options(group: argparse._ArgumentGroup) -> None:
@@ -111,6 +133,15 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
         help="at a frame that cannot be decoded: stop and keep what was before it, or go on (default: %(default)s)",
     )
     group.add_argument(
+        "--deinterlace",
+        nargs="?",
+        choices=CHOICES,
+        const=AUTO,
+        default=DEINTERLACE_OFF,
+        help="interlaced video: bwdif makes each frame of its first field, film puts those of telecined film together "
+        "again, auto (without a word) what the video looks to want (default: %(default)s)",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="keep finished segments in OUTPUT.parts, and go on from those that are there",
@@ -127,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         args.keep_duration,
         args.cuts,
         args.repeats,
+        longest_gap=args.longest_gap,
     )
     model, failed = None, 0
     with _ended_like_interrupted():
@@ -196,7 +228,7 @@ def _job(args: argparse.Namespace, source: Path, target: Path, timing: Timing) -
         args.codec, args.crf, args.preset, args.pix_fmt, args.hardware, options, not args.no_audio
     )
     rate = exact_rate(args.input_fps) if args.input_fps else None
-    clip = Clip(source, rate=rate, conceal=args.damaged == "conceal")
+    clip = Clip(source, rate=rate, conceal=args.damaged == "conceal", deinterlace=args.deinterlace)
     refuse_same(clip, target)
     return Job(clip, timing, encoding, args.keep_fps)
 
@@ -210,6 +242,7 @@ def _described(job: Job, target: Path) -> str:
     settings = "".join(
         f", {name} {value}" for name, value in job.encoding.settings(encoder, look.hdr).items()
     )
+    seen = _seen(job)
     new = sum(step.kind == "new" for step in job.plan)
     lines = [
         f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",
@@ -217,9 +250,42 @@ def _described(job: Job, target: Path) -> str:
         f"  encoder {encoder.name}, {pix_fmt}{settings}",
         f"  sound {'copied' if job.sound else 'left out' if clip.audio else 'none'}",
         f"  {new} new frames, less what cuts and repeated frames leave out",
+        *(f"  {line}" for line in seen),
         f"  encoders here: {', '.join(available())}",
     ]
     return "\n".join(lines)
+
+
+def _seen(job: Job) -> list[str]:
+    """What the first frames tell of cadence and interlacing, for --dry-run; all of them where repeats give way."""
+    clip, timing = job.clip, job.timing
+    job.look_through()
+    lines = [line for line in (clip.look_at_fields(),) if line]
+    if clip.deinterlace != DEINTERLACE_OFF:
+        lines.append(f"deinterlaced: {clip.deinterlace}")
+    if clip.soft_telecine:
+        lines.append("soft telecine, by its flags: the film's own frames at even times")
+    if pauses := job.plan.clock.pauses:
+        lines.append(
+            f"{len(pauses)} pauses of more than {float(job.plan.clock.gap_limit or 0):.3g} s are held"
+        )
+    if timing.at_repeats == OFF:
+        return lines
+    count = len(clip) if timing.wants_whole else min(len(clip), _DRY_RUN)
+    cadence = job.timing.found.cadence if job.timing.found else found_in(job.scenes(count), count).cadence
+    lines.append(_cadence_line(cadence, job) or "no repeated frames in a pattern")
+    if count < len(clip):
+        lines[-1] += f", in the first {count} frames"
+    return lines
+
+
+def _cadence_line(cadence: Cadence, job: Job) -> str:
+    """The pattern of repeated frames and what is done about it; "" where there is none."""
+    said = cadence.described(job.clip.rate)
+    if not said:
+        return ""
+    undone = job.timing.at_repeats in ("retime", "auto")
+    return f"cadence: {said}; " + ("undone" if undone else "held as it is, --repeats auto undoes it")
 
 
 def _device(named: str | None) -> str | None:
@@ -237,7 +303,7 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
         print(
             f"rife: slow motion: the sound of {job.clip.name} is left out, it would not fit.", file=sys.stderr
         )
-    start = time.perf_counter()
+    start, said = time.perf_counter(), ""
     with tqdm(total=len(job.plan), unit="frame", disable=True if rank else None, smoothing=0.05) as bar:
         if args.resume or processes > 1:
             identity = {
@@ -249,10 +315,23 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
             joined = segments.run(model, show, **options)
             count = len(job.plan)
         else:
+            job.look_through()
+            finder = job.timing.finder()
             with job.writer(target) as writer:
-                render(model, job, job.part(), writer, lambda done, _: bar.update(done - bar.n), **options)
+                render(
+                    model,
+                    job,
+                    job.part(),
+                    writer,
+                    lambda done, _: bar.update(done - bar.n),
+                    finder=finder,
+                    **options,
+                )
             joined, count = True, writer.count
+            said = _cadence_line(job.timing.cadence_among(finder, len(job.clip)), job)
     if joined:
+        if said:
+            print(f"{job.clip.name}: {said}")
         sound = "sound copied" if job.sound else "no sound"
         print(
             f"{target}: {len(job.clip)} -> {count} frames at {_rate(job.rate)} fps, {sound}, "

@@ -185,6 +185,10 @@ class _FrameBuffer:
                 plan = plan_for(self.count)
             if self.ended and k >= len(plan):
                 return
+            # Where drawings are put back to even times, the next one may lie further ahead.
+            if not self.ended and self._read_to(max(plan[k].left, plan[k].right)):
+                plan = plan_for(self.count)
+                continue
             yield plan[k]
             k += 1
 

@@ -6,11 +6,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from statistics import median_low
 
 Rate = Fraction | int | float | str
 
 
 ZERO = Fraction(0)
+
+# What a frame of a variable rate may last without being a pause: so many usual ones, and so many seconds at least.
+LONGEST_USUAL, LONGEST_GAP = 4, Fraction(1, 5)
 
 
 def exact_rate(value: Rate) -> Fraction:
@@ -40,13 +46,15 @@ class Clock:
     """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
 
     count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over; the
-    default is 1 / `rate` after it, for `times` as long after it as the frame before lasted.
+    default is 1 / `rate` after it, for `times` as long after it as the frame before lasted. longest_gap: seconds that a
+    frame may be shown, for `times`, without being a pause; None: several times as long as usual; 0: any.
     """
 
     count: int | None
     rate: Fraction | None = None
     times: Sequence[Fraction] | None = None
     end: Fraction | None = None
+    longest_gap: Fraction | None = Fraction(0)
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.times is None):
@@ -72,6 +80,36 @@ class Clock:
             raise ValueError(
                 f"the source ends at {self.end} s, before its last frame. Give a later end, or none."
             )
+
+    @cached_property
+    def usual_gap(self) -> Fraction:
+        """How long a frame is usually shown, seconds: the median."""
+        if self.rate is not None or len(self._shown) < 2:
+            return 1 / self.mean_rate
+        return median_low(b - a for a, b in pairwise(self._shown))
+
+    @cached_property
+    def gap_limit(self) -> Fraction | None:
+        """How long a frame may be shown without being a pause, seconds; None: as long as it likes."""
+        if self.rate is not None or self.longest_gap == 0:
+            return None
+        return self.longest_gap or max(LONGEST_USUAL * self.usual_gap, LONGEST_GAP)
+
+    def pause(self, index: int) -> Fraction:
+        """How long frame `index` is held before anything moves, seconds.
+
+        Where nothing was written for longer than `gap_limit`, nothing moved: then as fast as between other frames.
+        """
+        limit = self.gap_limit
+        if limit is None or not 0 <= index < self.known_count - 1:
+            return ZERO
+        gap = self.at(index + 1) - self.at(index)
+        return gap - min(self.usual_gap, gap) if gap > limit else ZERO
+
+    @property
+    def pauses(self) -> list[int]:
+        """The frames that are held for a pause."""
+        return [] if self.gap_limit is None else [i for i in range(self.known_count - 1) if self.pause(i)]
 
     def at(self, index: int) -> Fraction:
         """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""

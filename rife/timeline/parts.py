@@ -6,14 +6,16 @@ A part knows which source frames it needs besides its own, so that its frames ar
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 
+from .cadence import Cadence, find_cadence
 from .clock import Clock
 from .plans import LONGEST_DRAWING, Plan, PlanOptions
 from .request import AtTimes, PerPair, Request
-from .scenes import SceneFinder
+from .scenes import SceneFinder, Scenes
 
 OFF = "off"
 # Frames that are looked at before and after a part, to judge cuts and drawings as the whole does: more than
@@ -31,12 +33,30 @@ def check_angle(angle: float) -> float:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What was found in the whole of a clip before anything is made of it, see `found_in`."""
+
+    cuts: frozenset[int]
+    repeats: frozenset[int]
+    cadence: Cadence
+
+
+def found_in(scenes: Scenes, count: int, cut_frames: Collection[int] = ()) -> Found:
+    """Of a clip of `count` frames; cut_frames: those that begin a scene, instead of the cuts that were found."""
+    cuts = frozenset(cut_frames or scenes.cuts)
+    return Found(cuts, frozenset(scenes.repeats), find_cadence(scenes.repeats, cuts, count))
+
+
+@dataclass(frozen=True)
 class Timing:
     """What is asked of a clip before its scenes are known.
 
     at_cuts, at_repeats: what is shown there, as `rife.timeline.plan` takes them, or "off" where neither is heeded.
     cut_frames: the frames that begin a scene, instead of those that are found. steady: no given frames, all as sharp.
-    shutter: degrees of motion blur, see `rife.engine.shutter`. Raises ValueError.
+    shutter: degrees of motion blur, see `rife.engine.shutter`. found: what the whole clip was found to hold, instead of
+    what is found as its frames go by; without it no cadence can be undone. longest_gap: seconds that a frame of a
+    variable rate may last without being a pause, which is held; None: by how long they usually last, 0: any.
+    Raises ValueError.
     """
 
     request: Request = PerPair()
@@ -47,13 +67,22 @@ class Timing:
     cut_frames: frozenset[int] = frozenset()
     steady: bool = False
     shutter: float = 0.0
+    found: Found | None = None
+    longest_gap: Fraction | None = None
 
     def __post_init__(self) -> None:
         check_angle(self.shutter)
 
     @property
+    def wants_whole(self) -> bool:
+        """Whether what is shown depends on frames far ahead, so that the whole clip is to be looked at before."""
+        return self.found is None and self.at_repeats in ("retime", "auto")
+
+    @property
     def watches(self) -> bool:
-        """Whether scenes are to be found."""
+        """Whether scenes are to be found as frames go by."""
+        if self.found:
+            return False
         return self.at_repeats != OFF or (self.at_cuts != OFF and not self.cut_frames) or self.shutter > 0
 
     def margin(self, plan: Plan) -> int:
@@ -71,7 +100,15 @@ class Timing:
         """The frames that begin a scene and are heeded, once `finder` has seen all."""
         if self.at_cuts == OFF:
             return []
+        if self.found:
+            return sorted(self.found.cuts)
         return sorted(self.cut_frames or (finder.cuts if finder else ()))
+
+    def cadence_among(self, finder: SceneFinder | None, count: int) -> Cadence:
+        """What patterns the repeats of a clip of `count` frames follow, once `finder` has seen all."""
+        if self.found or finder is None:
+            return self.found.cadence if self.found else Cadence(count)
+        return find_cadence(finder.repeats, finder.cuts, count)
 
     @property
     def ahead(self) -> int:
@@ -82,10 +119,15 @@ class Timing:
     def plan(self, clock: Clock, cuts: Container[int] = (), repeats: Container[int] = ()) -> Plan:
         """The plan for these frames, with cuts and repeats as they are found."""
         options = PlanOptions(self.loop, self.keep_duration, steady=self.steady)
+        if self.found:
+            cuts, repeats = self.found.cuts, self.found.repeats
+            options = replace(options, cadence=self.found.cadence)
         if self.at_cuts != OFF:
             options = replace(options, cuts=self.cut_frames or cuts, at_cuts=self.at_cuts)
         if self.at_repeats != OFF:
             options = replace(options, repeats=repeats, at_repeats=self.at_repeats)
+        if clock.times is not None and clock.longest_gap != self.longest_gap:
+            clock = replace(clock, longest_gap=self.longest_gap)
         return Plan(clock, self.request, options)
 
 

@@ -7,18 +7,19 @@ the number of frames that come out, always. Times are seconds of the source, rat
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
 
+from .cadence import Cadence, Stretch, find_cadence
 from .clock import ZERO, Clock, Rate
 from .lazy import LazySequence
 from .request import Request, request_of
 
 AT_CUTS = ("hold", "nearest", "blend")
-AT_REPEATS = ("hold", "retime")
+AT_REPEATS = ("hold", "retime", "auto")
 
 # A drawing shown for more frames than this is a still, not animation on twos to fours.
 LONGEST_DRAWING = 4
@@ -48,6 +49,7 @@ class PlanOptions:
     repeats: Container[int] = ()
     at_repeats: str = "hold"
     steady: bool = False
+    cadence: Cadence | None = None
 
     def __post_init__(self) -> None:
         asked = ("at_cuts", self.at_cuts, AT_CUTS), ("at_repeats", self.at_repeats, AT_REPEATS)
@@ -73,6 +75,8 @@ class Plan(LazySequence[Step]):
         # Of all times, as a share of the way to the next frame.
         self._shift = request.half_a_step(clock) if options.steady else ZERO
         self.rate, self.known_length = self._places.rate, self._places.count
+        even = clock.rate is not None and options.at_repeats in ("retime", "auto")
+        self._cadence = options.cadence if even else None
 
     def __len__(self) -> int:
         if self.known_length is None:
@@ -87,6 +91,10 @@ class Plan(LazySequence[Step]):
 
     def step_at(self, index: int, t: Fraction) -> Step:
         """What is shown at t on the way from frame `index` to the next, 0 <= t < 1."""
+        if self._cadence and (stretch := self._cadence.at(index)):
+            return self._in_stretch(stretch, index, t)
+        if t and (pause := self.clock.pause(index)):
+            return self._after_pause(pause, index, t)
         retime = self.options.at_repeats == "retime" and self.options.repeats != ()
         return self._between_drawings(index, t) if retime else self._step(index, t)
 
@@ -129,10 +137,17 @@ class Plan(LazySequence[Step]):
 
     def shown(self, step: Step) -> Fraction:
         """The source time that a step's picture shows."""
-        start = self.clock.at(step.left)
+        start = self._seen_at(step.left, step.left)
         if not step.time:
             return start
-        return start + step.time * (self.clock.at(self._upward(step)) - start)
+        start += self.clock.pause(step.left)
+        return start + step.time * (self._seen_at(self._upward(step), step.left) - start)
+
+    def _seen_at(self, index: int, left: int) -> Fraction:
+        """The time of the picture of frame `index`, as the stretch of frame `left` has it, where there is one."""
+        stretch = self._cadence.at(left) if self._cadence else None
+        when = stretch.when(index) if stretch else None
+        return self.clock.at(index) if when is None or self.clock.rate is None else when / self.clock.rate
 
     def _upward(self, step: Step) -> int:
         """The right frame's index, counted on past the end in a loop."""
@@ -152,6 +167,25 @@ class Plan(LazySequence[Step]):
         if right in options.cuts:
             return self._at_cut(index, right, t)
         return Step(index, right, t, "new")
+
+    def _in_stretch(self, stretch: Stretch, index: int, t: Fraction) -> Step:
+        """As `_step` where the drawings are evenly spaced."""
+        left, right, t = stretch.place(index + t)
+        if not t:
+            return Step(left, left, ZERO, "source")
+        if right == self.clock.count:
+            if not self._round:
+                return Step(left, left, ZERO, "tail" if index == right - 1 else "static")
+            right = 0
+        if left == right or (right in (0, stretch.after) and right in self.options.repeats):
+            return Step(left, left, ZERO, "static")
+        return self._at_cut(left, right, t) if right in self.options.cuts else Step(left, right, t, "new")
+
+    def _after_pause(self, pause: Fraction, index: int, t: Fraction) -> Step:
+        """As `_step` where the picture is held for `pause` seconds before it moves on."""
+        gap = self._lasts(index)
+        t = (t * gap - pause) / (gap - pause)
+        return self._step(index, t) if t > 0 else Step(index, index, ZERO, "static")
 
     def _at_cut(self, left: int, right: int, t: Fraction) -> Step:
         if self.options.at_cuts == "blend":
@@ -252,9 +286,14 @@ def plan(
     cuts: frames that begin a scene (0: the last does not lead to the first); frames asked for across one hold the old
     scene, show the "nearest" or "blend". repeats: frames that repeat the one before (0: the last). Between those the
     picture is held; or, with at_repeats "retime", motion goes on from drawing to drawing (of up to `LONGEST_DRAWING`
-    frames, else it is a still).
+    frames, else it is a still). Where they follow a pattern, as film in 60 frames per second does, and are those of the
+    whole clip in a set, the drawings are put back to even times (`rife.timeline.cadence`); at_repeats "auto" does that
+    and holds all others.
     steady: all times half a step of their pattern later (a quarter of the way at twice the rate), so that no frame is a
     given one and all are about as sharp; the number of frames is the same. Not with times. Raises ValueError.
     """
     request = request_of(multiplier, timesteps, rate, speed, times)
-    return Plan(source, request, PlanOptions(loop, keep_duration, cuts, at_cuts, repeats, at_repeats, steady))
+    options = PlanOptions(loop, keep_duration, cuts, at_cuts, repeats, at_repeats, steady)
+    if at_repeats != "hold" and source.count and isinstance(repeats, Set) and isinstance(cuts, Collection):
+        options = replace(options, cadence=find_cadence(repeats, cuts, source.count))
+    return Plan(source, request, options)

@@ -17,6 +17,7 @@ def report(plan: Plan | ConcatenatedPlan, scenes: Scenes | None = None) -> dict:
     frames_in, frames_out; passed + new + blended + held = frames_out; source_fps, fps as exact fractions; cuts,
     repeats: the frames found or given; timing_error_s: the largest distance between the time that an output frame
     should show and the time its picture is of, where it is not held; held_for_s: the same where it is.
+    cadence: stretches of frames (first, after) whose repeats follow a pattern, with how many drawings a second that is.
     pairs: [left, right] with kind (new, blend, cut, static, tail), timesteps as fractions, motion_px (that of
     the faster blocks) and unexplained (0..1, see rife.scenes).
     """
@@ -37,6 +38,7 @@ def report(plan: Plan | ConcatenatedPlan, scenes: Scenes | None = None) -> dict:
         "held_for_s": float(tally.held),
         "cuts": _listed(plan, "cuts"),
         "repeats": _listed(plan, "repeats"),
+        "cadence": [stretch for first, part in plan.parts() for stretch in _stretches(first, part)],
         "pairs": list(tally.pairs.values()),
     }
 
@@ -78,6 +80,18 @@ class _Tally:
         if evidence and right == left + 1:
             pair["motion_px"] = round(evidence.motion, 1)
             pair["unexplained"] = round(evidence.unexplained, 3)
+
+
+def _stretches(first: int, plan: Plan) -> list[dict]:
+    cadence, rate = plan.options.cadence, plan.clock.mean_rate
+    return [
+        {
+            "frames": [first + stretch.first, first + stretch.after],
+            "pattern": str(stretch.pattern),
+            "drawings_per_s": round(float(rate / stretch.pattern.per_drawing), 3),
+        }
+        for stretch in (cadence.stretches if cadence else ())
+    ]
 
 
 def _listed(plan: Plan | ConcatenatedPlan, what: str) -> list[int]:

@@ -190,14 +190,20 @@ class _PairPlaces:
     """Places of `PerPair`: (n-1)*m + 1 of n frames, n*m past the last."""
 
     def __init__(self, clock: Clock, request: PerPair, past_last: bool):
-        self._times, self._frames = request.times, request.frames_per_pair
+        self._clock, self._times, self._frames = clock, request.times, request.frames_per_pair
         n, m = clock.count, self._frames
         self.count = n and (n * m if past_last else (n - 1) * m + 1)
         self.rate = clock.mean_rate * m
 
     def place(self, k: int) -> tuple[int, Fraction]:
         index, j = divmod(k, self._frames)
-        return index, self._times[j - 1] if j else ZERO
+        if not j:
+            return index, ZERO
+        t, pause = self._times[j - 1], self._clock.pause(index)
+        if not pause:
+            return index, t
+        gap = self._clock.at(index + 1) - self._clock.at(index)
+        return index, (pause + t * (gap - pause)) / gap  # while it moves
 
 
 class _EvenPlaces:

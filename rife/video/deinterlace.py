@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 import av.error
@@ -32,6 +33,7 @@ _INTERLACED, _TELECINED = (
     0.55,
     0.2,
 )  # share of the moving frames that are combed, from which on a video is that
+_TICK = Fraction(1, 1000)  # of the times that filters see
 _IN_FIVE = 0.8  # of combed frames of telecined film that lie at the same two of five
 
 
@@ -144,10 +146,11 @@ def deinterlaced(frames: Iterable[av.VideoFrame], kind: str, top_first: bool) ->
     """
     graph = None
     times: deque = deque()
-    for frame in frames:
+    for number, frame in enumerate(frames):
         if graph is None:
             graph = _graph(frame, kind, top_first)
-        times.append((frame.pts, frame.time_base))
+        times.append((frame.pts, frame.time_base or _TICK))  # a decoder's frame may have no time base
+        frame.pts, frame.time_base = number, _TICK
         graph.push(frame)
         yield from _pulled(graph, times)
     if graph is not None:
@@ -182,9 +185,7 @@ def _graph(frame: av.VideoFrame, kind: str, top_first: bool) -> av.filter.Graph:
             "wheel, or deinterlace with another tool first."
         )
     graph = av.filter.Graph()
-    last = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-    )
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
     for name, options in (*filters, ("buffersink", None)):
         this = graph.add(name, options)
         last.link_to(this)

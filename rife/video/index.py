@@ -308,10 +308,10 @@ def constant_rate(
     ]:
         if np.abs(since - count * float(1 / (rate * time_base))).max() <= near:
             return rate
-    return _pulled_down(since, time_base)
+    return pulled_down(since, time_base)
 
 
-def _pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
+def pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
     """The film's rate of frames that are shown for two and three fields in turn, as soft telecine has them."""
     steps = np.diff(since)[:-1]  # how long the last but one is shown is seldom right at a file's end
     if len(steps) < 4:

@@ -26,11 +26,13 @@ from ..engine.loops import ends_of, find_loop
 from ..engine.seams import Seam, corrected_colours
 from ..ops.transfer import transfer_of
 from ..timeline.clock import Clock, Rate, exact_rate
-from ..timeline.parts import Part, Timing, check_forward, part_of
+from ..timeline.parts import Part, Timing, check_forward, found_in, part_of
 from ..timeline.request import AtRate, PerPair, Request, request_of
+from ..timeline.scenes import SceneFinder, Scenes
 from .codecs import FLOAT, Encoding, VideoError
 from .colours import kind_of
 from .convert import to_rgb
+from .deinterlace import FILM, OFF
 from .images import is_pattern, numbered, write_png
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
@@ -71,6 +73,9 @@ class Job:
         drift: Seam | None = None,
     ):
         self.drift = drift if drift and drift.gain else None
+        if clip.deinterlace == FILM and timing.at_repeats == "hold":
+            # Its frames are those of the film again, one in five twice.
+            timing = replace(timing, at_repeats="auto")
         self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
         self.plan = timing.plan(clip.clock)
         check_forward(self.plan)
@@ -94,6 +99,30 @@ class Job:
             self.tick = clip.time_base / lcm(*(t.denominator for t in per_pair.times))
         if self.same_time:
             self.tick = tick_of(self.tick, clip.start)
+
+    def look_through(self, on_progress: Callable[[int], None] | None = None) -> None:
+        """Finds what the clip holds, where what is shown depends on frames far ahead, and nobody has looked yet.
+
+        All frames are decoded for it. on_progress gets the number of frames looked at.
+        """
+        if not self.timing.wants_whole:
+            return
+        found = found_in(self.scenes(on_progress=on_progress), len(self.clip), self.timing.cut_frames)
+        self.timing = replace(self.timing, found=found)
+        self.plan = self.timing.plan(self.clip.clock)
+
+    def scenes(self, frames: int | None = None, on_progress: Callable[[int], None] | None = None) -> Scenes:
+        """The cuts and repeats of the clip, or of its first frames; up to a frame that is damaged."""
+        finder = SceneFinder(keep_evidence=False)
+        try:
+            for count, frame in enumerate(prefetch(self.clip.frames(0, frames), _PREFETCHED), 1):
+                finder.push(to_tensor(frame))
+                if on_progress:
+                    on_progress(count)
+        except DamagedError:
+            pass  # what is made of the frames before it tells
+        finder.finish()
+        return finder.scenes
 
     @property
     def sound(self) -> bool:
@@ -169,6 +198,7 @@ def render(
     on_progress gets the number of frames done and the newest (H,W,C). options: finder of
     `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
     """
+    job.look_through()
     bits, zero = writer.look.bits, job.time(part.first)
     kind = kind_of(job.clip.look)
     # Given frames come out of the engine as the tensors that went in: their planes then go to the encoder untouched.
@@ -231,12 +261,15 @@ def interpolate_video(
     steady: bool = False,
     shutter: float = 0.0,
     keep: Tensor | str | None = None,
+    deinterlace: str = OFF,
+    longest_gap: Rate | None = None,
 ) -> Summary:
     """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
 
     rate: frames per second of the result, instead of multiplier. loop, keep_duration: see `rife.timeline.plan`.
     cuts: what frames between two scenes show, "hold", "nearest", "blend" or "off"; repeats: what those between
-    repeated frames do, "hold", "retime" or "off".
+    repeated frames do, "hold", "retime", "auto" or "off". deinterlace: see `rife.video.Clip`.
+    longest_gap: see `rife.timeline.parts.Timing`.
     keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. slow: so many
     times as long, at `rate` or the clip's. encoding: codec, quality ...; crf: the quality alone. on_progress
     gets the number of frames computed. steady: all frames made ones, equally sharp. shutter: degrees of motion blur, 0
@@ -245,16 +278,12 @@ def interpolate_video(
     was before it stands under NAME.partial.EXT.
     """
     source, target = Path(source), Path(target)
+    gap = None if longest_gap is None else Fraction(longest_gap)
     timing = Timing(
-        video_request(multiplier, rate, slow),
-        loop,
-        keep_duration,
-        cuts,
-        repeats,
-        steady=steady,
-        shutter=shutter,
-    )
-    job = Job(Clip(source), timing, encoding or Encoding(crf=crf), keep_fps)
+        video_request(multiplier, rate, slow), loop, keep_duration, cuts, repeats,
+        steady=steady, shutter=shutter, longest_gap=gap,
+    )  # fmt: skip
+    job = Job(Clip(source, deinterlace=deinterlace), timing, encoding or Encoding(crf=crf), keep_fps)
     refuse_same(job.clip, target)
     if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)

@@ -28,7 +28,7 @@ from .convert import to_rgb
 from .decode import comes_out_of_order, decoded
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
-from .index import FrameIndex, Times, constant_rate, index_frames
+from .index import FrameIndex, Times, constant_rate, index_frames, pulled_down
 from .source import Source, main_stream, open_source, origin_of, stated_duration, stated_rates
 
 log = logging.getLogger(__name__)
@@ -242,6 +242,14 @@ class Clip:
     def jumps(self) -> list:
         """Where the file's clock was joined, see `rife.video.index.Jump`."""
         return self._index.jumps
+
+    @property
+    def soft_telecine(self) -> bool:
+        """Whether the file says to show frames of film for two and three fields in turn."""
+        ticks = self._index.ticks
+        if len(ticks) < 2 or self.sequence:
+            return False
+        return pulled_down(np.frombuffer(ticks, np.int64) - ticks[0], self.time_base) is not None
 
     @property
     def times(self) -> Sequence[Fraction]:

@@ -307,7 +307,14 @@ def _described(job: Job) -> dict:
     return {
         "input": [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(clip)],
         "timing": repr(job.timing.request),
-        "options": [job.timing.loop, job.timing.keep_duration, job.timing.at_cuts, job.timing.at_repeats],
+        "options": [
+            job.timing.loop,
+            job.timing.keep_duration,
+            job.timing.at_cuts,
+            job.timing.at_repeats,
+            str(job.timing.longest_gap),
+            clip.deinterlace,
+        ],  # fmt: skip
         "rate": str(job.rate),
         "encoding": repr(job.encoding),
     }

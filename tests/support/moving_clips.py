@@ -136,6 +136,12 @@ def write(
     return path
 
 
+def read(path: Path) -> list[np.ndarray]:
+    """The frames (H,W,3) of a file."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
 def woven(fields: np.ndarray, top_first: bool = True) -> np.ndarray:
     """(2N,H,W,3) at field rate -> (N,H,W,3) interlaced: each frame the lines of two fields."""
     first, second = (0, 1) if top_first else (1, 0)
