@@ -13,8 +13,10 @@ from video_files import Fader, make, picture
 
 from rife.video.codecs import Encoding, VideoError
 from rife.video.colours import Look
-from rife.video.job import interpolate_video, read_frames
+from rife.video.job import Job, Timing, interpolate_video, read_frames
 from rife.video.reader import Clip
+from rife.video.segments import Segments
+from rife.video.spherical import spherical_of, write_spherical
 from rife.video.writer import VideoWriter
 
 PLAIN = {"cuts": "off", "repeats": "off"}
@@ -228,3 +230,31 @@ def test_segments_of_a_raw_stream_have_the_frames_of_the_whole(tmp_path, name, c
     clip = Clip(encode(tmp_path / name, codec, 100, container=container, options={"g": "10", "bf": "2"}))
     assert [number(frame) for frame in clip.frames()] == list(range(100))
     assert [number(frame) for frame in clip.frames(60, 70)] == list(range(60, 70))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
+@pytest.mark.parametrize("segments", [False, True])
+def test_a_video_of_360_degrees_stays_one(tmp_path, name, segments):
+    """FFmpeg's numbers: equirectangular, turned by 90 degrees, a quarter of the sphere's height at the top missing."""
+    mapping = struct.pack("=i3i5I", 2, 90 << 16, 0, -5 << 16, 0, 1 << 30, 0, 0, 0)
+    flat = with_sound(tmp_path / "flat.mkv", "aac", "fltp")
+    interpolate_video(Fader(), flat, tmp_path / "in.mp4", 1, **PLAIN)
+    write_spherical(tmp_path / "in.mp4", mapping)
+    assert spherical_of(Clip(tmp_path / "in.mp4").first) == mapping
+    before = [frame.tobytes() for frame in Clip(tmp_path / "in.mp4").frames()]
+    assert len(before) == 10
+    if segments:
+        job = Job(Clip(tmp_path / "in.mp4"), Timing(at_cuts="off", at_repeats="off"))
+        assert Segments(job, tmp_path / name, {}).run(Fader())
+    else:
+        interpolate_video(Fader(), tmp_path / "in.mp4", tmp_path / name, 2, **PLAIN)
+    clip = Clip(tmp_path / name)
+    assert spherical_of(clip.first) == mapping and len(list(clip.frames())) == 19
+    assert len(sounds(tmp_path / name)) == 1
+
+
+def test_360_degrees_that_a_target_cannot_say_are_said(tmp_path, caplog):
+    source = encode(tmp_path / "in.mp4", count=3)
+    write_spherical(source, struct.pack("=i3i5I", 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    interpolate_video(Fader(), source, tmp_path / "out.mkv", 2, **PLAIN)
+    assert "360 degree" in caplog.text

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 
 from .reader import Clip
+from .spherical import keep_spherical
 from .writer import MP4, AtomicVideoFile, last_for
 
 
@@ -64,6 +65,9 @@ class Joiner(AtomicVideoFile):
                     packet.stream = self._stream
                     self._mux(packet, packet.dts * self._tick)
                     self.count += 1
+
+    def _closed(self) -> None:
+        keep_spherical(self._temporary, self._clip.first if self._clip else None)
 
     def _at(self, k: int) -> int:
         if k < 0:  # before the first picture, as decoding is

@@ -82,8 +82,8 @@ class StreamCopier:
         elif stream.type == "audio" and (encoder := self._encoder_for(stream)):
             target = encoder.stream
             log.warning(
-                "%s cannot hold the source's %s sound: it is encoded as %s. .mkv holds it as it is.",
-                end, name, encoder.stream.codec_context.name,
+                "%s cannot hold the source's %s sound: it is encoded as %s.%s",
+                end, name, encoder.stream.codec_context.name, "" if end == ".mkv" else " .mkv holds most as it is.",
             )  # fmt: skip
         else:
             kind = "cover or second picture" if stream.type == "video" else stream.type

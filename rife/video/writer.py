@@ -32,6 +32,7 @@ from .convert import FromRgb, chroma_site, drawn, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
 from .reader import Clip, DamagedError
+from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
 
 log = logging.getLogger(__name__)
@@ -392,6 +393,7 @@ class VideoWriter(AtomicVideoFile):
     def _closed(self) -> None:
         if self._lasts is not None and not self._pattern:
             set_length(self._temporary, self._end())
+        keep_spherical(self._temporary, self._like)
 
     def _end(self) -> Fraction:
         return self._last + (self._lasts or 1 / self.rate) if self.count else Fraction(0)
