@@ -200,9 +200,9 @@ def described(patcher) -> str:
 
 
 def describe(found: Checkpoint) -> str:
-    """What was loaded and how that is known, in a line."""
-    versions = ", ".join(found.network.config.versions) or "own training"
-    return f"RIFE {versions}, decided by {found.decided_by}"
+    """What was loaded and how that is known, for the node's face."""
+    without = f"; left out, as no frame needs it: {'; '.join(found.left_out)}" if found.left_out else ""
+    return f"RIFE {found.versions}, decided by {found.decided_by}{without}"
 
 
 class RIFECheckpointLoader(io.ComfyNode):

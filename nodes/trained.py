@@ -72,6 +72,7 @@ def fresh_model(patcher) -> Model:
     """
     training = training_of(patcher)
     network = build(patcher.model.config, training)
+    network.training_parts = patcher.model.training_parts
     model = Model.from_network(model_management.placed(network, patcher.load_device))
     if training.learner is not None:
         model.learner.load_state_dict(training.learner)  # as a copy

@@ -13,7 +13,7 @@ from ..networks.ifnet import IFNet
 from ..networks.three_networks import LegacyConfig, LegacyRIFE
 from .errors import UnknownCheckpointError
 
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 Network = IFNet | LegacyRIFE
@@ -66,7 +66,7 @@ def check_tensors(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, T
         )
     for key in wanted:
         tensor = state_dict[key]
-        if tensor.dtype not in _FLOATS:
+        if tensor.dtype not in FLOATS:
             raise UnknownCheckpointError(
                 f"{key} is {tensor.dtype}, weights must be floating point of 16, 32 or 64 bits. Quantised files are "
                 "not supported: get the original."

@@ -14,10 +14,24 @@ from ..networks.three_networks import LegacyConfig, detect_legacy
 from .errors import UnknownCheckpointError
 
 StateDict = dict[str, Tensor]
-_WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "generator", "ema")
-_PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model.", "net.", "generator.")
-# Training-only networks that official files carry; inference does not need them.
-_DROPPED = ("teacher.", "caltime.")
+# Where files keep the weights beside optimisers and counters, and what they put before every name.
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "params_ema",
+    "params",
+    "model",
+    "net",
+    "generator",
+    "ema",
+    "ema_state_dict",
+    "model_ema",
+    "network",
+    "ifnet",
+    "student",
+    "weights",
+)
+_PREFIXES = ("module.", "_orig_mod.", *(f"{name}." for name in _WRAPPERS))
 _MAX_BLOCKS = 8  # released: 3 to 5
 
 
@@ -25,8 +39,7 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     """The tensors of a state dict in the released files' spelling.
 
     Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
-    ComfyUI's `blocks.N.` into `blockN.`, drops `teacher.` and `caltime.`. Raises UnknownCheckpointError where two
-    tensors would get one name.
+    ComfyUI's `blocks.N.` into `blockN.`. Raises UnknownCheckpointError where two tensors would get one name.
     """
     for _ in range(8):  # a damaged file may wrap itself
         inner = next((raw[k] for k in _WRAPPERS if isinstance(raw.get(k), Mapping)), None)
@@ -40,8 +53,6 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     for key, value in tensors.items():
         while prefix := next((p for p in prefixes if key.startswith(p)), None):
             key = key[len(prefix) :]
-        if key.startswith(_DROPPED):
-            continue
         key = re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)
         if key in cleaned:
             raise UnknownCheckpointError(
@@ -94,6 +105,13 @@ def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     n = 1
     while f"block{n}.conv0.1.0.weight" in shape:
         n += 1
+    blocks = {key.partition(".")[0] for key in shape if re.match(r"block[0-9]{1,3}\.", key)}
+    beyond = sorted(blocks - {f"block{i}" for i in range(n)})
+    if beyond:
+        raise UnknownCheckpointError(
+            f"block{n} is missing or has no conv0.1.0.weight, though {beyond[-1]} is there. The file is incomplete: "
+            "get the released one."
+        )
     if n > _MAX_BLOCKS:
         raise UnknownCheckpointError(
             f"it has {n} blocks, released versions have 3 to 5. It belongs to a fork."
@@ -238,7 +256,7 @@ def _complete(found: dict[str, Any]) -> IFNetConfig:
         scales=scales,
         mask_add="head" not in shaped,
         ensemble=ensemble,
-        refine_default=bool(shaped["raw_inputs"]),
+        refine_default=bool(shaped.get("raw_inputs")),
         pad=max(32, 4 * scales[0]),
         **shaped,
     )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..networks.config import RELEASES, IFNetConfig
+from ..networks.ifnet import IFNet
 from ..networks.three_networks import LEGACY_RELEASES, LegacyConfig
 from .ambiguous import ambiguous_releases, resolve
 from .build import Network, build_from_state_dict, check_tensors
@@ -23,6 +24,8 @@ from .detection import FILE_PARTS, StateDict, clean_keys, detect_cleaned, is_leg
 from .errors import UnknownCheckpointError
 from .files import read_file
 from .metadata import check_metadata, config_from_metadata
+from .parts import Parts, separate
+from .releases import release_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,13 @@ class Checkpoint(NamedTuple):
     network: Network  # float32, on the CPU, in eval mode
     decided_by: str  # what told which release it is
     stored_dtype: torch.dtype  # of most of the weights, in the file
+    release: str = ""  # exactly, where a digest tells it; else one of `config.versions`
+    left_out: tuple[str, ...] = ()  # parts of the file that neither inference nor training needs, a line each
+
+    @property
+    def versions(self) -> str:
+        """In words: the release, or those that it may be."""
+        return self.release or " or ".join(self.network.config.versions) or "of own training"
 
 
 def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> Network:
@@ -52,24 +62,28 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], variant: str 
     Raises FileNotFoundError, UnknownCheckpointError.
     """
     raw: Mapping[str, Any]
+    path: Path | None
     metadata: Mapping[str, str]
     if isinstance(source, Mapping):
-        name, raw, metadata, hint = "the state dict", source, {}, ""
+        name, raw, metadata, hint, path = "the state dict", source, {}, "", None
     else:
-        name, (raw, metadata) = str(source), read_file(source)
-        hint = "/".join(Path(source).parts[-2:])
+        name, path, (raw, metadata) = str(source), Path(source), read_file(source)
+        hint = "/".join(path.parts[-2:])
     try:
-        state_dict = _state_dict_of(raw)
-        config, reason = _config_of(state_dict, metadata, variant, hint)
-        check_tensors(config, state_dict)
+        parts, reason, release = _identify(_state_dict_of(raw), metadata, variant, hint, path)
     except UnknownCheckpointError as error:
         raise UnknownCheckpointError(f"{name}: {error}") from error
-    network = build_from_state_dict(config, state_dict)
-    versions = ", ".join(config.versions) or "own training"
-    log.info("RIFE from %s: %s, versions %s, decided by %s", name, config.family, versions, reason)
-    wanted = network.state_dict()
-    stored = [value.dtype for key, value in state_dict.items() if key in wanted and value.is_floating_point()]
-    return Checkpoint(network, reason, max(set(stored), key=stored.count))
+    network = build_from_state_dict(parts.config, parts.network)
+    if isinstance(network, IFNet):
+        network.training_parts = {
+            key: value.detach().float().clone() for key, value in parts.training.items()
+        }
+    stored = [value.dtype for value in parts.network.values() if value.is_floating_point()]
+    found = Checkpoint(network, reason, max(set(stored), key=stored.count), release, parts.left_out)
+    log.info("RIFE from %s: %s, %s, decided by %s", name, parts.config.family, found.versions, reason)
+    if found.left_out:
+        log.info("left out of %s, as no frame needs it: %s", name, "; ".join(found.left_out))
+    return found
 
 
 def _state_dict_of(raw: Mapping[str, Any]) -> StateDict:
@@ -85,21 +99,42 @@ def _state_dict_of(raw: Mapping[str, Any]) -> StateDict:
     }
 
 
-def _config_of(
-    state_dict: StateDict, metadata: Mapping[str, str], variant: str | None, hint: str
-) -> tuple[IFNetConfig | LegacyConfig, str]:
-    """The architecture, and what decided it; `hint` is the file's name."""
-    found = detect_cleaned(state_dict)
+def _identify(
+    state_dict: StateDict, metadata: Mapping[str, str], variant: str | None, hint: str, path: Path | None
+) -> tuple[Parts, str, str]:
+    """What the file holds, what decided its architecture, and its release where a digest tells it.
+
+    hint: the file's name, with its folder's. Raises UnknownCheckpointError unless the student is whole.
+    """
+    detected = detect_cleaned(state_dict)
+    parts = separate(detected, state_dict)
     if variant is not None:
-        return _named(variant, found), f"the variant asked for ({variant})"
+        return _checked(_named(variant, parts.config), state_dict), f"the variant asked for ({variant})", ""
     if "rife_config" in metadata:
-        return check_metadata(config_from_metadata(metadata["rife_config"]), found), "the file's metadata"
-    twins = ambiguous_releases(found) if isinstance(found, IFNetConfig) else ()
+        config = check_metadata(config_from_metadata(metadata["rife_config"]), detected)
+        return _checked(config, state_dict), "the file's metadata", ""
+    check_tensors(parts.config, parts.network)
+    if release := release_of(_student(parts), path):
+        return _checked(_named(release, parts.config), state_dict), "its sha256", release
+    twins = ambiguous_releases(parts.config) if isinstance(parts.config, IFNetConfig) else ()
     if not twins:
-        return found, "names and shapes of its tensors"
-    check_tensors(found, state_dict)
-    twin, reason = resolve(twins, state_dict, hint)
-    return _named(twin, found), reason
+        return parts, "names and shapes of its tensors", ""
+    twin, reason = resolve(twins, parts.network, hint)
+    return _checked(_named(twin, parts.config), state_dict), reason, ""
+
+
+def _checked(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> Parts:
+    parts = separate(config, state_dict)
+    check_tensors(parts.config, parts.network)
+    return parts
+
+
+def _student(parts: Parts) -> StateDict:
+    """The tensors that all files of a release have: without teacher and refinement."""
+    if isinstance(parts.config, LegacyConfig):
+        return parts.network
+    optional = ("block_tea.", "contextnet.", "unet.")
+    return {key: value for key, value in parts.network.items() if not key.startswith(optional)}
 
 
 def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | LegacyConfig:

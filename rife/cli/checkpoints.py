@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ..checkpoint.catalog import DOWNLOADS, download, find
-from ..checkpoint.load import read_checkpoint
+from ..checkpoint.load import Checkpoint, read_checkpoint
 from ..checkpoint.save import convert
 from ..model import BUNDLED_CHECKPOINT, PRECISIONS
+from ..networks.ifnet import IFNet
 from .options import add_variant_option
 
 
@@ -53,13 +55,15 @@ def _info(args: argparse.Namespace) -> None:
         "file": str(args.checkpoint),
         "family": config.family,
         "versions": list(config.versions),
+        "release": f"{found.release}, by its sha256" if found.release else _untold(config.versions),
         "parameters": sum(p.numel() for p in found.network.parameters()),
         "timestep": "any" if config.timestep else "0.5, and j/2^k by recursion",
         "ensemble": "by finished frames" if config.ensemble == "no" else config.ensemble,
         "scales": list(config.scales),
         "padding": config.pad,
         "channels": list(getattr(config, "channels", ())),
-        "teacher": getattr(config, "teacher", False),
+        "teacher": _teacher(found),
+        "left out": list(found.left_out),
         "stored as": str(found.stored_dtype).removeprefix("torch."),
         "decided by": found.decided_by,
     }
@@ -71,6 +75,21 @@ def _info(args: argparse.Namespace) -> None:
         return
     for name, value in facts.items():
         print(f"{name:11s} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _untold(versions: Sequence[str]) -> str:
+    if not versions:
+        return "none, of own training"
+    if len(versions) == 1:
+        return versions[0]
+    return f"{' or '.join(versions)}: only a known sha256 tells releases of one architecture apart"
+
+
+def _teacher(found: Checkpoint) -> str | bool:
+    """Whether there is a teacher, which counts in training only."""
+    network = found.network
+    apart = isinstance(network, IFNet) and bool(network.training_part("block_tea"))
+    return "apart, for training with recipe 4.25" if apart else getattr(network.config, "teacher", False)
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -172,7 +172,8 @@ class Model:
     def add_teacher(self, seed: int = 0) -> Model:
         """Gives a network that has none the privileged teacher, for the distillation in `update`.
 
-        Released 4.x files have none; theirs is of 4.25's kind. The optimiser starts afresh, it has more to train.
+        Of 4.x, files of 4.25 and later hold one of the kind that training needs, which goes on; for the others it is a
+        fresh one of that kind. The optimiser starts afresh, it has more to train.
         """
         with torch.inference_mode(False):
             if not self.net.config.teacher:

@@ -54,7 +54,7 @@ class TrainingStep:
 
     local_rank: index of this process's device under DistributedDataParallel; -1 for a single process. recipe: a name of
     `losses.RECIPES`, for which the objective of each step shall be; "4.25" decays weights faster, and trains what
-    `auxiliary` has beside the network.
+    `auxiliary` has beside the network, from the weights of the network's file where that holds them.
     """
 
     def __init__(self, net: IFNet, local_rank: int = -1, recipe: str = "paper"):
@@ -70,6 +70,8 @@ class TrainingStep:
         timer = (
             TimePredictor(config.head_channels).to(like) if rules.guesses_time and config.timestep else None
         )
+        if timer is not None and (kept := net.training_part("caltime")):
+            timer.load_state_dict(kept)
         self._encoder = EncoderLoss(net.encode) if rules.encoder_loss and config.head else None
         self._alone = _Trainable(net, timer)
         self._weights = list(self._alone.parameters())

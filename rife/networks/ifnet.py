@@ -7,8 +7,9 @@ Attribute names (`block0`, `convblock`, `lastconv`, `encode`, `block_tea` ...) a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -32,7 +33,13 @@ _DISSOLVE_CHANNEL = 2
 
 
 class IFNet(nn.Module):
-    """RIFE's network for any `IFNetConfig`. H and W must be multiples of `pad_multiple(scale_list)`."""
+    """RIFE's network for any `IFNetConfig`. H and W must be multiples of `pad_multiple(scale_list)`.
+
+    training_parts: weights of networks that only training has and that its file held, `block_tea.` and `caltime.` of
+    4.25's kind; no part of the state dict. Training of that kind goes on with them.
+    """
+
+    training_parts: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(self, config: IFNetConfig):
         super().__init__()
@@ -53,7 +60,8 @@ class IFNet(nn.Module):
         self.block_tea = IFBlock(self.config, width, teacher=True)
 
     def add_teacher(self, seed: int = 0) -> None:
-        """Gives a network that has none the privileged teacher of its kind, with fresh weights decided by `seed`."""
+        """Gives a network that has none the privileged teacher of its kind: its file's, where that held one that fits,
+        else with fresh weights decided by `seed`."""
         if self.config.teacher:
             return
         like = next(self.parameters())
@@ -61,8 +69,19 @@ class IFNet(nn.Module):
             torch.manual_seed(seed)
             self.config = replace(self.config, teacher=True)
             self._build_teacher()
+        if kept := self.training_part("block_tea"):
+            self.block_tea.load_state_dict(kept)
         form = memory_format(like.device, like.dtype)
         self.block_tea.to(like.device, like.dtype, memory_format=form)  # type: ignore[call-overload]
+
+    def training_part(self, name: str) -> dict[str, Tensor]:
+        """The weights of one of `training_parts`, by their names in it; empty where the file held none."""
+        prefix = f"{name}."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.training_parts.items()
+            if key.startswith(prefix)
+        }
 
     def drop_teacher(self) -> None:
         """Takes the teacher away: inference does not need it, and other tools do not expect it."""

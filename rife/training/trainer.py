@@ -10,6 +10,7 @@ batch, so that an interrupted run goes on as if it never stopped, and any number
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from .feed import Feed
 from .samples import Sample, Source
 from .schedule import Settings, decay, draw, learning_rate, pyramid, seed_of
 from .validation import HeldOut, Score, mean_psnr, score_triplets
+
+log = logging.getLogger(__name__)
 
 
 class StopTraining(Exception):  # noqa: N818  not an error
@@ -123,7 +126,7 @@ class Trainer:
             network = model.copy().net.float()
             self.model = Model.from_network(network, local_rank)
             if settings.teacher:
-                self.model.add_teacher(settings.seed)
+                self._add_teacher()
             self.model.train()
             self._learner = self.model.learner_for(settings.recipe)
             self._averaged = EMA(self.model.net, settings.ema)
@@ -138,6 +141,18 @@ class Trainer:
         self.before: dict[str, Score] = {}
         self.history: list[StepReport] = []
         self._best: _Best | None = None
+
+    def _add_teacher(self) -> None:
+        if self.had_teacher:
+            return
+        kept = bool(self.model.net.training_part("block_tea"))
+        self.model.add_teacher(self.settings.seed)
+        log.info(
+            "the teacher is %s",
+            "the one of the checkpoint's file"
+            if kept
+            else "a new one: the checkpoint's file holds none that fits",
+        )
 
     @property
     def current(self) -> Model:
