@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .detection import detect
+import torch
+
+from .build import Network
 from .download import RETRY_POLICY, OnProgress, RetryPolicy, TransferError, discard, fetch, file_lock
 from .errors import UnknownCheckpointError
-from .files import read_file
+from .load import read_checkpoint
 
 _HUB = "https://huggingface.co"
 _HUB_MIRROR = "https://hf-mirror.com"
@@ -233,15 +235,32 @@ def _unpack(archive: Path, member: str, part: Path) -> None:
 
 
 def _prove(part: Path, entry: Download) -> None:
-    """Raises TransferError unless `part` holds a RIFE of the entry's version."""
+    """Raises TransferError unless `part` holds a RIFE of the entry's version that gives a frame."""
     try:
-        found = detect(read_file(part)[0]).versions
-        problem = "" if entry.version in found else f"it is RIFE {' or '.join(found) or 'of another kind'}"
+        found = read_checkpoint(part, variant=None)
+        versions = (found.release,) if found.release else found.network.config.versions
+        problem = (
+            "" if entry.version in versions else f"it is RIFE {' or '.join(versions) or 'of another kind'}"
+        )
+        problem = problem or _pass(found.network)
     except UnknownCheckpointError as error:
         # The cause; what to do about a file on disk is not what to do about a download.
-        problem = str(error).replace(f"{part} ", "it ").split(". ")[0]
+        problem = str(error).replace(f"{part}: ", "").replace(f"{part} ", "it ").split(". ")[0]
     if problem:
         raise TransferError(f"what came is not RIFE {entry.version}: {problem}")
+
+
+@torch.inference_mode()
+def _pass(network: Network) -> str:
+    """What is wrong with the frame between two fixed pictures, "" for nothing."""
+    side = network.pad_multiple()
+    ramp = torch.linspace(0, 1, side)
+    picture = torch.stack(
+        (ramp.expand(side, side), ramp[:, None].expand(side, side), torch.full((side, side), 0.5))
+    )
+    frame = network.predict(picture[None], picture.flip(1)[None]).image
+    right = frame.shape == (1, 3, side, side) and bool(torch.isfinite(frame).all())
+    return "" if right else "no frame comes out of it"
 
 
 def _offline() -> bool:

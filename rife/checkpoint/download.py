@@ -85,7 +85,9 @@ class PartialFile:
         """What `write` left; nothing is known where that is missing or damaged."""
         try:
             values = json.loads(note.read_text(encoding="utf-8"))
-            total = None if values["total"] is None else int(values["total"])
+            total = values["total"]
+            if total is not None and (type(total) is not int or not 0 <= total <= _LIMIT):
+                return cls("")
             return cls(str(values["url"]), str(values["etag"]), total, str(values["sha256"]))
         except (OSError, ValueError, TypeError, KeyError):
             return cls("")
@@ -260,8 +262,8 @@ class _Transfer:
         total = None
         if response.status == 206:
             total = _content_range(response)[1]
-        elif (length := response.headers.get("Content-Length", "")).isdigit():
-            total = int(length)
+        else:
+            total = _number(response.headers.get("Content-Length", ""))
         strong = etag if etag.startswith('"') else ""
         return PartialFile(self.url, strong, total, self.sha256 or redirects.sha256)
 
@@ -427,15 +429,18 @@ def _refuse_pages(head: bytes) -> None:
 
 def _content_range(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """(first byte, bytes in all) of a 206; (-1, None) where it does not say."""
-    match = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if match is None:
-        return -1, None
-    return int(match[1]), None if match[2] == "*" else int(match[2])
+    match = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)", response.headers.get("Content-Range", ""))
+    first = None if match is None else _number(match[1])
+    return (-1, None) if match is None or first is None else (first, _number(match[2]))
 
 
 def _retry_after(headers: Message) -> float:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
+    return float(_number(headers.get("Retry-After", "")) or 0)
+
+
+def _number(text: str) -> int | None:
+    """A size or a time in at most 15 ASCII digits; None for anything else (to Python, superscripts are digits, too)."""
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text.strip(" ")) else None
 
 
 def _host(url: str) -> str:

@@ -6,7 +6,6 @@ by a pickle machine that builds nothing (`pickle_audit`); only then PyTorch read
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import torch
 
 from .errors import UnknownCheckpointError, damaged, first_line
 from .pickle_audit import MAX_BYTES, MAX_PICKLE, check_stream, check_zip
+from .safetensors_file import DIGEST, tensors_sha256
 
 SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt")
 _PARTS = ("flownet", "contextnet", "unet")
@@ -54,6 +54,13 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         files = [folder / f"{part}{suffix}" for suffix in SUFFIXES]
         found[part] = next((file for file in files if file.is_file()), None)
     if found["flownet"] is None:
+        names = [entry.name for entry in folder.iterdir()]
+        of_others = {_FOREIGN_ENDINGS.get(Path(name.lower()).suffix, "") for name in (folder.name, *names)}
+        if what := next(iter(sorted(of_others - {""}, reverse=True)), ""):
+            raise UnknownCheckpointError(
+                f"The folder {folder} holds {what}, made for another program, not the flownet.pkl that it was made "
+                "from. Get that one, of the same version; `rife download` lists some."
+            )
         raise FileNotFoundError(
             f"The folder {folder} holds no flownet.pkl (nor .safetensors, .pth, .pt): found "
             f"{sorted(p.name for p in folder.iterdir())[:8]}. Give the folder that the download was unpacked to."
@@ -74,15 +81,59 @@ def _read_regular(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         )
     with open(path, "rb") as file:
         start = file.read(512)
+        _refuse_foreign(_foreign(path.name, start))
         _refuse_by_content(start)
         if _is_safetensors(start):
-            return _read_safetensors(path)
+            return _read_safetensors(path, start)
         file.seek(0)
         if start.startswith(b"PK"):
             check_zip(file, info.st_size)
         else:
-            check_stream(io.BytesIO(file.read(MAX_PICKLE)), info.st_size)
+            check_stream(file.read(2 * MAX_PICKLE), info.st_size)
     return _load(path), {}
+
+
+# What other programs run RIFE from: how such a file begins, or how its name ends -> what it is.
+_FOREIGN_STARTS = {
+    b"7767517": "the graph of an ncnn model",
+    b"ftrt": "a TensorRT engine",
+    b"GGUF": "a GGUF model",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+}
+_FOREIGN_ENDINGS = {
+    ".onnx": "an ONNX graph",
+    ".param": "the graph of an ncnn model",
+    ".bin": "the weights of an ncnn or OpenVINO model",
+    ".engine": "a TensorRT engine",
+    ".trt": "a TensorRT engine",
+    ".plan": "a TensorRT engine",
+    ".mlmodel": "a CoreML model",
+    ".mlpackage": "a CoreML model",
+    ".mlmodelc": "a CoreML model",
+    ".tflite": "a TensorFlow Lite model",
+}
+
+
+def _foreign(name: str, start: bytes) -> str:
+    """What a file or folder of another program is, "" where it is none that is known."""
+    if start.startswith((b"PK", b"\x80")) or _is_safetensors(start):
+        return ""  # weights of any name are read
+    if (start[:1], start[2:3]) == (b"\x08", b"\x12"):  # the fields "version" and "producer"
+        return "an ONNX graph"
+    if start[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if b"<net " in start[:300].lower():
+        return "the graph of an OpenVINO model"
+    begins = next((what for magic, what in _FOREIGN_STARTS.items() if start.startswith(magic)), "")
+    return begins or _FOREIGN_ENDINGS.get(Path(name.lower()).suffix, "")
+
+
+def _refuse_foreign(what: str) -> None:
+    if what:
+        raise UnknownCheckpointError(
+            f"is {what}, not plain weights: it was made from a checkpoint for another program, which folded and "
+            "renamed them. Get the original of the same version, as .pkl or .safetensors; `rife download` lists some."
+        )
 
 
 def _refuse_by_content(start: bytes) -> None:
@@ -117,15 +168,26 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_safetensors(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+    if (length := int.from_bytes(start[:8], "little")) > MAX_PICKLE:
+        raise UnknownCheckpointError(
+            f"is a safetensors file that describes its tensors in {length} bytes, expected less than {MAX_PICKLE}. "
+            "It is another kind of model."
+        )
     try:
         # Its own reader holds every offset of the header against the file's size before it reads.
         with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise UnknownCheckpointError(
             f"is not a valid safetensors file ({first_line(error)}). It is probably cut short: download it again."
         ) from error
+    if DIGEST in metadata and metadata[DIGEST] != tensors_sha256(tensors):
+        raise UnknownCheckpointError(
+            "is damaged: its weights are not those that were saved, by their digest. Get it again; if another program "
+            f"changed them on purpose, take the metadata entry {DIGEST} out."
+        )
+    return tensors, metadata
 
 
 def _load(path: Path) -> dict[str, Any]:

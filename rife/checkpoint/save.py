@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ..atomic_write import atomic_write
 from ..networks.three_networks import LegacyConfig
 from .files import SUFFIXES
 from .load import read_checkpoint
+from .safetensors_file import DIGEST, serialised, tensors_sha256
 
 
 def save_checkpoint(
@@ -28,6 +28,7 @@ def save_checkpoint(
 
     path: the file, .safetensors is appended if absent. dtype: cast on the way (float16 halves the file).
     notes: more metadata, which loading does not ask for.
+    The same content gives the same bytes. A digest of the tensors is part of the metadata, and looked at by loading.
     Written to a temporary name in the same folder, then renamed: never a half file under `path`.
     Raises ValueError, before anything is written, for weights that are not finite or too large for `dtype`.
     """
@@ -39,10 +40,9 @@ def save_checkpoint(
     kind = "legacy" if isinstance(network.config, LegacyConfig) else "ifnet"
     config = json.dumps({"network": kind, **network.config.to_dict()})
     path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": "pt", "rife_config": config, DIGEST: tensors_sha256(tensors)}
     with atomic_write(path) as temporary:
-        safetensors.torch.save_file(
-            tensors, temporary, {**(notes or {}), "format": "pt", "rife_config": config}
-        )
+        temporary.write_bytes(serialised(tensors, {**(notes or {}), **metadata}))
     return path
 
 
