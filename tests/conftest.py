@@ -13,6 +13,15 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--released",
+        choices=("off", "some", "all"),
+        default="off",
+        help="test on released weights, which pip brings: 55 MB of them, or all (tests/test_released.py)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
