@@ -14,6 +14,7 @@ from web import fail, serve
 from rife.checkpoint import catalog
 from rife.checkpoint.catalog import DOWNLOADS, DownloadError, download, find, sources
 from rife.cli import app as cli
+from rife.cli import checkpoints
 from rife.networks.config import RELEASES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,9 @@ def test_safetensors_are_proven_as_well(web, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     row = DOWNLOADS["4.25.lite"]
     path = row.urls[0].removeprefix("https://huggingface.co")
-    data = save({k: torch.zeros(shape, dtype=torch.uint8) for k, shape in golden.shapes("4.25.lite").items()})
+    data = save(
+        {k: torch.zeros(shape, dtype=torch.float16) for k, shape in golden.shapes("4.25.lite").items()}
+    )
     web.files[path] = data
     web.script = [serve(cut=len(data) // 2)]
     assert download(row, tmp_path, patience=QUICK).read_bytes() == data
@@ -98,7 +101,7 @@ def test_the_command_reports_errors_in_one_line(on_offer, web, tmp_path, capsys,
     assert cli.main(["download", "4.15.lite", "--to", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "404" in error and "Traceback" not in error
-    monkeypatch.setattr(cli, "download", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(checkpoints, "download", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["download", "4.15.lite", "--to", str(tmp_path)]) == 130
 
 
@@ -107,3 +110,17 @@ def test_notes_beside_a_part_are_json(entry, web, tmp_path):
     refused(entry, tmp_path, "503")
     note = json.loads((tmp_path / (entry.file + ".part.json")).read_text())
     assert note["url"] == entry.urls[0] and note["total"]
+
+
+def test_a_file_that_is_only_named_right_is_refused(web, tmp_path, monkeypatch):
+    """Names and shapes are not enough: it has to load, and to give a frame."""
+    from safetensors.torch import save
+
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    row = DOWNLOADS["4.25.lite"]
+    shapes = golden.shapes("4.25.lite").items()
+    web.files[row.urls[0].removeprefix("https://huggingface.co")] = save(
+        {key: torch.zeros(shape, dtype=torch.uint8) for key, shape in shapes}
+    )
+    with pytest.raises(DownloadError, match="is torch.uint8"):
+        download(row, tmp_path, patience=QUICK)
