@@ -11,8 +11,10 @@ import shutil
 import time
 import warnings
 
+import fake_comfyui as stand_in
 import front_end
 import pytest
+import torch
 from workflow_files import (
     FILES,
     FOLDER,
@@ -25,6 +27,9 @@ from workflow_files import (
     write_clips,
     write_images,
 )
+
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 pytest_plugins = ["comfyui_server"]
 
@@ -110,6 +115,11 @@ def test_the_template_browser_shows_our_workflows_and_opens_one(page):
     page.picture(PICTURES / "template opened.png")
 
 
+def ends_of(links: list[list]) -> list[list]:
+    """What links connect, whatever their own numbers and order are."""
+    return sorted(link[1:] for link in links)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_workflow_loads_as_it_was_saved(shared, kinds, path):
     saved = graph(path.stem)
@@ -121,7 +131,8 @@ def test_a_workflow_loads_as_it_was_saved(shared, kinds, path):
     if newer(saved, kinds):
         shared.page.keyboard.press("Escape")  # what says so
     found = {node["id"]: node for node in loaded["nodes"]}
-    assert loaded["links"] == saved["links"]
+    # Newer front ends number them anew.
+    assert ends_of(loaded["links"]) == ends_of(saved["links"])
     for node in saved["nodes"]:
         same = found[node["id"]]
         assert same["type"] == node["type"]
@@ -173,16 +184,22 @@ def test_a_run_ends_with_a_video_on_the_node(page):
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some(v => v.src.includes('RIFE_2x') && v.videoWidth === 96)"
     )
-    assert line_of(page, "RIFEInterpolate", "frames, ").startswith("9 → 17 frames, 24 fps, 0.71 s")
+    assert text_of(page, "frames, ").startswith("9 → 17 frames, 24 fps, 0.71 s")
+    page.page.wait_for_timeout(
+        2000
+    )  # front ends from 1.54 on take texts of progress away when a run has ended
+    assert "RIFE own training, decided by the file's metadata" in text_of(page, "frames, ")
     page.fit()
     page.picture(PICTURES / "finished.png")
 
 
-def line_of(page, kind: str, part: str) -> str:
-    """The line of text on a node's face, once there is one with that in it; a widget of the front end's own."""
-    line = f"node.widgets.map(w => String(w.value)).find(v => v.includes({json.dumps(part)})) ?? ''"
-    page.wait_for_node(kind, f"{line} !== ''")
-    return page.node(kind, line)
+def text_of(page, part: str, kind: str = "PreviewAny") -> str:
+    """What a Preview as Text, or a node that works, shows, once that is in it; of a report its summary."""
+    found = f"""() => app.graph.nodes.filter(n => n.type === {json.dumps(kind)}).flatMap(n => n.widgets ?? [])
+        .map(w => String(w.value)).find(v => v.includes({json.dumps(part)})) ?? ''"""
+    page.page.wait_for_function(f"({found})() !== ''")
+    text = page.js(found)
+    return json.loads(text)["summary"] if text.startswith("{") else text
 
 
 def set_widgets(page, kind: str, **values) -> None:
@@ -211,12 +228,8 @@ def test_a_training_shows_its_curves_and_says_what_it_gained(page):
     page.run()
     page.wait_for_node("RIFETrain", "node.imgs?.[0]?.naturalWidth > 0")
     page.picture(PICTURES / "training.png")
-    assert re.match(
-        r"held out: \S+ dB before, \S+ dB after; 160 of 160 steps", line_of(page, "RIFETrain", "160 of 160")
-    )
-    assert line_of(page, "RIFECheckpointSave", "output/").startswith(
-        "output/frame_interpolation/RIFE_trained_00001"
-    )
+    assert re.match(r"held out: \S+ dB before, \S+ dB after; 160 of 160 steps", text_of(page, "160 of 160"))
+    assert text_of(page, "RIFE_trained").startswith("RIFE_trained_00001")
     page.fit()
     page.page.wait_for_function(
         "() => app.graph.nodes.filter(n => n.type === 'PreviewImage').every(n => n.imgs?.[0]?.naturalWidth > 0)"
@@ -229,7 +242,7 @@ def test_scores_are_seen_on_the_nodes(page):
     page.load(graph("Score two checkpoints"))
     set_widgets(page, "RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")
     page.run()
-    line = line_of(page, "RIFEScore", " dB")
+    line = text_of(page, " dB")
     assert re.match(r"\d+ frames 2x: average \S+ dB, interp_model \S+ dB, second_model \S+ dB$", line)
     page.fit()
     page.picture(PICTURES / "finished score.png")
@@ -243,6 +256,7 @@ def test_a_video_from_file_to_file_shows_its_progress_and_says_what_was_made(pag
             "class_type": "RIFEInterpolateVideo",
             "inputs": {"interp_model": ["2", 0], "video": ["1", 0], "multiplier": 20},
         },
+        "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 3]}},
         "4": {
             "class_type": "SaveVideo",
             "inputs": {"video": ["3", 0], "filename_prefix": "streamed", "format": "auto", "codec": "auto"},
@@ -251,9 +265,12 @@ def test_a_video_from_file_to_file_shows_its_progress_and_says_what_was_made(pag
     page.js("prompt => app.loadApiJson(prompt, 'video')", prompt)
     page.command("Comfy.Canvas.FitView")
     page.run()
+    # Before the first pass it tells what is coming, while it works it shows a picture.
+    planned = text_of(page, "; 152 new", "RIFEInterpolateVideo")
+    assert planned.startswith("9 → 161 frames, 240 fps, 0.67 s; 152 new")
     page.wait_for_node("RIFEInterpolateVideo", "node.progress > 0")
     page.wait_for_node("RIFEInterpolateVideo", "node.imgs?.[0]?.naturalWidth > 0")
-    line = line_of(page, "RIFEInterpolateVideo", "frames, ")
+    line = text_of(page, "took ")
     assert line.startswith("9 → 161 frames, 240 fps, 0.67 s; took ")
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some(v => v.src.includes('streamed'))"
@@ -266,21 +283,126 @@ def test_a_wrong_input_is_said_in_the_browser(page):
     page.load(graph("Slow motion with a retime curve"))
     page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.curve').value = 'slower, please'")
     page.run()
-    page.page.get_by_text("expected points apart by commas").first.wait_for()
+    # Up to 1.53 the message itself is shown, and more on demand; then one click away.
+    more = page.page.get_by_text(re.compile("See Errors|View details")).first
+    more.wait_for()
     page.page.wait_for_timeout(1000)  # it fades in
     page.picture(PICTURES / "error.png")
-    page.page.get_by_text("See Errors").click()
-    page.page.get_by_text("Write it so.").first.wait_for()  # cause, what was expected, what to do
+    more.click()
+    # Cause, what was expected, what to do.
+    page.page.get_by_text(
+        re.compile("expected points apart by commas.*Write it so.", re.DOTALL)
+    ).first.wait_for()
     page.picture(PICTURES / "error, all of it.png")
 
 
-@pytest.mark.parametrize("words", ["rife", "slow motion", "fps", "smooth video"])
-def test_the_search_finds_our_nodes(shared, words):
+SEARCH = json.loads((FOLDER.parent / "tests" / "search.json").read_text(encoding="utf-8"))
+FOUND = """() => [...document.querySelectorAll('[data-testid=result-item], .p-autocomplete-option, [role=option]')]
+    .map(e => e.innerText.replace(/\\s+/g, ' ')).filter(text => !text.includes('testing-pack'))"""
+
+
+def test_what_users_type_leads_to_the_node_that_does_it_first_or_second(shared):
+    """Every phrase of tests/search.json, in seven languages; printed as a table."""
     shared.command("Workspace.SearchBox.Toggle")
-    shared.page.locator("input:focus").fill(words)
-    shared.page.get_by_text("RIFE Interpolate").first.wait_for()
-    shared.picture(PICTURES / f"search {words}.png")
+    box, wrong = shared.page.locator("input:focus"), {}
+    for words, name in SEARCH.items():
+        box.fill(words)
+        place = f"({FOUND})().slice(0, 2).findIndex(t => t.startsWith({json.dumps(name + ' ')}))"
+        try:
+            shared.page.wait_for_function(f"() => {place} >= 0", timeout=5000)
+            print(f"{words:20} {name:28} {1 + shared.js('() => ' + place)}")
+        except Exception:  # noqa: BLE001 - Playwright's own; all that is wrong is told at once
+            wrong[words] = shared.js(FOUND)[:4]
+        if words in ("rife", "60 fps", "补帧"):
+            shared.picture(PICTURES / f"search {words}.png")
     shared.page.keyboard.press("Escape")
+    assert not wrong
+
+
+@pytest.mark.parametrize("words", ["frame interpolation", "slow motion"])
+def test_the_template_search_finds_ours(page, words):
+    page.command("Comfy.BrowseTemplates")
+    page.page.get_by_role("dialog").locator("input").first.fill(words)
+    ours = page.page.locator(f'[data-testid^="template-workflow-"][data-testid$="{SUFFIX}"]')
+    ours.first.wait_for()
+    page.picture(PICTURES / f"templates for {words}.png")
+
+
+def test_the_blueprint_is_loader_and_runner_in_one(page):
+    page.command("Workspace.SearchBox.Toggle")
+    page.page.locator("input:focus").fill("rife")
+    page.page.wait_for_function(f"() => ({FOUND})()[0]?.startsWith('RIFE ')")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_timeout(500)
+    page.page.mouse.click(900, 600)  # where it is put down
+    page.page.wait_for_function("() => app.graph.nodes[0]?.title === 'RIFE'")
+    shown = page.js("() => app.graph.nodes[0].widgets.map(w => [w.name, w.value])")
+    assert shown == [["checkpoint", "rife_comfy (bundled)"], ["multiplier", 2]]
+    page.fit()
+    page.picture(PICTURES / "blueprint.png")
+
+
+def test_reset_all_parameters_leaves_a_node_that_runs(page, kinds):
+    page.page.get_by_label("Toggle properties panel").click()
+    for kind in sorted(name for name in kinds if name.startswith("RIFE")):
+        page.add(kind)
+        before = page.js("() => app.graph.nodes[0].widgets?.map(w => [w.name, w.value]) ?? []")
+        reset = page.page.locator('[aria-label="Reset all parameters"], [title="Reset all parameters"]')
+        page.page.wait_for_timeout(500)
+        page.js("() => app.canvas.selectNode(app.graph.nodes[0])")  # the panel follows the selection
+        page.page.wait_for_timeout(1500)
+        if before and reset.count():
+            reset.first.click()
+            page.page.wait_for_timeout(300)
+            after = page.js("() => app.graph.nodes[0].widgets.map(w => [w.name, w.value])")
+            assert after == before, kind
+        if kind == "RIFEInterpolate":
+            assert reset.count(), "the panel has no such button"
+            page.picture(PICTURES / "reset.png")
+
+
+OLD = {
+    "last_node_id": 4, "last_link_id": 4, "groups": [], "config": {}, "extra": {}, "version": 0.4,
+    "nodes": [
+        {"id": 1, "type": "LoadImage", "pos": [0, 0], "size": [300, 300], "flags": {}, "order": 0, "mode": 0,
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1], "slot_index": 0},
+                     {"name": "MASK", "type": "MASK", "links": None}],
+         "properties": {"Node name for S&R": "LoadImage"}, "widgets_values": ["first.png", "image"]},
+        {"id": 2, "type": "LoadImage", "pos": [0, 350], "size": [300, 300], "flags": {}, "order": 1, "mode": 0,
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2], "slot_index": 0},
+                     {"name": "MASK", "type": "MASK", "links": None}],
+         "properties": {"Node name for S&R": "LoadImage"}, "widgets_values": ["last.png", "image"]},
+        {"id": 5, "type": "ImageBatch", "pos": [350, 0], "size": [200, 50], "flags": {}, "order": 2, "mode": 0,
+         "inputs": [{"name": "image1", "type": "IMAGE", "link": 1}, {"name": "image2", "type": "IMAGE", "link": 2}],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [3], "slot_index": 0}],
+         "properties": {"Node name for S&R": "ImageBatch"}},
+        {"id": 3, "type": "RIFE VFI", "pos": [600, 0], "size": [440, 200], "flags": {}, "order": 3, "mode": 0,
+         "inputs": [{"name": "frames", "type": "IMAGE", "link": 3},
+                    {"name": "optional_interpolation_states", "type": "INTERPOLATION_STATES", "link": None}],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [4], "slot_index": 0}],
+         "properties": {"Node name for S&R": "RIFE VFI"}, "widgets_values": ["rife49.pth", 10, 2, True, True, 1]},
+        {"id": 4, "type": "PreviewImage", "pos": [1100, 0], "size": [300, 300], "flags": {}, "order": 4, "mode": 0,
+         "inputs": [{"name": "images", "type": "IMAGE", "link": 4}],
+         "properties": {"Node name for S&R": "PreviewImage"}},
+    ],
+    "links": [[1, 1, 0, 5, 0, "IMAGE"], [2, 2, 0, 5, 1, "IMAGE"], [3, 5, 0, 3, 0, "IMAGE"], [4, 3, 0, 4, 0, "IMAGE"]],
+}  # fmt: skip
+
+
+def test_an_old_graph_with_rife_vfi_opens_and_runs_untouched(page, comfyui):
+    """As saved in 2024; his pack is not here."""
+    (comfyui.base / "models" / "rife").mkdir(exist_ok=True)
+    network = stand_in.small_network(IFNet, RELEASES["4.26"])
+    torch.save(network.state_dict(), comfyui.base / "models" / "rife" / "rife49.pth")
+    page.load(OLD)
+    page.picture(PICTURES / "old graph.png")
+    assert page.js("() => app.graph.nodes.map(n => n.type)") == [node["type"] for node in OLD["nodes"]]
+    assert page.node("RIFE VFI", "node.widgets.map(w => w.value).slice(0, 6)") == [
+        "rife49.pth", 10, 2, True, True, 1,
+    ]  # fmt: skip
+    page.run()
+    page.wait_for_node("PreviewImage", "node.imgs?.length === 3 && node.imgs[0].naturalWidth > 0")
+    page.picture(PICTURES / "old graph, run.png")
 
 
 def first_words(node_id: str) -> str:
@@ -290,7 +412,8 @@ def first_words(node_id: str) -> str:
 
 
 def test_the_help_of_every_node_opens_from_the_node(page, comfyui):
-    ours = sorted(name for name in comfyui.get("/object_info") if name.startswith("RIFE"))
+    kinds = comfyui.get("/object_info").items()
+    ours = sorted(name for name, kind in kinds if kind["python_module"].endswith("ComfyUI-RIFE"))
     assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
     for node_id in ours:
         info = page.page.get_by_test_id("info-button")

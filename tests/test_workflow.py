@@ -214,3 +214,20 @@ def test_the_command_line_writes_what_was_converted(tmp_path, capsys):
         source.write_text(text)
         assert main(["convert-workflow", str(source), str(target)]) == 1
         assert complaint in capsys.readouterr().err and not target.exists()
+
+
+def test_widgets_are_written_by_name_too_since_newer_front_ends_may_restore_them_so():
+    node = {
+        "id": 7, "type": "RIFE VFI", "pos": [0, 0], "inputs": [{"name": "frames", "type": "IMAGE", "link": None}],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": None}],
+        "widgets_values": ["rife426.pth", 10, 3, True, True, 0.5],
+        "widgets_values_named": {"ckpt_name": "rife426.pth", "multiplier": 3, "scale_factor": 0.5},
+    }  # fmt: skip
+    new, _ = convert({"nodes": [node], "links": []})
+    for one in new["nodes"]:
+        assert list(one["widgets_values_named"].values()) == one["widgets_values"]
+    runner, loader = new["nodes"]
+    assert (
+        runner["widgets_values_named"]["multiplier"] == 3 and runner["widgets_values_named"]["cuts"] == "off"
+    )
+    assert loader["widgets_values_named"]["checkpoint"] == "4.26 (download)"

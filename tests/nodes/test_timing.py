@@ -212,3 +212,42 @@ def test_a_timing_that_comfyui_left_out_is_not_taken_for_none(host, monkeypatch)
     monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt=prompt, unique_id="7"))
     with pytest.raises(ValueError, match="from the future"):
         interpolated(host, Blend(), moving())
+
+
+def test_timing_states_its_default_so_that_reset_all_parameters_does_not_break_it(host):
+    for node in host.nodes.values():
+        for one in node.define_schema().inputs:
+            if type(one).io_type == "COMFY_DYNAMICCOMBO_V3":
+                default = one.options["extra_dict"]["default"]
+                assert default == one.options["options"][0].key
+
+
+@pytest.mark.parametrize("came", [{}, {"target_fps": 60.0}])
+def test_a_curve_that_did_not_come_out_of_a_subgraph_is_not_made_up(host, model, came):
+    timing = {"timing": "retime curve", "curve": None, **came}
+    expected = "timing.curve did not come, only timing" + "".join(f", timing.{name}" for name in came)
+    with pytest.raises(ValueError, match=expected):
+        host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, timing=timing)
+
+
+def test_a_curve_longer_than_the_clip_is_told_as_a_curve(host, model):
+    timing = {"timing": "retime curve", "curve": "0:0, 1:99"}
+    with pytest.raises(
+        ValueError, match="the retime curve asks for second .* as long as the clip is. Lower what"
+    ):
+        host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2, timing=timing)
+
+
+def test_before_the_first_pass_it_is_told_how_long_a_large_run_will_take(host, model, monkeypatch):
+    pace = host.module("nodes.pace")
+    monkeypatch.setattr(pace, "_WORTH_A_TRIAL", 40 * 56)
+    clock = iter(float(second) for second in range(1000))
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: next(clock))
+    run = {"interp_model": model, "images": clip(3), "multiplier": 2}
+    host.run("RIFEInterpolate", **run)
+    tried = host.lines[-2][0]
+    host.run("RIFEInterpolate", **run)
+    remembered = host.lines[-2][0]
+    # A trial took 1 s for 256 x 256 pixels; the run then 1 s for two frames of 56 x 40.
+    assert tried.endswith("2 new, about 1 s") and remembered.endswith("2 new, about 1 s")
+    assert pace._known[model.model] == {next(iter(pace._known[model.model])): 1 / (2 * 56 * 40)}

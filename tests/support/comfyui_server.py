@@ -63,6 +63,9 @@ class Server:
             "--disable-api-nodes", "--disable-auto-launch",
             "--extra-model-paths-config", str(base / "extra_model_paths.yaml"),
         ]  # fmt: skip
+        # Another front end than the one that came with this ComfyUI: the folder `static` of its package.
+        if root := os.environ.get("COMFYUI_FRONT_END"):
+            self._command += ["--front-end-root", root]
         self._comfyui = comfyui
         self._log = base / "server.log"
 
