@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from odd_files import X264, encode, joined, number
-from video_files import Fader, make, picture
+from video_files import Fader, make, picture, with_sound
 
 from rife.video.codecs import Encoding, VideoError
 from rife.video.colours import Look
@@ -20,32 +20,6 @@ from rife.video.spherical import spherical_of, write_spherical
 from rife.video.writer import VideoWriter
 
 PLAIN = {"cuts": "off", "repeats": "off"}
-
-
-def with_sound(path, codec: str, form: str, layout="mono", bad: float | None = None):
-    """A second of a tone, its samples as `form`, beside ten frames."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("mjpeg", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuvj420p"
-        sound = container.add_stream(codec, rate=44100, layout=layout)
-        sound.bit_rate = 64000
-        for i in range(10):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
-        wave = np.sin(np.arange(44100) * 0.05)[None] * 0.3
-        if bad is not None:
-            wave[0, 20000] = bad
-        if form == "u8":
-            wave = (wave * 127 + 128).astype(np.uint8)
-        frame = av.AudioFrame.from_ndarray(wave.astype({"u8": np.uint8, "flt": np.float32}.get(form, np.float32)),
-                                           format=form, layout=layout)  # fmt: skip
-        frame.sample_rate = 44100
-        fifo = av.AudioFifo()
-        fifo.write(frame)
-        while part := fifo.read(sound.codec_context.frame_size or 1024, partial=True):
-            container.mux(sound.encode(part))
-        for stream in (video, sound):
-            container.mux(stream.encode(None))
-    return path
 
 
 def sounds(path) -> list[tuple[str, float]]:

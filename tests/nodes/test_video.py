@@ -12,7 +12,7 @@ import fake_comfyui as stand_in
 import pytest
 import torch
 from node_clips import Blend, moving, native
-from video_files import make, packets
+from video_files import make, packets, with_sound
 
 from rife.video.codecs import Encoding
 from rife.video.colours import Look
@@ -43,6 +43,15 @@ def test_a_file_comes_out_as_a_file_with_its_sound(host, model, tmp_path):
     assert probe(video.file).rate == Fraction(72000, 1001)
     assert [data for _, data in packets(video.file)] == [data for _, data in packets(source)]
     assert json.loads(report) | {"frames_in": 5, "frames_out": 13, "sound": True} == json.loads(report)
+
+
+@pytest.mark.parametrize(("name", "codec", "form"), [("in.avi", "pcm_u8", "u8"), ("in.wmv", "wmav2", "fltp")])
+def test_sound_that_mp4_lacks_is_encoded(host, model, tmp_path, name, codec, form):
+    source = with_sound(tmp_path / name, codec, form)
+    video, _, count, report = host.run(
+        "RIFEInterpolateVideo", interp_model=model, video=of_file(host, str(source)), multiplier=2
+    )
+    assert count == 19 and json.loads(report)["sound"] and probe(video.file).has_audio
 
 
 def test_a_part_of_a_file_in_memory_is_taken_as_trim_video_left_it(host, model, tmp_path):

@@ -108,3 +108,29 @@ def damage(path, index: int) -> None:
 
 def job_of(source, codec="ffv1", **timing) -> Job:
     return Job(Clip(source), Timing(**timing), Encoding(codec))
+
+
+def with_sound(path, codec: str, form: str, layout="mono", bad: float | None = None):
+    """A second of a tone, its samples as `form`, beside ten frames."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mjpeg", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuvj420p"
+        sound = container.add_stream(codec, rate=44100, layout=layout)
+        sound.bit_rate = 64000
+        for i in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
+        wave = np.sin(np.arange(44100) * 0.05)[None] * 0.3
+        if bad is not None:
+            wave[0, 20000] = bad
+        if form == "u8":
+            wave = (wave * 127 + 128).astype(np.uint8)
+        frame = av.AudioFrame.from_ndarray(wave.astype({"u8": np.uint8, "flt": np.float32}.get(form, np.float32)),
+                                           format=form, layout=layout)  # fmt: skip
+        frame.sample_rate = 44100
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while part := fifo.read(sound.codec_context.frame_size or 1024, partial=True):
+            container.mux(sound.encode(part))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
+    return path
