@@ -18,6 +18,7 @@ from ..rife.timeline.plans import ConcatenatedPlan
 from ..rife.timeline.report import report
 from ..rife.timeline.request import PerPair, Request
 from ..rife.timeline.scenes import Scenes
+from ..rife.timeline.text import parse_cuts
 from . import model_management, run
 from .load import described
 from .run import RunOptions
@@ -32,7 +33,6 @@ from .timing import (
     frames_per_clip,
     kept,
     loop_inputs,
-    parse_cuts,
     plan_line,
     request,
     result_line,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -14,6 +13,7 @@ from ..rife.timeline.curve import Curve
 from ..rife.timeline.parts import OFF
 from ..rife.timeline.plans import AT_CUTS, AT_REPEATS
 from ..rife.timeline.request import AtRate, AtTimes, PerPair, Request
+from ..rife.timeline.text import parse_curve, parse_timesteps
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
@@ -309,43 +309,6 @@ def kept(keep, overlays: str, height: int, width: int):
     if keep is not None:
         return check_mask(keep.float().cpu(), height, width)
     return None if overlays == OFF else overlays
-
-
-def parse_timesteps(text: str) -> list[Fraction] | None:
-    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    try:
-        return [Fraction(word) for word in words] or None
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
-            "1/3, 2/3. Leave it empty to use multiplier."
-        ) from error
-
-
-def parse_curve(text: str) -> list[Sequence[Fraction]]:
-    """Points like 0:0, 1:1, 3:1.5 in `text`."""
-    try:
-        points = [tuple(map(Fraction, word.split(":"))) for word in re.split(r"[,;\s]+", text or "") if word]
-        if all(len(point) == 2 for point in points):
-            return points
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise ValueError(
-        f"curve is {text!r}, expected points apart by commas, each result second : clip second, such as "
-        "0:0, 1:1, 3:1.5. Write it so."
-    )
-
-
-def parse_cuts(text: str, count: int) -> set[int]:
-    """Frame numbers in `text`, each between 0 and `count` - 1."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    if not all(word.isdecimal() and int(word) < count for word in words):
-        raise ValueError(
-            f"cut_frames is {text!r}, expected numbers of frames from 0 to {count - 1} apart by commas. Leave it empty "
-            "to have cuts found."
-        )
-    return set(map(int, words))
 
 
 def plan_line(given: int, made: int, new: int, seconds: float | None, fps: float | None = None) -> str:

@@ -19,6 +19,7 @@ from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.parts import Timing
 from ..rife.timeline.request import Request
+from ..rife.timeline.text import parse_cuts
 from ..rife.video.codecs import Encoding
 from ..rife.video.colours import Look
 from ..rife.video.job import Job, as_loop, to_pixels
@@ -35,7 +36,6 @@ from .timing import (
     finish_inputs,
     kept,
     loop_inputs,
-    parse_cuts,
     plan_line,
     request,
     result_line,

@@ -17,21 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from ..engine.keep import check_mask
 from ..model import Model
 from ..timeline.cadence import Cadence
 from ..timeline.clock import exact_rate
+from ..timeline.curve import Curve
 from ..timeline.parts import OFF, Timing, found_in
 from ..timeline.plans import AT_CUTS, AT_REPEATS
+from ..timeline.request import AtTimes, PerPair, Request
+from ..timeline.scenes import choose_scale, find_scenes
+from ..timeline.text import parse_curve, parse_cuts, parse_place, parse_timesteps
 from ..video.codecs import Encoding, VideoError, available, choose
-from ..video.deinterlace import AUTO, CHOICES
+from ..video.deinterlace import CHOICES
 from ..video.deinterlace import OFF as DEINTERLACE_OFF
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
-from ..video.job import Job, refuse_same, render, video_request
+from ..video.job import Job, as_loop, refuse_same, render, to_tensor, video_request
 from ..video.reader import Clip
 from ..video.segments import Segments
-from .options import add_model_options, add_network_options, load
+from .options import AUTO, add_model_options, add_network_options, load
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", help="a video, out/%%05d.png, or a folder, which takes one file per input")
     _timing_options(parser)
-    add_network_options(parser)
+    add_network_options(parser, auto=True)
+    _finish_options(parser)
     _file_options(parser.add_argument_group("files"))
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -64,6 +71,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _timing_options(parser: argparse.ArgumentParser) -> None:
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--multi", type=int, metavar="M", help="frame rate times M (default: 2)")
+    rate.add_argument("--timesteps", metavar="T", help="these times between each two: 0.25,0.5 or 1/3,2/3")
+    rate.add_argument(
+        "--curve",
+        metavar="POINTS",
+        help="result second : clip second, such as '0:0, 1:1, 3:1.5'; at the clip's rate",
+    )
     rate.add_argument("--fps", metavar="F", help="frame rate of the result: 60, 23.976, 60000/1001 ...")
     parser.add_argument(
         "--slow", metavar="S", help="slow motion: S times as long, at the same rate or --fps; no sound"
@@ -81,6 +94,11 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
         default="hold",
         help="what is shown between two scenes: the old one, the nearer, a cross-fade, a morph (default: %(default)s)",
     )
+    parser.add_argument("--cut-frames", metavar="N", help="frames that begin a scene: 24,60 (default: found)")
+    parser.add_argument(
+        "--from", dest="begin", metavar="T", help="where to begin: 12.5, 1:02.5, or a frame, 300f"
+    )
+    parser.add_argument("--to", dest="end", metavar="T", help="where to end, likewise")
     parser.add_argument(
         "--repeats",
         choices=[*AT_REPEATS, OFF],
@@ -105,6 +123,30 @@ def _seconds(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, expected 0 or more, such as 0.5")
+
+
+def _finish_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steady", action="store_true", help="even sharpness: all frames are made ones")
+    parser.add_argument(
+        "--shutter",
+        type=float,
+        default=0.0,
+        metavar="A",
+        help="motion blur of a shutter of A degrees, 180 as in film",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="MASK",
+        help="a picture, white where frames are never warped (logo, subtitles); auto: found",
+    )
+    parser.add_argument(
+        "--loop-twin", choices=("drop", "keep"), default="drop",
+        help="with --loop, a last frame that is the first again (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--loop-drift", choices=(OFF, AUTO), default=OFF,
+        help="with --loop, spread a change of colours from begin to end over the clip (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _file_options(group: argparse._ArgumentGroup) -> None:
@@ -152,19 +194,11 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does all inputs; 0, or 1 where one failed."""
     pairs = _pairs(args)
-    timing = Timing(
-        video_request(args.multi, exact_rate(args.fps) if args.fps else None, args.slow),
-        args.loop,
-        args.keep_duration,
-        args.cuts,
-        args.repeats,
-        longest_gap=args.longest_gap,
-    )
     model, failed = None, 0
     with _ended_like_interrupted():
         for source, target in pairs:
             try:
-                job = _job(args, source, target, timing)
+                job = _job(args, source, target)
                 if args.dry_run:
                     print(_described(job, target))
                     continue
@@ -222,15 +256,74 @@ def _inputs(text: str) -> list[Path]:
     return [path]
 
 
-def _job(args: argparse.Namespace, source: Path, target: Path, timing: Timing) -> Job:
+def _timing(args: argparse.Namespace, clip: Clip) -> Timing:
+    if args.curve:
+        rate = clip.clock.mean_rate
+        asked: Request = AtTimes(Curve(parse_curve(args.curve), rate), rate)
+    elif args.timesteps:
+        asked = PerPair(parse_timesteps(args.timesteps) or ())
+    else:
+        asked = video_request(args.multi, exact_rate(args.fps) if args.fps else None, args.slow)
+    given = frozenset(parse_cuts(args.cut_frames or "", len(clip)))
+    return Timing(
+        asked,
+        args.loop,
+        args.keep_duration,
+        args.cuts,
+        args.repeats,
+        given,
+        args.steady,
+        args.shutter,
+        longest_gap=args.longest_gap,
+    )
+
+
+def _part_of(clip: Clip, args: argparse.Namespace) -> dict[str, Fraction]:
+    """Begin and length of the part that --from and --to name. Raises ValueError."""
+    times = [clip.start + time for time in clip.times]
+    begin = parse_place(args.begin, times) if args.begin else Fraction(0)
+    end = parse_place(args.end, times) if args.end else None
+    if end is not None and end <= begin:
+        raise ValueError(f"--to {args.end} is not after --from {args.begin or 0}. Give a later end, or none.")
+    return {"start": begin} if end is None else {"start": begin, "duration": end - begin}
+
+
+def _mask(args: argparse.Namespace, clip: Clip) -> Tensor | str | None:
+    """What --keep names, as `rife.engine.keep` takes it. Raises ValueError."""
+    if args.keep in (None, AUTO, OFF):
+        return args.keep
+    picture = to_tensor(next(Clip(args.keep).frames(0, 1)))
+    grey = (picture.float() / (1 if picture.is_floating_point() else 255))[..., :3].mean(-1)
+    return check_mask(grey, clip.height, clip.width)
+
+
+def _scale_of(args: argparse.Namespace, job: Job, model: Model) -> float:
+    """--scale, or what suits the clip's motion."""
+    if args.scale != AUTO:
+        return args.scale
+    found = find_scenes(map(to_tensor, job.clip.frames()))
+    scale, why = choose_scale(found, job.clip.height, job.clip.width, model.config.reach)
+    print(f"scale {scale:g}: {why}")
+    return scale
+
+
+def _job(args: argparse.Namespace, source: Path, target: Path) -> Job:
     options = tuple(tuple(text.partition("=")[::2]) for text in args.encoder_option)
     encoding = Encoding(
         args.codec, args.crf, args.preset, args.pix_fmt, args.hardware, options, not args.no_audio
     )
     rate = exact_rate(args.input_fps) if args.input_fps else None
-    clip = Clip(source, rate=rate, conceal=args.damaged == "conceal", deinterlace=args.deinterlace)
+    how = {"rate": rate, "conceal": args.damaged == "conceal", "deinterlace": args.deinterlace}
+    clip = Clip(source, **how)
+    if args.begin or args.end:
+        clip = Clip(source, **how, **_part_of(clip, args))
     refuse_same(clip, target)
-    return Job(clip, timing, encoding, args.keep_fps)
+    back = None
+    if args.loop:
+        clip, back = as_loop(clip, args.loop_twin == "drop", args.loop_drift == AUTO)
+        if back.overlap:
+            print(f"{clip.name}: the last frame is the first again, {back.overlap} left out of the loop")
+    return Job(clip, _timing(args, clip), encoding, args.keep_fps, back)
 
 
 def _described(job: Job, target: Path) -> str:
@@ -298,11 +391,17 @@ def _device(named: str | None) -> str | None:
 
 def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None:
     rank, processes = (int(os.environ.get(name, usual)) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1)))
-    options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
+    options = {
+        "scale": _scale_of(args, job, model),
+        "TTA": args.tta,
+        "ensemble": args.ensemble,
+        "batch_size": args.batch_size,
+    }
     if job.clip.audio and not job.same_time and not args.no_audio and rank == 0:
         print(
             f"rife: slow motion: the sound of {job.clip.name} is left out, it would not fit.", file=sys.stderr
         )
+    keep = _mask(args, job.clip)
     start, said = time.perf_counter(), ""
     with tqdm(total=len(job.plan), unit="frame", disable=True if rank else None, smoothing=0.05) as bar:
         if args.resume or processes > 1:
@@ -310,9 +409,21 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
                 "checkpoint": _identity(args.model),
                 "network": [*list(options.values())[:3], args.precision],
             }
+            if (
+                args.keep
+                or args.steady
+                or args.shutter
+                or args.begin
+                or args.end
+                or args.curve
+                or args.cut_frames
+            ):
+                # Only then, so that what older versions began is gone on with.
+                identity["finish"] = [args.keep, args.steady, args.shutter, args.begin, args.end, args.curve,
+                                      args.cut_frames]  # fmt: skip
             segments = Segments(job, target, identity, rank=rank, processes=processes)
             show = _Progress(bar, segments)
-            joined = segments.run(model, show, **options)
+            joined = segments.run(model, show, keep=keep, **options)
             count = len(job.plan)
         else:
             job.look_through()
@@ -325,6 +436,7 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
                     writer,
                     lambda done, _: bar.update(done - bar.n),
                     finder=finder,
+                    keep=keep,
                     **options,
                 )
             joined, count = True, writer.count

@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 
 from ..model import PRECISIONS, SCALES, Model, load_model
+from ..model.acceleration import ACCELERATIONS
 from ..networks.config import RELEASES
 from ..networks.three_networks import LEGACY_RELEASES
+
+AUTO = "auto"
 
 
 def add_variant_option(parser: argparse.ArgumentParser, meaning: str = "where tensors cannot tell") -> None:
@@ -30,11 +33,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """How the network makes frames: --scale, --tta, --ensemble, --precision, --batch-size."""
+def _scale(word: str) -> float | str:
+    return word if word == AUTO else float(word)
+
+
+def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> None:
+    """How the network makes frames: --scale, --tta, --ensemble, --precision, --acceleration, --batch-size.
+
+    auto: also --scale auto.
+    """
     parser.add_argument(
-        "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K"
-    )
+        "--scale", type=_scale, default=1.0, choices=[*SCALES, AUTO] if auto else SCALES,
+        help="flow resolution; 0.5 for 4K" + "; auto: by how far the clip moves, which is looked through first" * auto,
+    )  # fmt: skip
+    parser.add_argument(
+        "--acceleration", choices=ACCELERATIONS, default="off",
+        help="compile, cuda graphs or triton (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
     parser.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
     parser.add_argument(
@@ -49,4 +64,5 @@ def load(args: argparse.Namespace, device: str | None = None) -> Model:
     """The model that `add_model_options` asked for, in --precision where the command has it. device: instead of
     --device."""
     precision = getattr(args, "precision", None)
-    return load_model(args.model, variant=args.variant, device=device or args.device, dtype=precision)
+    model = load_model(args.model, variant=args.variant, device=device or args.device, dtype=precision)
+    return model.accelerate(getattr(args, "acceleration", "off"))
