@@ -301,8 +301,12 @@ def _scale_of(args: argparse.Namespace, job: Job, model: Model) -> float:
     """--scale, or what suits the clip's motion."""
     if args.scale != AUTO:
         return args.scale
+    reach = getattr(model.config, "reach", None)
+    if reach is None:
+        print("scale 1: how far networks of this family follow is not known")
+        return 1.0
     found = find_scenes(map(to_tensor, job.clip.frames()))
-    scale, why = choose_scale(found, job.clip.height, job.clip.width, model.config.reach)
+    scale, why = choose_scale(found, job.clip.height, job.clip.width, reach)
     print(f"scale {scale:g}: {why}")
     return scale
 

@@ -19,12 +19,11 @@ def parse_timesteps(text: str) -> list[Fraction] | None:
         ) from error
 
 
-def parse_curve(text: str) -> list[Sequence[Fraction]]:
+def parse_curve(text: str) -> list[tuple[Fraction, Fraction]]:
     """Points like 0:0, 1:1, 3:1.5 in `text`."""
+    words = [word.split(":") for word in re.split(r"[,;\s]+", text or "") if word]
     try:
-        points = [tuple(map(Fraction, word.split(":"))) for word in re.split(r"[,;\s]+", text or "") if word]
-        if all(len(point) == 2 for point in points):
-            return points
+        return [(Fraction(at), Fraction(shown)) for at, shown in words]
     except (ValueError, ZeroDivisionError):
         pass
     raise ValueError(
