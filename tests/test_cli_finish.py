@@ -47,6 +47,8 @@ SAME = {
     "shutter": ("--shutter", "shutter"),
     "keep": ("--keep", "keep"),
     "overlays": ("--keep", "keep"),
+    "deinterlace": ("--deinterlace", "deinterlace"),
+    "longest_gap": ("--longest-gap", "longest_gap"),
 }
 
 
