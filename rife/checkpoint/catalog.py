@@ -58,10 +58,19 @@ def _comfy_org(version: str, file: str, **known: Any) -> Download:
     return Download(version, version, _hub(f"{folder}/{file}"), file, **known)
 
 
+# Each found in several projects that pin the file, or made again here (4.26 of Comfy-Org, 3.6).
+_SHA256 = {
+    "4.25": "6615790efd627772917205db291f51cd392528a157ecbb2ecaeec3bff8eb6de2",
+    "4.26": "45c7f74156704769dc9f85cfcaf8552e1e926f9399dcfa3a553dee88fac6f53f",
+    "4.26.heavy": "4cc518e172156ad6207b9c7a43364f518832d83a4325d484240493a9e2980537",
+    "4.6": "008646e761f0e67cb77f0c6c44cfe3c3e5a05d9d9465311b9681ca650ce030db",
+}
+
+
 def _vs_rife(version: str, name: str = "", **known: Any) -> Download:
     file = f"flownet_v{version}.pkl"
     url = f"https://github.com/HolyWu/vs-rife/releases/download/model/{file}"
-    return Download(name or version, version, (url,), file, **known)
+    return Download(name or version, version, (url,), file, sha256=_SHA256.get(version, ""), **known)
 
 
 _ONLY_VS_RIFE = (
@@ -69,13 +78,24 @@ _ONLY_VS_RIFE = (
     "4.13.lite 4.12 4.12.lite 4.11 4.10 4.9 4.8 4.7 4.6 4.5 4.4 4.3 4.2 4.1 4.0"
 ).split()
 _SAME = "the same version from github.com, where huggingface.co cannot be reached"
-_425_SHA256 = "6615790efd627772917205db291f51cd392528a157ecbb2ecaeec3bff8eb6de2"
 
 _ROWS = (
-    _comfy_org("4.25", "rife_v4.25.safetensors", note="the usual choice for generated video"),
+    _comfy_org(
+        "4.25",
+        "rife_v4.25.safetensors",
+        size=22_674_688,
+        sha256="1505884b9bdae956795430d2a70f7e2317b2abd8f130f8cfdb35a5759f909481",
+        note="the usual choice for generated video",
+    ),
     _comfy_org("4.25.lite", "rife_v4.25_lite.safetensors"),
     _comfy_org("4.25.heavy", "rife_v4.25_heavy.safetensors", note="four times the size of 4.25"),
-    _comfy_org("4.26", "rife_v4.26.safetensors", size=22_674_688, note="the newest"),
+    _comfy_org(
+        "4.26",
+        "rife_v4.26.safetensors",
+        size=22_674_688,
+        sha256="151874592c877740e5db11522f4514df569eeafb0a0fcb2696f16e9e8d317c94",
+        note="the newest",
+    ),
     _comfy_org("4.26.heavy", "rife_v4.26_heavy.safetensors"),
     *(_vs_rife(version) for version in _ONLY_VS_RIFE),
     Download(
@@ -83,6 +103,8 @@ _ROWS = (
         "3.6",
         _hub("AlexWortega/RIFE/resolve/main/flownet.pkl"),
         "flownet_v3.6.pkl",
+        size=12_186_817,
+        sha256="fe854fc8996547c953f732aaa3b78cae76cc0a12833ae856ea0749c4c570d7d8",
         note="the one of CogVideo's demo",
     ),
     Download(
@@ -100,10 +122,9 @@ _ROWS = (
         member="RIFEv4.26_0921/flownet.pkl",
         note="the author's archive",
     ),
-    _vs_rife("4.25", "4.25-github", sha256=_425_SHA256, note=_SAME),
     *(
         _vs_rife(version, f"{version}-github", note=_SAME)
-        for version in ("4.25.lite", "4.25.heavy", "4.26", "4.26.heavy")
+        for version in ("4.25", "4.25.lite", "4.25.heavy", "4.26", "4.26.heavy")
     ),
 )
 
