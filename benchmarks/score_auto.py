@@ -42,7 +42,9 @@ def windows(path: Path, strides: list[int], count: int, width: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--models", type=Path, nargs="*", default=[])
     parser.add_argument("--strides", type=int, nargs="+", default=[1, 2, 4, 8])
@@ -65,7 +67,9 @@ def main() -> None:
                 with torch.inference_mode():
                     scores = [float(psnr(model.inference(img0, img1, scale=s), truth)) for s in SCALES]
                 chosen, _ = choose_scale(found, *truth.shape[2:], model.config.reach)
-                rows.append((name, path.stem, stride, index, round(motion, 1), *(round(x, 3) for x in scores), chosen))
+                rows.append(
+                    (name, path.stem, stride, index, round(motion, 1), *(round(x, 3) for x in scores), chosen)
+                )
         print(f"{path.stem}: {len(rows)} rows", file=sys.stderr)
     if args.csv:
         with args.csv.open("w", newline="") as file:
