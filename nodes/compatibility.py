@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate
 
 from comfy_api.latest import ComfyAPI, io
 from torch import Tensor
@@ -13,7 +15,11 @@ from torch import Tensor
 from ..rife.comfyui_workflow import ALL_IN_ONE, PRECISIONS, STATES, VFI, VFI_STATES, VFI_WIDGETS, offered
 from ..rife.model import InferenceOptions
 from ..rife.timeline.clock import Clock
-from ..rife.timeline.plans import Plan, plan
+from ..rife.timeline.lazy import Times, check_length
+from ..rife.timeline.numbers import shortened, whole_number, words_of
+from ..rife.timeline.plans import Plan, PlanOptions
+from ..rife.timeline.request import HIGHEST_MULTIPLIER, AtTimes
+from ..rife.timeline.text import MOST_CUTS
 from . import load, model_management, run
 from .run import RunOptions
 from .timing import result_line
@@ -26,6 +32,7 @@ CHECKPOINTS = [
 ]
 SCALES = [0.25, 0.5, 1.0, 2.0, 4.0]
 InterpolationStates = io.Custom("INTERPOLATION_STATES")
+_LAST_PAIR = 1_000_000_000  # larger numbers are no pairs of any clip
 _NO_EFFECT = "Kept so that old graphs load; it changes nothing. "
 
 
@@ -34,10 +41,11 @@ class States:
 
     def __init__(self, frame_indices: Sequence[int], is_skip_list: bool):
         self.frame_indices, self.is_skip_list = list(frame_indices), is_skip_list
+        self._listed = frozenset(self.frame_indices)
 
     def is_frame_skipped(self, frame_index: int) -> bool:
         """Whether that pair is skipped."""
-        return (frame_index in self.frame_indices) == self.is_skip_list
+        return (frame_index in self._listed) == self.is_skip_list
 
 
 class _VFI(io.ComfyNode):
@@ -135,12 +143,45 @@ class FannovelVFI(_VFI):
 def per_pair(count: int, multiplier: int | Sequence[int], states=None) -> Plan:
     """The plan of `count` frames with a multiplier of its own for each pair; 2 where a list ends, 1 if skipped."""
     given = list(multiplier) if isinstance(multiplier, (list, tuple)) else [multiplier] * (count - 1)
-    times: list[Fraction] = []
-    for i in range(count - 1):
-        m = int(given[i]) if i < len(given) else 2
-        m = 1 if states is not None and states.is_frame_skipped(i) else max(1, m)
-        times += [i + Fraction(j, m) for j in range(m)]
-    return plan(Clock(count, 1), times=[*times, Fraction(count - 1)])
+    multipliers = [_whole(m) for m in given[: count - 1]] + [2] * (count - 1 - len(given))
+    if states is not None:
+        multipliers = [1 if states.is_frame_skipped(i) else m for i, m in enumerate(multipliers)]
+    options = PlanOptions(check=model_management.check_cancel)
+    return Plan(Clock(count, Fraction(1)), AtTimes(_PairTimes(multipliers)), options)
+
+
+def _whole(multiplier: float) -> int:
+    """A multiplier as his node takes it, where less than one means one. Raises ValueError."""
+    if not -HIGHEST_MULTIPLIER <= multiplier <= HIGHEST_MULTIPLIER:
+        raise ValueError(
+            f"multiplier is {shortened(multiplier)}, expected a whole number from 1 to {HIGHEST_MULTIPLIER:,}. 2 "
+            "doubles the frame rate."
+        )
+    return max(1, int(multiplier))
+
+
+class _PairTimes(Times):
+    """Pair i of frames has its own multiplier: i, i + 1/m ... up to the last frame; computed when asked for."""
+
+    def __init__(self, multipliers: Sequence[int]):
+        self._multipliers = multipliers
+        self._firsts = list(accumulate(multipliers, initial=0))  # output frames before each pair
+        check_length(self._firsts[-1] + 1)
+
+    def __len__(self) -> int:
+        return self._firsts[-1] + 1
+
+    def item(self, k: int) -> Fraction:
+        """When output frame k is, in source frames."""
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        i = bisect_right(self._firsts, k) - 1
+        return i + (Fraction(k - self._firsts[i], self._multipliers[i]) if i < len(self._multipliers) else 0)
+
+    @property
+    def corners(self) -> tuple[int, ...]:
+        """They only rise."""
+        return 0, len(self) - 1
 
 
 def _check_no_states_are_lost(prompt: dict) -> None:
@@ -186,11 +227,11 @@ class _States(io.ComfyNode):
     def execute(cls, frame_indices: str, is_skip_list: bool) -> io.NodeOutput:
         """Numbers in a text -> INTERPOLATION_STATES."""
         try:
-            indices = [int(word) for word in frame_indices.split(",") if word.strip()]
+            indices = [whole_number(word, _LAST_PAIR) for word in words_of(frame_indices, MOST_CUTS)]
         except ValueError as error:
             raise ValueError(
-                f"frame_indices is {frame_indices!r}, expected whole numbers apart by commas, such as 1,2,3. Write "
-                "them so."
+                f"frame_indices is {shortened(frame_indices)}: {error}; expected whole numbers apart by commas, such "
+                "as 1,2,3. Write them so."
             ) from error
         return io.NodeOutput(States(indices, is_skip_list))
 

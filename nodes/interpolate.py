@@ -188,8 +188,11 @@ class RIFEInterpolate(io.ComfyNode):
             repeated_frames,
             steady=steady,
             shutter=shutter,
+            check=model_management.check_cancel,
         )
-        asked.plan(clock)  # what cannot be is refused before any work
+        # What cannot be is refused before any work.
+        clips = len(images) // (clock.count or 1)
+        model_management.check_room((clips * len(asked.plan(clock)), *images.shape[1:]))
         given = parse_cuts(cut_frames, len(images))
         find = _finder(interp_model, timing, cuts, given, repeated_frames, scale)
         parts = [

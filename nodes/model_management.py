@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
+import psutil
 import torch
 from comfy_execution.utils import get_executing_context
 from PIL import Image
@@ -172,18 +174,35 @@ def is_oom(error: BaseException) -> bool:
 
 def empty_images(shape: Sequence[int]) -> Tensor:
     """An uninitialised IMAGE where ComfyUI keeps them. Raises RuntimeError that says what to do instead."""
+    check_room(shape)
     dtype, device = comfy.model_management.intermediate_dtype(), comfy.model_management.intermediate_device()
     try:
         return torch.empty(tuple(shape), dtype=dtype, device=device)
     except Exception as error:
         if not is_oom(error):
             raise
-        size = torch.Size(shape).numel() * dtype.itemsize / 1e9
-        raise RuntimeError(
-            f"The result of {shape[0]} frames of {shape[2]}x{shape[1]} takes {size:.1f} GB, more than {device} has "
-            "left. Interpolate the clip in parts, with a smaller multiplier, or start ComfyUI with "
-            "--fp16-intermediates."
-        ) from error
+        raise RuntimeError(_no_room(shape)) from error
+
+
+def check_room(shape: Sequence[int]) -> None:
+    """Raises RuntimeError where there is no memory for an IMAGE of this shape: Linux hands out what it does not have,
+    and ends ComfyUI when it is used."""
+    dtype, device = comfy.model_management.intermediate_dtype(), comfy.model_management.intermediate_device()
+    free = comfy.model_management.get_free_memory(device)
+    if device.type == "cpu":
+        free += psutil.swap_memory().free
+    if math.prod(shape) * dtype.itemsize > free:
+        raise RuntimeError(_no_room(shape))
+
+
+def _no_room(shape: Sequence[int]) -> str:
+    dtype, device = comfy.model_management.intermediate_dtype(), comfy.model_management.intermediate_device()
+    size = math.prod(shape) * dtype.itemsize / 1e9
+    return (
+        f"The result of {shape[0]:,} frames of {shape[2]}x{shape[1]} takes {size:,.1f} GB, more than {device} has "
+        "left. Interpolate the clip in parts, with a smaller multiplier, use RIFE Interpolate Video, which holds "
+        "no clip, or start ComfyUI with --fp16-intermediates."
+    )
 
 
 def as_images(images: Tensor) -> Tensor:

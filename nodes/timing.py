@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from comfy_api.latest import io
 
 from ..rife.engine.keep import check_mask
 from ..rife.timeline.clock import Clock, exact_rate
 from ..rife.timeline.curve import Curve
+from ..rife.timeline.numbers import exact_number, shortened
 from ..rife.timeline.parts import OFF
 from ..rife.timeline.plans import AT_CUTS, AT_REPEATS
 from ..rife.timeline.request import AtRate, AtTimes, PerPair, Request
@@ -262,7 +262,7 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
         timing = {"timing": sent} if sent is not None else {}
     if timing and timing.get("timing") not in choices:
         raise ValueError(
-            f"timing is {timing.get('timing')!r}, expected one of {', '.join(choices)}. Choose one of them; a "
+            f"timing is {shortened(timing.get('timing'))}, expected one of {', '.join(choices)}. Choose one of them; a "
             "workflow of a newer version may need that version."
         )
     # What was not sent of the choice's own inputs comes as None.
@@ -283,13 +283,15 @@ def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Requ
     choice = timing.get("timing", MULTIPLIER)
     if choice == FRAME_RATE:
         rate = exact_rate(float(timing.get("target_fps", 60.0)))
-        return AtRate(rate, Fraction(float(timing.get("speed", 1.0))).limit_denominator(10_000))
+        return AtRate(rate, exact_number(float(timing.get("speed", 1.0))).limit_denominator(10_000))
     if choice == CURVE:
         rate = float(timing.get("target_fps", 0.0))
         rate = exact_rate(rate) if rate else clock.mean_rate
         return AtTimes(Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), rate)
     if choice == COGVIDEO:
-        return PerPair.multiplied(2 ** int(timing.get("exp", 1)))
+        return PerPair.multiplied(
+            2 ** min(int(timing.get("exp", 1)), 64)
+        )  # more than can be is refused there
     times = parse_timesteps(timing.get("times", "1/3, 2/3") if choice == TIMESTEPS else timesteps)
     return PerPair.multiplied(multiplier) if times is None else PerPair(times)
 

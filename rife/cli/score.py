@@ -31,6 +31,7 @@ from ..evaluation.scoring import (
 )
 from ..evaluation.tables import aligned, held_out_table, protocol_table, worst_frames
 from ..model import SCALES, InferenceOptions, load_model
+from ..timeline.numbers import whole_number
 from .options import add_device_option
 
 
@@ -83,9 +84,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_LONGEST_TASK = 1000  # largest factor, largest stride
+
+
 def _task(text: str) -> tuple[int, int]:
     factor, _, stride = text.partition(":")
-    task = int(factor), int(stride or 1)
+    try:
+        task = whole_number(factor, _LONGEST_TASK), whole_number(stride or "1", _LONGEST_TASK)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     if task[0] < 2 or task[1] < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: the factor is 2 or more, the stride 1 or more")
     return task

@@ -195,11 +195,11 @@ def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_fra
     to end, as they are when a video has lost every frame but each factor-th.
     """
     span = factor * stride
-    spoilt = scenes.cuts | scenes.repeats
+    spoilt = sorted(scenes.cuts | scenes.repeats)
     good = [
         start
         for start in range(0, count - span, 1 if true_frames else span)
-        if not any(start < i <= start + span for i in spoilt)
+        if bisect_right(spoilt, start) == bisect_right(spoilt, start + span)  # none in start+1..start+span
     ]
     wanted = -(-true_frames // (factor - 1)) if true_frames else len(good)
     if len(good) <= wanted:

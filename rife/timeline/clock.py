@@ -10,10 +10,13 @@ from functools import cached_property
 from itertools import pairwise
 from statistics import median_low
 
+from .numbers import exact_number, shortened
+
 Rate = Fraction | int | float | str
 
 
 ZERO = Fraction(0)
+_HIGHEST_RATE = 1_000_000
 
 # What a frame of a variable rate may last without being a pause: so many usual ones, and so many seconds at least.
 LONGEST_USUAL, LONGEST_GAP = 4, Fraction(1, 5)
@@ -26,13 +29,20 @@ def exact_rate(value: Rate) -> Fraction:
     Raises ValueError.
     """
     try:
-        rate = Fraction(value)
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        rate = exact_number(value)
+    except ValueError as error:
         raise ValueError(
-            f"the frame rate is {value!r}, expected a number such as 25, 23.976 or 24000/1001. Write it so."
+            f"the frame rate is {shortened(value)}, expected a number such as 25, 23.976 or 24000/1001. Write it so."
         ) from error
     if rate <= 0:
-        raise ValueError(f"the frame rate is {value}, expected more than 0. Give frames per second.")
+        raise ValueError(
+            f"the frame rate is {shortened(value)}, expected more than 0. Give frames per second."
+        )
+    if not 1 / _HIGHEST_RATE <= rate <= _HIGHEST_RATE:
+        raise ValueError(
+            f"the frame rate is {float(rate):g}, expected {1 / _HIGHEST_RATE:g} to {_HIGHEST_RATE:,}. Give frames "
+            "per second."
+        )
     if isinstance(value, Fraction) or rate.denominator == 1 or (isinstance(value, str) and "/" in value):
         return rate
     ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)

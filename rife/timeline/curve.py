@@ -9,10 +9,11 @@ from itertools import pairwise
 from math import ceil, floor
 
 from .clock import Rate, exact_rate
-from .lazy import LazySequence
+from .lazy import Times, check_length
+from .numbers import exact_number, shortened
 
 
-class Curve(LazySequence[Fraction]):
+class Curve(Times):
     """Source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
 
     (0, 0), (1, 1), (3, 1.5): one second as it was, then two of quarter speed; level: a freeze; falling: reverse.
@@ -20,21 +21,22 @@ class Curve(LazySequence[Fraction]):
     """
 
     def __init__(self, points: Sequence[tuple[Rate, Rate]], rate: Rate):
-        self.points = [(Fraction(at), Fraction(shown)) for at, shown in points]
+        self.points = [(exact_number(at), exact_number(shown)) for at, shown in points]
         self.rate = exact_rate(rate)
         self._starts = [at for at, _ in self.points]
         if len(self.points) < 2 or any(a >= b for a, b in pairwise(self._starts)):
             raise ValueError(
-                f"the curve's result times are {[float(at) for at in self._starts]}, expected two or more that rise, "
-                "such as 0:0, 1:1, 3:1.5 (result seconds : source seconds)."
+                f"the curve's result times are {shortened([*map(float, self._starts)])}, expected two or more that "
+                "rise, such as 0:0, 1:1, 3:1.5 (result seconds : source seconds)."
             )
+        self._length = check_length(floor((self._starts[-1] - self._starts[0]) * self.rate) + 1)
 
     def __repr__(self) -> str:
         points = ", ".join(f"{at}:{shown}" for at, shown in self.points)
         return f"Curve({points}; {self.rate} fps)"
 
     def __len__(self) -> int:
-        return floor((self._starts[-1] - self._starts[0]) * self.rate) + 1
+        return self._length
 
     def item(self, k: int) -> Fraction:
         """The source time in seconds that output frame k shows."""

@@ -6,8 +6,8 @@ A part knows which source frames it needs besides its own, so that its frames ar
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Container
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Container
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -56,7 +56,7 @@ class Timing:
     shutter: degrees of motion blur, see `rife.engine.shutter`. found: what the whole clip was found to hold, instead of
     what is found as its frames go by; without it no cadence can be undone. longest_gap: seconds that a frame of a
     variable rate may last without being a pause, which is held; None: by how long they usually last, 0: any.
-    Raises ValueError.
+    check: see `PlanOptions`. Raises ValueError.
     """
 
     request: Request = PerPair()
@@ -69,6 +69,7 @@ class Timing:
     shutter: float = 0.0
     found: Found | None = None
     longest_gap: Fraction | None = None
+    check: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_angle(self.shutter)
@@ -118,7 +119,7 @@ class Timing:
 
     def plan(self, clock: Clock, cuts: Container[int] = (), repeats: Container[int] = ()) -> Plan:
         """The plan for these frames, with cuts and repeats as they are found."""
-        options = PlanOptions(self.loop, self.keep_duration, steady=self.steady)
+        options = PlanOptions(self.loop, self.keep_duration, steady=self.steady, check=self.check)
         if self.found:
             cuts, repeats = self.found.cuts, self.found.repeats
             options = replace(options, cadence=self.found.cadence)

@@ -7,7 +7,7 @@ the number of frames that come out, always. Times are seconds of the source, rat
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Container, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Container, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
@@ -23,6 +23,7 @@ AT_REPEATS = ("hold", "retime", "auto")
 
 # A drawing shown for more frames than this is a still, not animation on twos to fours.
 LONGEST_DRAWING = 4
+_CHECKED_EVERY = 1024  # steps
 
 
 class Step(NamedTuple):
@@ -40,7 +41,10 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How a plan ends, and what it shows at cuts and repeats: as the arguments of `plan`. Raises ValueError."""
+    """How a plan ends, and what it shows at cuts and repeats: as the arguments of `plan`. Raises ValueError.
+
+    check: called now and then while all steps are gone through; what it raises ends that, as for a cancel button.
+    """
 
     loop: bool = False
     keep_duration: bool = False
@@ -50,6 +54,7 @@ class PlanOptions:
     at_repeats: str = "hold"
     steady: bool = False
     cadence: Cadence | None = None
+    check: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         asked = ("at_cuts", self.at_cuts, AT_CUTS), ("at_repeats", self.at_repeats, AT_REPEATS)
@@ -99,8 +104,11 @@ class Plan(LazySequence[Step]):
         return self._between_drawings(index, t) if retime else self._step(index, t)
 
     def __iter__(self) -> Iterator[Step]:
+        check = self.options.check
         k = 0
         while self.known_length is None or k < self.known_length:
+            if check and k % _CHECKED_EVERY == 0:
+                check()
             yield self[k]
             k += 1
 
@@ -249,6 +257,11 @@ class ConcatenatedPlan(LazySequence[Step]):
         i = bisect_right(self._outputs, k) - 1
         step, first = self._plans[i][k - self._outputs[i]], self._firsts[i]
         return step._replace(left=step.left + first, right=step.right + first)
+
+    def __iter__(self) -> Iterator[Step]:
+        for first, plan in self.parts():
+            for step in plan:
+                yield step._replace(left=step.left + first, right=step.right + first)
 
     def parts(self) -> list[tuple[int, Plan]]:
         """(first source frame, plan) of each clip."""

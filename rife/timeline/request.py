@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, lcm
 from typing import Protocol
 
 from .clock import ZERO, Clock, Rate, exact_rate
 from .curve import Curve
-from .lazy import LazySequence
+from .lazy import LazySequence, Times, check_length
+from .numbers import LONGEST_NUMBER, exact_number, shortened
+
+HIGHEST_MULTIPLIER = 1_000_000
+MOST_TIMESTEPS = 10_000
+_HIGHEST_SPEED = 1_000_000
 
 
 class Places(Protocol):
@@ -42,9 +47,10 @@ class EvenTimes(LazySequence[Fraction]):
     multiplier: int
 
     def __post_init__(self) -> None:
-        if int(self.multiplier) != self.multiplier or self.multiplier < 1:
+        if not 1 <= self.multiplier <= HIGHEST_MULTIPLIER or int(self.multiplier) != self.multiplier:
             raise ValueError(
-                f"multiplier is {self.multiplier}, expected a whole number of 1 or more. 2 doubles the frame rate."
+                f"multiplier is {shortened(self.multiplier)}, expected a whole number from 1 to "
+                f"{HIGHEST_MULTIPLIER:,}. 2 doubles the frame rate."
             )
         object.__setattr__(self, "multiplier", int(self.multiplier))
 
@@ -67,11 +73,15 @@ class PerPair:
     def __post_init__(self) -> None:
         if isinstance(self.times, EvenTimes):
             return
-        times = tuple(map(Fraction, self.times))
+        if len(self.times) > MOST_TIMESTEPS:
+            raise ValueError(
+                f"there are {len(self.times):,} timesteps, expected {MOST_TIMESTEPS:,} at most. Ask for a multiplier."
+            )
+        times = tuple(map(exact_number, self.times))
         if any(not 0 < t < 1 for t in times) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
             raise ValueError(
-                f"timesteps are {[float(t) for t in times]}, expected rising values between 0 and 1 exclusive, such "
-                "as 0.25, 0.5, 0.75. 0 and 1 are the frames themselves and always in the result."
+                f"timesteps are {shortened([*map(float, times)])}, expected rising values between 0 and 1 exclusive, "
+                "such as 0.25, 0.5, 0.75. 0 and 1 are the frames themselves and always in the result."
             )
         object.__setattr__(self, "times", times)
 
@@ -84,6 +94,19 @@ class PerPair:
     def frames_per_pair(self) -> int:
         """Output frames per source frame: the source frame itself and those after it."""
         return len(self.times) + 1
+
+    @property
+    def denominator(self) -> int:
+        """The smallest number of equal parts of the way that all times are multiples of; of a number too large for
+        anything, some such number."""
+        if isinstance(self.times, EvenTimes):
+            return self.times.multiplier
+        parts = 1
+        for time in self.times:
+            parts = lcm(parts, time.denominator)
+            if parts > 10**LONGEST_NUMBER:  # it would grow with every time
+                break
+        return parts
 
     @property
     def speed(self) -> Fraction:
@@ -111,9 +134,16 @@ class AtRate:
     def __post_init__(self) -> None:
         if self.rate is not None:
             object.__setattr__(self, "rate", exact_rate(self.rate))
-        if self.speed <= 0:
-            raise ValueError(f"speed is {self.speed}, expected more than 0. Ask for times to go backward.")
-        object.__setattr__(self, "speed", Fraction(self.speed))
+        try:
+            speed = exact_number(self.speed)
+        except ValueError as error:
+            raise ValueError(f"speed: {error}, expected a number such as 0.25 or 2.") from error
+        if not 1 / _HIGHEST_SPEED <= speed <= _HIGHEST_SPEED:
+            raise ValueError(
+                f"speed is {shortened(self.speed)}, expected more than 0, from {1 / _HIGHEST_SPEED:g} to "
+                f"{_HIGHEST_SPEED:,}. Ask for times to go backward."
+            )
+        object.__setattr__(self, "speed", speed)
 
     def half_a_step(self, clock: Clock) -> Fraction:
         """How far a steady plan is behind, of the way to the next frame; 0 where all frames are given ones."""
@@ -145,8 +175,8 @@ class AtTimes:
 
     @property
     def corners(self) -> Iterable[int]:
-        """Output frames in rising order between which times only rise or only fall: all, but for a `Curve`."""
-        return self.times.corners if isinstance(self.times, Curve) else range(len(self.times))
+        """Output frames in rising order between which times only rise or only fall: all, but for `Times`."""
+        return self.times.corners if isinstance(self.times, Times) else range(len(self.times))
 
     def half_a_step(self, clock: Clock) -> Fraction:
         """Raises ValueError: listed times say themselves what is shown."""
@@ -180,9 +210,9 @@ def request_of(
     if times is not None:
         return AtTimes(times, exact)
     if exact is not None or speed != 1:
-        return AtRate(exact, Fraction(speed))
+        return AtRate(exact, speed)  # type: ignore[arg-type]  # made exact there
     if timesteps is not None:
-        return PerPair([Fraction(t) for t in timesteps])
+        return PerPair(timesteps)  # type: ignore[arg-type]  # made exact there, once their number is checked
     return PerPair.multiplied(2 if multiplier is None else multiplier)
 
 
@@ -192,7 +222,7 @@ class _PairPlaces:
     def __init__(self, clock: Clock, request: PerPair, past_last: bool):
         self._clock, self._times, self._frames = clock, request.times, request.frames_per_pair
         n, m = clock.count, self._frames
-        self.count = n and (n * m if past_last else (n - 1) * m + 1)
+        self.count = n and check_length(n * m if past_last else (n - 1) * m + 1)
         self.rate = clock.mean_rate * m
 
     def place(self, k: int) -> tuple[int, Fraction]:
@@ -215,9 +245,9 @@ class _EvenPlaces:
         self._step = request.speed / self.rate
         self.count: int | None = None
         if clock.count is not None and past_last:
-            self.count = ceil((clock.at(clock.count) - self._start) / self._step)
+            self.count = check_length(ceil((clock.at(clock.count) - self._start) / self._step))
         elif clock.count is not None:
-            self.count = floor((clock.at(clock.count - 1) - self._start) / self._step) + 1
+            self.count = check_length(floor((clock.at(clock.count - 1) - self._start) / self._step) + 1)
 
     def place(self, k: int) -> tuple[int, Fraction]:
         return self._clock.place(self._start + k * self._step)

@@ -6,41 +6,52 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from .numbers import exact_number, shortened, whole_number, words_of
+from .request import MOST_TIMESTEPS
+
+MOST_CUTS, MOST_POINTS = 200_000, 20_000  # in a text: of frames that begin a scene, of a retime curve
+
 
 def parse_timesteps(text: str) -> list[Fraction] | None:
-    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none.
+
+    Raises ValueError.
+    """
     try:
-        return [Fraction(word) for word in words] or None
-    except (ValueError, ZeroDivisionError) as error:
+        return [exact_number(word) for word in words_of(text or "", MOST_TIMESTEPS)] or None
+    except ValueError as error:
         raise ValueError(
-            f"timesteps is {text!r}, expected numbers between 0 and 1 apart by commas, such as 0.25, 0.5, 0.75 or "
-            "1/3, 2/3. Leave it empty to use multiplier."
+            f"timesteps is {shortened(text)}: {error}; expected numbers between 0 and 1 apart by commas, such as 0.25, "
+            "0.5, 0.75 or 1/3, 2/3. Leave it empty to use multiplier."
         ) from error
 
 
 def parse_curve(text: str) -> list[tuple[Fraction, Fraction]]:
-    """Points like 0:0, 1:1, 3:1.5 in `text`."""
-    words = [word.split(":") for word in re.split(r"[,;\s]+", text or "") if word]
+    """Points like 0:0, 1:1, 3:1.5 in `text`. Raises ValueError."""
     try:
-        return [(Fraction(at), Fraction(shown)) for at, shown in words]
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise ValueError(
-        f"curve is {text!r}, expected points apart by commas, each result second : clip second, such as "
-        "0:0, 1:1, 3:1.5. Write it so."
-    )
+        points = []
+        for word in words_of(text or "", MOST_POINTS):
+            at, colon, shown = word.partition(":")
+            if not colon:
+                raise ValueError(f"{shortened(word)} has no colon")
+            points.append((exact_number(at), exact_number(shown)))
+        return points
+    except ValueError as error:
+        raise ValueError(
+            f"curve is {shortened(text)}: {error}; expected points apart by commas, each result second : clip second, "
+            "such as 0:0, 1:1, 3:1.5. Write it so."
+        ) from error
 
 
 def parse_cuts(text: str, count: int) -> set[int]:
-    """Frame numbers in `text`, each between 0 and `count` - 1."""
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    if not all(word.isdecimal() and int(word) < count for word in words):
+    """Frame numbers in `text`, each between 0 and `count` - 1. Raises ValueError."""
+    try:
+        return {whole_number(word, count - 1) for word in words_of(text or "", MOST_CUTS)}
+    except ValueError as error:
         raise ValueError(
-            f"cut_frames is {text!r}, expected numbers of frames from 0 to {count - 1} apart by commas. Leave it "
-            "empty to have cuts found."
-        )
-    return set(map(int, words))
+            f"cut_frames is {shortened(text)}: {error}; expected numbers of frames from 0 to {count - 1} apart by "
+            "commas. Leave it empty to have cuts found."
+        ) from error
 
 
 def parse_place(text: str, times: Sequence[Fraction]) -> Fraction:
@@ -56,6 +67,6 @@ def parse_place(text: str, times: Sequence[Fraction]) -> Fraction:
             seconds = 60 * seconds + Fraction(word)
         return seconds
     raise ValueError(
-        f"{text!r} is no place in the clip, expected seconds such as 12.5 or 1:02.5, or a frame from 0f to "
+        f"{shortened(text)} is no place in the clip, expected seconds such as 12.5 or 1:02.5, or a frame from 0f to "
         f"{len(times) - 1}f. Write it so."
     )

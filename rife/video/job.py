@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..engine.loops import ends_of, find_loop
 from ..engine.seams import Seam, corrected_colours
 from ..ops.transfer import transfer_of
 from ..timeline.clock import Clock, Rate, exact_rate
+from ..timeline.numbers import exact_number, shortened
 from ..timeline.parts import Part, Timing, check_forward, found_in, part_of
 from ..timeline.request import AtRate, PerPair, Request, request_of
 from ..timeline.scenes import SceneFinder, Scenes
@@ -36,7 +36,7 @@ from .deinterlace import FILM, OFF
 from .images import is_pattern, numbered, write_png
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
-from .writer import VideoWriter, tick_of
+from .writer import FINEST, VideoWriter, tick_of
 
 __all__ = [
     "Clip", "DamagedError", "Encoding", "Job", "Summary", "VideoError", "VideoInfo", "VideoWriter",
@@ -45,6 +45,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+LONGEST_VIDEO = 1_000_000_000  # frames
 _PREFETCHED, _WAITING = 4, 6  # frames that wait decoded, and to be encoded
 
 
@@ -79,6 +80,11 @@ class Job:
         self.clip, self.timing, self.encoding = clip, timing, encoding or Encoding()
         self.plan = timing.plan(clip.clock)
         check_forward(self.plan)
+        if len(self.plan) > LONGEST_VIDEO:
+            raise ValueError(
+                f"the video would have {len(self.plan):,} frames, expected {LONGEST_VIDEO:,} at most: 190 days at 60 "
+                "per second. Ask for a lower rate, a smaller multiplier or less slow motion."
+            )
         request = timing.request
         per_pair = request if isinstance(request, PerPair) else None
         if keep_fps and per_pair is None:
@@ -96,7 +102,9 @@ class Job:
             self._held_until = clock.duration * self._stretch / request.speed
         self.tick = 1 / self.rate
         if per_pair and self._at_any_time and clip.rate is None:
-            self.tick = clip.time_base / lcm(*(t.denominator for t in per_pair.times))
+            self.tick = clip.time_base / per_pair.denominator
+            if self.tick.denominator > FINEST:  # which no container bears: a microsecond is near enough
+                self.tick = Fraction(1, 1_000_000)
         if self.same_time:
             self.tick = tick_of(self.tick, clip.start)
 
@@ -299,9 +307,14 @@ def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) 
     """The request for a multiplier (None: 2) or a rate, stretched to `slow` times the length. Raises ValueError."""
     if slow is None:
         return request_of(multiplier if rate is None else None, rate=rate)
-    stretch = Fraction(slow)
+    try:
+        stretch = exact_number(slow)
+    except ValueError as error:
+        raise ValueError(f"slow: {error}. 4 makes it last four times as long.") from error
     if stretch <= 0:
-        raise ValueError(f"slow is {slow}, expected more than 0: 4 makes it last four times as long.")
+        raise ValueError(
+            f"slow is {shortened(slow)}, expected more than 0: 4 makes it last four times as long."
+        )
     return AtRate(None if rate is None else exact_rate(rate), 1 / stretch)
 
 

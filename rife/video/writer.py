@@ -37,7 +37,7 @@ from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
 
 log = logging.getLogger(__name__)
 
-_FINEST = 10_000_000  # ticks per second; more than containers and encoders bear
+FINEST = 10_000_000  # ticks per second; more than containers and encoders bear
 MP4 = (".mp4", ".m4v", ".mov")
 _MP4_TAGS = {"title", "artist", "album", "album_artist", "author", "comment", "composer", "copyright", "creation_time",
              "date", "description", "episode_id", "genre", "language", "location", "lyrics", "network", "show",
@@ -450,4 +450,4 @@ def tick_of(*times: Fraction) -> Fraction:
         a, b = tick * tick.denominator * time.denominator, time * tick.denominator * time.denominator
         if b:
             tick = Fraction(gcd(int(a), int(b)), tick.denominator * time.denominator)
-    return tick if tick.denominator <= _FINEST else times[0]
+    return tick if tick.denominator <= FINEST else times[0]
