@@ -126,7 +126,9 @@ def _luma(frame: av.VideoFrame) -> np.ndarray:
     """Levels (h,w) int16 of an even number of middle lines, and of some columns."""
     planes = frame.planes
     if len(planes) > 1 and not frame.format.is_rgb and frame.format.components[0].bits == 8:
-        picture = np.frombuffer(memoryview(planes[0]), np.uint8).reshape(frame.height, -1)[:, : frame.width]
+        picture: np.ndarray = np.frombuffer(memoryview(planes[0]), np.uint8).reshape(frame.height, -1)[
+            :, : frame.width
+        ]
     else:
         picture = frame.to_ndarray(format="gray")
     top = max(0, (frame.height - _ROWS) // 4 * 2)
