@@ -34,8 +34,8 @@ def named_dtype(precision: str) -> torch.dtype | None:
 def good_dtype(device: torch.device) -> torch.dtype:
     """What "auto" means on `device`: float16 where it is fast at it, else float32.
 
-    It is on CUDA from compute capability 7 on, ROCm, XPU and MPS. Not bfloat16 on a CPU that has it: 1.4 times as fast
-    there, but off by more than 1/255 in a few pixels.
+    It is on CUDA from compute capability 7 on, ROCm, XPU and MPS. Not bfloat16 on a CPU that has it: 1.2 to 1.6 times
+    as fast there, but off by up to 3 of 255 in one value of a thousand, and by 20 to 35 at the worst (docs/speed.md).
     """
     if device.type == "cuda":
         fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 0)
