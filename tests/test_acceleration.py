@@ -46,7 +46,7 @@ def counting_backend(counts):
 @pytest.mark.parametrize("variational_too", [False, True])
 def test_compiled_for_one_shape_whatever_the_clip(model, variational_too, monkeypatch):
     model.net.config = replace(model.net.config, variational=variational_too)
-    monkeypatch.setattr(variational, "_SWEEPS", 1)  # shorter to compile
+    monkeypatch.setattr(variational, "_SOR_SWEEPS", 1)  # shorter to compile
     counts: list[int] = []
     compiled = 0
     expected = {n: rife.interpolate(model, clip(n), 3, batch_size=4) for n in (5, 8)}

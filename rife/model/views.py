@@ -108,9 +108,9 @@ def value_range(images: Tensor, name: str) -> tuple[float, float]:
 
 
 def visible_background(images: Tensor) -> Tensor:
-    """(B,4,H,W) in 0..1 or bytes -> (B,3): a plain colour that each picture stands out from, of 0, 0.5 and 1."""
+    """(B,C,H,W), RGB, opacity and perhaps maps, in 0..1 or bytes -> (B,3): a plain colour that each picture stands out from, of 0, 0.5 and 1."""
     images = images.float() / (1 if images.is_floating_point() else 255)
-    alpha = images[:, 3:].clamp(0, 1)
+    alpha = images[:, 3:4].clamp(0, 1)
     mean = (images[:, :3].clamp(0, 1) * alpha).sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1e-6)
     away = (mean < 0.5).float()
     return torch.where((mean - 0.5).abs() > 0.25, 0.5, away)

@@ -144,8 +144,9 @@ def both_loaders_feed_both_nodes():
 @check
 def converted_files_load_in_comfyuis_own_loader_and_its_files_load_here():
     """Every release of five blocks, from the author's spelling, in every dtype; then back in ComfyUI's spelling."""
-    config, ifnet, checkpoint = (
-        pack_module(f"rife.{name}") for name in ("networks.config", "networks.ifnet", "checkpoint.save")
+    config, ifnet, checkpoint, detection = (
+        pack_module(f"rife.{name}")
+        for name in ("networks.config", "networks.ifnet", "checkpoint.save", "checkpoint.detection")
     )
     folder = FILES / "frame_interpolation"
     for name in ("4.25", "4.25.lite", "4.25.heavy", "4.26", "4.26.heavy"):
@@ -160,7 +161,7 @@ def converted_files_load_in_comfyuis_own_loader_and_its_files_load_here():
             theirs = (
                 native_nodes().FrameInterpolationModelLoader.execute("converted.safetensors").args[0].model
             )
-            loaded = checkpoint.clean_keys(theirs.state_dict())
+            loaded = detection.clean_keys(theirs.state_dict())
             assert loaded.keys() == weights.keys()
             assert all(torch.equal(v.float(), weights[k].to(dtype).float()) for k, v in loaded.items()), (
                 name,
