@@ -108,7 +108,10 @@ def value_range(images: Tensor, name: str) -> tuple[float, float]:
 
 
 def visible_background(images: Tensor) -> Tensor:
-    """(B,C,H,W), RGB, opacity and perhaps maps, in 0..1 or bytes -> (B,3): a plain colour that each picture stands out from, of 0, 0.5 and 1."""
+    """(B,C,H,W), RGB, opacity and perhaps maps, in 0..1 or bytes -> (B,3): colours that pictures stand out from.
+
+    Each is a grey of 0, 0.5 or 1.
+    """
     images = images.float() / (1 if images.is_floating_point() else 255)
     alpha = images[:, 3:4].clamp(0, 1)
     mean = (images[:, :3].clamp(0, 1) * alpha).sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1e-6)
