@@ -49,6 +49,7 @@ from .types import (
     paired,
     scale_input,
     speed_inputs,
+    timestep_method_input,
     told,
     tta_input,
 )
@@ -117,6 +118,7 @@ class RIFEInterpolate(io.ComfyNode):
                 *loop_inputs(),
                 steady_input(),
                 *finish_inputs(),
+                timestep_method_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -172,6 +174,7 @@ class RIFEInterpolate(io.ComfyNode):
         shutter: float = 0.0,
         keep: Tensor | None = None,
         overlays: str = OFF,
+        timestep_method: str = "direct",
     ) -> io.NodeOutput:
         """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
         check_images(images, "images")
@@ -202,7 +205,9 @@ class RIFEInterpolate(io.ComfyNode):
         plan = ConcatenatedPlan([one.plan(clock) for one in known])
         scenes = Scenes.joined(parts, clock.count)
         scale, why = _scale(interp_model, images, scenes, scale)
-        options = RunOptions(InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration)
+        options = RunOptions(
+            InferenceOptions(scale, tta, ensemble), batch_size, precision, acceleration, timestep_method
+        )
         rate = _fps(fps, plan, asked.request)
 
         def tell(new: int, seconds: float | None) -> None:
@@ -309,6 +314,7 @@ class RIFEInbetween(io.ComfyNode):
                 tta_input(),
                 ensemble_input(),
                 *speed_inputs(),
+                timestep_method_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One new image per pair."),
@@ -327,6 +333,7 @@ class RIFEInbetween(io.ComfyNode):
         ensemble: bool = False,
         precision: str = "auto",
         acceleration: str = "off",
+        timestep_method: str = "direct",
     ) -> io.NodeOutput:
         """Two (N,H,W,C) -> (N,H,W,C)."""
         image0, image1 = paired(image0, image1)
@@ -338,5 +345,7 @@ class RIFEInbetween(io.ComfyNode):
         if timestep in (0, 1):
             return io.NodeOutput(model_management.as_images(image1 if timestep else image0))
         chosen = InferenceOptions(float(scale), tta, ensemble)
-        options = RunOptions(chosen, precision=precision, acceleration=acceleration)
+        options = RunOptions(
+            chosen, precision=precision, acceleration=acceleration, timestep_method=timestep_method
+        )
         return io.NodeOutput(run.between(interp_model, image0, image1, timestep, options))

@@ -46,13 +46,15 @@ class RunOptions:
     """What a node's inputs say of a run, besides what is made.
 
     batch_size: new frames per pass, 0: as many as fit. precision: of the network in this run, a key of
-    `rife.model.PRECISIONS`; acceleration: one of `rife.model.acceleration.ACCELERATIONS`.
+    `rife.model.PRECISIONS`; acceleration: one of `rife.model.acceleration.ACCELERATIONS`; timestep_method: one of
+    `rife.model.options.TIMESTEP_METHODS`.
     """
 
     inference: InferenceOptions = PLAIN
     batch_size: int = 0
     precision: str = "auto"
     acceleration: str = "off"
+    timestep_method: str = "direct"
 
     def load(self, patcher, height: int, width: int, channels: int, wanted: int) -> tuple[Interpolator, int]:
         """The model as it is to run, and its new frames per pass: as many of those `wanted` as fit."""
@@ -60,6 +62,13 @@ class RunOptions:
             with_precision(patcher, self.precision), height, width, self.inference, channels,
             wanted=wanted, batch_size=self.batch_size,
         )  # fmt: skip
+        if self.timestep_method != "direct" and isinstance(model, Model):
+            model = model.by_timesteps(self.timestep_method)
+        elif self.timestep_method != "direct":
+            raise ValueError(
+                f"timestep_method {self.timestep_method} asked of a model from ComfyUI's own loader. Use Load RIFE "
+                "Checkpoint for it, or leave it at direct."
+            )
         return model.accelerate(self.acceleration), batch
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..rife.model import PRECISIONS, SCALES
 from ..rife.model.acceleration import ACCELERATIONS
 from ..rife.model.devices import TRAINING_PRECISIONS
+from ..rife.model.options import TIMESTEP_METHODS
 from ..rife.video.deinterlace import CHOICES, OFF
 
 # ComfyUI's own type: our loader feeds its FrameInterpolate, its loader (RIFE and FILM) feeds our nodes.
@@ -94,6 +95,19 @@ def ensemble_input() -> io.Input:
         advanced=True,
         tooltip="Motion is estimated forward and backward in time and averaged. Slightly steadier, almost twice "
         "the time. RIFE 3.8, 4.0 to 4.20 and 4.24 do it inside, for all others finished frames are averaged.",
+    )
+
+
+def timestep_method_input() -> io.Input:
+    """How other times than the middle are made; last in the form."""
+    return io.Combo.Input(
+        "timestep_method",
+        options=list(TIMESTEP_METHODS),
+        default="direct",
+        optional=True,
+        advanced=True,
+        tooltip="How frames at other times than the middle are made. direct: in one pass. recursive: quarters and "
+        "eighths as the middle between a given frame and a middle, in two and three passes; other times stay direct.",
     )
 
 

@@ -51,6 +51,7 @@ from .types import (
     model_input,
     scale_input,
     speed_inputs,
+    timestep_method_input,
     told,
     trim_window,
     tta_input,
@@ -122,6 +123,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
                     "seconds than this is a pause: it is held, and then moves on as fast as all else. 0: four times as "
                     "long as usual, 0.2 s at least.",
                 ),
+                timestep_method_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -165,6 +167,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
         overlays: str = OFF,
         deinterlace: str = "off",
         longest_gap: float = 0.0,
+        timestep_method: str = "direct",
     ) -> io.NodeOutput:
         """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
         start = time.perf_counter()
@@ -182,7 +185,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             job = Job(clip, when, encoding, drift=back)
             path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
-            options = RunOptions(chosen, batch_size, precision, acceleration)
+            options = RunOptions(chosen, batch_size, precision, acceleration, timestep_method)
 
             def tell(new: int, seconds: float | None) -> None:
                 line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))

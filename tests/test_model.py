@@ -345,3 +345,34 @@ def test_a_bfloat16_network_does_not_round_the_picture():
     error = (exact.inference(img, img.roll(1, 3)) - half.inference(img, img.roll(1, 3))).abs()
     assert half.net.source(img).dtype == torch.float32
     assert error.max() < 1e-3  # rounding the frames alone makes 2e-3 of it
+
+
+def test_quarters_as_middles_of_middles():
+    """timestep_method recursive: exactly what two calls for the middle give; other times stay direct."""
+    model = rife.load_model()
+    recursive = model.by_timesteps("recursive")
+    assert recursive.net is model.net and model.timestep_method == "direct"
+    img0, img1 = torch.nn.functional.interpolate(torch.rand(2, 3, 8, 8), (64, 64), mode="bicubic").clamp(
+        0, 1
+    )[:, None]
+    middle = model.inference(img0, img1)
+    assert torch.equal(recursive.inference(img0, img1), middle)
+    for t, pair in ((0.25, (img0, middle)), (0.75, (middle, img1))):
+        quarter = recursive.inference(img0, img1, timestep=t)
+        torch.testing.assert_close(quarter, model.inference(*pair), rtol=0, atol=1e-5)
+        assert not torch.equal(quarter, model.inference(img0, img1, timestep=t))
+    third = torch.tensor([1 / 3, 0.25])
+    both = recursive.inference(img0.expand(2, -1, -1, -1), img1.expand(2, -1, -1, -1), timestep=third)
+    torch.testing.assert_close(both[:1], model.inference(img0, img1, timestep=1 / 3), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="timestep_method is 'twice', expected one of direct, recursive"):
+        model.by_timesteps("twice")
+
+
+def test_a_way_of_times_goes_with_a_precision_and_through_the_engine():
+    model = rife.load_model().by_timesteps("recursive")
+    assert model.with_precision("bf16").timestep_method == "recursive"
+    frames = torch.rand(2, 64, 64, 3)
+    made = rife.interpolate(model, frames, 4)
+    img0, img1 = (frame.permute(2, 0, 1)[None] for frame in frames)
+    quarter = model.inference(img0, img1, timestep=0.25)[0].permute(1, 2, 0)
+    torch.testing.assert_close(made[1], quarter, rtol=0, atol=1e-5)

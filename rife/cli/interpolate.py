@@ -413,18 +413,11 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
                 "checkpoint": _identity(args.model),
                 "network": [*list(options.values())[:3], args.precision],
             }
-            if (
-                args.keep
-                or args.steady
-                or args.shutter
-                or args.begin
-                or args.end
-                or args.curve
-                or args.cut_frames
-            ):
-                # Only then, so that what older versions began is gone on with.
-                identity["finish"] = [args.keep, args.steady, args.shutter, args.begin, args.end, args.curve,
-                                      args.cut_frames]  # fmt: skip
+            if args.timestep_method != "direct":
+                identity["timestep_method"] = args.timestep_method
+            finish = [args.keep, args.steady, args.shutter, args.begin, args.end, args.curve, args.cut_frames]
+            if any(finish):  # only then, so that what older versions began is gone on with
+                identity["finish"] = finish
             segments = Segments(job, target, identity, rank=rank, processes=processes)
             show = _Progress(bar, segments)
             joined = segments.run(model, show, keep=keep, **options)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..model import PRECISIONS, SCALES, Model, load_model
 from ..model.acceleration import ACCELERATIONS
+from ..model.options import TIMESTEP_METHODS
 from ..networks.config import RELEASES
 from ..networks.three_networks import LEGACY_RELEASES
 
@@ -50,6 +51,10 @@ def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> 
         "--acceleration", choices=ACCELERATIONS, default="off",
         help="compile, cuda graphs or triton (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--timestep-method", choices=TIMESTEP_METHODS, default="direct",
+        help="recursive: quarters and eighths as middles of middles (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--tta", action="store_true", help="average with the frames turned by 180 degrees")
     parser.add_argument("--ensemble", action="store_true", help="average with time reversed; twice the time")
     parser.add_argument(
@@ -65,4 +70,5 @@ def load(args: argparse.Namespace, device: str | None = None) -> Model:
     --device."""
     precision = getattr(args, "precision", None)
     model = load_model(args.model, variant=args.variant, device=device or args.device, dtype=precision)
+    model = model.by_timesteps(getattr(args, "timestep_method", "direct"))
     return model.accelerate(getattr(args, "acceleration", "off"))

@@ -26,8 +26,8 @@ from ..ops.warp import warp
 from .acceleration import Accelerated
 from .devices import default_device, good_dtype, named_dtype, placed
 from .inputs import check_finite, check_images, checked_times, colour_channels, pad_to
-from .options import SCALES
-from .passes import Pair, Passes
+from .options import SCALES, TIMESTEP_METHODS
+from .passes import Pair, Passes, reached
 from .training_step import Batch, TrainingStep
 from .views import View
 
@@ -95,6 +95,7 @@ class Model:
         self._local_rank = local_rank
         self._learner: TrainingStep | None = None
         self._passes = Passes(network)
+        self.timestep_method = "direct"
 
     @property
     def flownet(self) -> nn.Module:
@@ -127,6 +128,23 @@ class Model:
         accelerated = self._passes.accelerated
         return accelerated.how if accelerated and accelerated.works else "off"
 
+    def by_timesteps(self, method: str = "direct") -> Model:
+        """This network, which makes frames at other times than the middle by `method` (one of `TIMESTEP_METHODS`).
+
+        direct: in one pass, by the network's timestep. recursive: at j/2^k, up to j/64, as the middle between a given
+        frame and a middle, in k passes; other times stay direct. Networks without a timestep know only that way.
+        Raises ValueError for another word.
+        """
+        if method not in TIMESTEP_METHODS:
+            raise ValueError(
+                f"timestep_method is {method!r}, expected one of {', '.join(TIMESTEP_METHODS)}. Use one of them."
+            )
+        if method == self.timestep_method:
+            return self
+        model = copy.copy(self)  # around the same network, with its grids and its acceleration
+        model.timestep_method = method
+        return model
+
     def accelerate(self, how: str = "off") -> Model:
         """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
 
@@ -142,7 +160,8 @@ class Model:
             return self
         with torch.inference_mode(False), torch.no_grad():
             network = placed(copy.deepcopy(self.net), self.run_device, dtype)
-        return Model.from_network(network).accelerate(self.acceleration)
+        model = Model.from_network(network).accelerate(self.acceleration)
+        return model.by_timesteps(self.timestep_method)
 
     @property
     def learner(self) -> TrainingStep:
@@ -301,15 +320,19 @@ class Model:
         scales = self._scales(scale, scale_list)
         channels, height, width = shape
         pair = Pair(source0, source1, channels, view)
-        if self.config.timestep or all(t == 0.5 for t in times):
+        recursive = self.timestep_method == "recursive" and any(t != 0.5 and reached(t) for t in times)
+        if all(t == 0.5 for t in times) or (self.config.timestep and not recursive):
             image = self._passes.frame(pair, self._passes.times(times, source0.device), scales, TTA, ensemble)
         else:
-            image = torch.cat(
-                [
-                    self._passes.bisected(pair.sample(i), t, scales, TTA, ensemble, self._name())
-                    for i, t in enumerate(times)
-                ]
-            )
+            made = []
+            for i, t in enumerate(times):
+                one = pair.sample(i)
+                if reached(t) or not self.config.timestep:
+                    made.append(self._passes.bisected(one, t, scales, TTA, ensemble, self._name()))
+                else:
+                    when = self._passes.times([t], source0.device)
+                    made.append(self._passes.frame(one, when, scales, TTA, ensemble))
+            image = torch.cat(made)
         image = image[:, :, :height, :width]
         return image.clamp(0, 1) if view is None else image
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+# How frames at other times than the middle are made, where the network has a timestep: see `Model.by_timesteps`.
+TIMESTEP_METHODS = ("direct", "recursive")
 
 
 @dataclass(frozen=True)

@@ -115,26 +115,32 @@ class Passes:
     def bisected(
         self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str
     ) -> Tensor:
-        """The frame (1,C,H,W) at t = j/2^k by k middles of middles, for networks that only know 0.5.
+        """The frame (1,C,H,W) at t = j/2^k by k middles of middles.
 
         name: of the network, in the ValueError for a time that is not reached so.
         """
-        if not (t * 2**MAX_BISECTIONS).is_integer():
+        if not reached(t):
             raise ValueError(
                 f"timestep {t:g} cannot be reached by {name}, which has no timestep input and only knows "
                 f"the middle; by recursion it reaches j/2^k up to k={MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
                 "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
             )
         while True:
-            middle = self.frame(pair, None, scales, tta, ensemble)
+            middle = self.frame(pair, self.times([0.5], pair.source0.device), scales, tta, ensemble)
             if t == 0.5:
                 return middle
-            source = self.encode(middle, tta, pair.view)
+            # As between two calls: what overshoots is no colour, unless light above 1 is wanted.
+            source = self.encode(middle.clamp(0, 1) if pair.view is None else middle, tta, pair.view)
             pair, t = (
                 (pair._replace(source1=source), t * 2)
                 if t < 0.5
                 else (pair._replace(source0=source), t * 2 - 1)
             )
+
+
+def reached(t: float) -> bool:
+    """Whether middles of middles come to time `t`."""
+    return (t * 2**MAX_BISECTIONS).is_integer()
 
 
 def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grids: WarpGrids) -> Tensor:
