@@ -15,7 +15,8 @@ from rife.timeline.clock import Clock
 from rife.timeline.plans import Plan, plan
 from rife.timeline.report import report
 from rife.timeline.scenes import find_scenes
-from tests.support.moving_clips import PATTERNS, clip, disc_at, shown, steps, unevenness
+from rife.video import Clip
+from tests.support.moving_clips import PATTERNS, clip, disc_at, picture, shown, steps, unevenness, write
 
 RATE = Fraction(60000, 1001)
 
@@ -150,3 +151,19 @@ def test_a_disc_of_known_speed_moves_evenly(name):
     places = places[: -int(2 * pace) - 1]
     assert unevenness(steps(places)) < 0.02
     assert np.mean(steps(places)) == pytest.approx(1.5, rel=0.01)
+
+
+@pytest.mark.parametrize("base", [Fraction(1, 1000), Fraction(1, 90000)])
+def test_soft_telecine_that_video_and_an_edit_break_is_even(tmp_path, base):
+    """Frames that the file shows for three and two fields, for two each as video, and for two and three."""
+    turns = [3, 2] * 12 + [3, 3, 2] + [3, 2] * 12 + [2] * 20 + [3, 2] * 10
+    starts = [0, *np.cumsum(turns).tolist()]
+    ticks = [round(start / RATE / base) for start in starts]
+    frames = np.stack([picture(0)] * len(starts))
+    video = Clip(write(tmp_path / "soft.mkv", frames, RATE / 2, times=ticks, time_base=base))
+    assert video.rate is None and video.soft_telecine
+    film = Fraction(5, 2) / RATE
+    steps_of = np.diff([float(time) for time in video.clock.times])
+    assert steps_of[:48] == pytest.approx(float(film), rel=0.02)
+    assert steps_of[54:68] == pytest.approx(float(2 / RATE), abs=0.0012)
+    assert np.abs(np.array([float(t) for t in video.times]) * float(RATE) - starts).max() < 2

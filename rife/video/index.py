@@ -11,12 +11,15 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
+
+from ..timeline.cadence import find_cadence
 
 log = logging.getLogger(__name__)
 
@@ -326,3 +329,33 @@ def pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
     film = [Fraction(24000, 1001), Fraction(24), Fraction(20000, 1001), Fraction(20)]
     nearest = min(film, key=lambda rate: abs(rate - mean))
     return nearest if abs(nearest - mean) < mean / 500 else mean.limit_denominator(1001)
+
+
+def evened_fields(ticks: array) -> list[Fraction] | None:
+    """When frames are meant to be shown, in ticks, where the file shows them for two or three fields each.
+
+    Film that is shown for two and three in turn was evenly spaced, also where video, an edit or a lost frame breaks the
+    turns; all other frames stay at their times. None where there is no such film.
+    """
+    since = np.frombuffer(ticks, np.int64) - ticks[0]
+    steps = np.diff(since)
+    if len(steps) < 8:
+        return None
+    turns = np.round(steps / (steps.min() / 2)).astype(int)
+    length = since[-1] / turns.sum()  # of a field
+    if set(turns[:-1].tolist()) != {2, 3} or np.abs(steps - turns * length)[:-1].max() > max(
+        1.01, 0.1 * length
+    ):
+        return None
+    starts = [0, *np.cumsum(turns).tolist()]
+    repeats = set(range(starts[-1])) - set(starts)
+    meant = [Fraction(tick) for tick in ticks]
+    changed = False
+    for stretch in find_cadence(repeats, (), starts[-1] + 1).stretches:
+        if stretch.pattern.per_drawing == Fraction(5, 2):
+            changed = True
+            for i, start in enumerate(starts):
+                if stretch.first <= start < stretch.after and (when := stretch.when(start)) is not None:
+                    meant[i] = ticks[0] + when * Fraction(length).limit_denominator(1000)
+    rising = all(a < b for a, b in pairwise(meant))
+    return meant if changed and rising else None

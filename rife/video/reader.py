@@ -28,7 +28,7 @@ from .convert import to_rgb
 from .decode import comes_out_of_order, decoded
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
-from .index import FrameIndex, Times, constant_rate, index_frames, pulled_down
+from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
 from .source import Source, main_stream, open_source, origin_of, stated_duration, stated_rates
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ class Clip:
             self.deinterlace = self.combing.kind if deinterlace == AUTO else deinterlace
         self._see_first()
         index = self._index
+        self._evened: tuple[int, list[Fraction] | None] | None = None
         self.rate = constant_rate(
             index.ticks, index.time_base, self._stated_rates, exact=self.container == "gif"
         )
@@ -249,12 +250,23 @@ class Clip:
         ticks = self._index.ticks
         if len(ticks) < 2 or self.sequence:
             return False
-        return pulled_down(np.frombuffer(ticks, np.int64) - ticks[0], self.time_base) is not None
+        since = np.frombuffer(ticks, np.int64) - ticks[0]
+        return pulled_down(since, self.time_base) is not None or self._meant is not None
 
     @property
     def times(self) -> Sequence[Fraction]:
         """When each frame is shown, seconds after the first."""
-        return Times(self._index.ticks, self.time_base)
+        return Times(self._meant or self._index.ticks, self.time_base)
+
+    @property
+    def _meant(self) -> list[Fraction] | None:
+        """The ticks that are meant where film was shown by fields, see `evened_fields`."""
+        ticks = self._index.ticks
+        if self.rate is not None or self.sequence:
+            return None
+        if self._evened is None or self._evened[0] != len(ticks):
+            self._evened = len(ticks), evened_fields(ticks)
+        return self._evened[1]
 
     @property
     def durations(self) -> Sequence[Fraction]:
@@ -278,7 +290,7 @@ class Clip:
             # A last frame that is held for longer than the others says so itself.
             held = last * self.rate > _HELD
             return Clock(count, self.rate, end=(count - 1) / self.rate + last if held else None)
-        times = Times(index.ticks[:count], self.time_base)
+        times = Times((self._meant or index.ticks)[:count], self.time_base)
         return Clock(count, times=times, end=times[-1] + last if last else None)
 
     @property
