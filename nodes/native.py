@@ -39,9 +39,17 @@ class NativeInterpolator(Interpolator):
 
     def __init__(self, patcher):
         self.net = patcher.model
-        # Not the weights' device: a partly loaded network brings them at each call.
-        self.run_device: torch.device = patcher.load_device
-        self.run_dtype: torch.dtype = self.net.get_dtype()
+        self._device = patcher.load_device
+
+    @property
+    def run_device(self) -> torch.device:
+        """Not the weights' device: a partly loaded network brings them at each call."""
+        return self._device
+
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """What the network says that its weights are."""
+        return self.net.get_dtype()
 
     def memory_estimate(
         self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,

@@ -278,7 +278,7 @@ def _timing(args: argparse.Namespace, clip: Clip) -> Timing:
     )
 
 
-def _part_of(clip: Clip, args: argparse.Namespace) -> dict[str, Fraction]:
+def _part_of(clip: Clip, args: argparse.Namespace) -> dict[str, Any]:
     """Begin and length of the part that --from and --to name. Raises ValueError."""
     times = [clip.start + time for time in clip.times]
     begin = parse_place(args.begin, times) if args.begin else Fraction(0)
@@ -317,7 +317,11 @@ def _job(args: argparse.Namespace, source: Path, target: Path) -> Job:
         args.codec, args.crf, args.preset, args.pix_fmt, args.hardware, options, not args.no_audio
     )
     rate = exact_rate(args.input_fps) if args.input_fps else None
-    how = {"rate": rate, "conceal": args.damaged == "conceal", "deinterlace": args.deinterlace}
+    how: dict[str, Any] = {
+        "rate": rate,
+        "conceal": args.damaged == "conceal",
+        "deinterlace": args.deinterlace,
+    }
     clip = Clip(source, **how)
     if args.begin or args.end:
         clip = Clip(source, **how, **_part_of(clip, args))

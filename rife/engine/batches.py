@@ -36,8 +36,16 @@ class Interpolator(Protocol):
     rest from here: no acceleration, and frames that are looked at once per pair.
     """
 
-    run_device: torch.device
-    run_dtype: torch.dtype
+    @property
+    def run_device(self) -> torch.device:
+        """Where passes run, and where `encode` and `between` give their results."""
+        ...
+
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """What the weights are held in."""
+        ...
+
     views: bool = False  # whether `encode` and `between` take a `rife.model.views.View`
     net: Any = (
         None  # what holds the weights: what was learnt about its memory stays with it, not with this object
@@ -66,13 +74,13 @@ class Interpolator(Protocol):
         """What passes are accelerated by: one of `rife.model.acceleration.ACCELERATIONS`."""
         return "off"
 
-    def accelerate(self, how: str = "off") -> Interpolator:
+    def accelerate(self, how: str = "off") -> Any:
         """Asks for accelerated passes; where there are none a warning says so, and the passes stay plain."""
         if how != "off":
             log.warning("No %s for %s. Going on without.", how, type(self).__name__)
         return self
 
-    def with_precision(self, precision: str = "auto") -> Interpolator:
+    def with_precision(self, precision: str = "auto") -> Any:
         """This model, or a copy that computes in `precision`. Raises ValueError where there is no choice."""
         if precision != "auto":
             raise ValueError(
@@ -258,7 +266,7 @@ class BatchRunner:
 
     def _sources(
         self, batch: list[Task], frame_at: Callable[[int], Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, View]]:
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Left and right frames of a batch, each (B,...) as `Interpolator.encode` makes them, and the view of both.
 
         Each frame is uploaded and encoded once and kept while the next pass needs it. Opaque colours in 0..1 need no
@@ -269,9 +277,8 @@ class BatchRunner:
         self._looks = {i: self._looks.get(i) or self._looked(i, frame_at(i)) for i in needed}
         plain = not self._model.views or all(look.plain for look in self._looks.values())
         over = [None if plain else self._looks[left].background for left, _, _ in batch]
-        lefts, rights = (
-            [(task[side], ground) for task, ground in zip(batch, over, strict=True)] for side in (0, 1)
-        )
+        lefts = [(left, ground) for (left, _, _), ground in zip(batch, over, strict=True)]
+        rights = [(right, ground) for (_, right, _), ground in zip(batch, over, strict=True)]
         encoded = self._encoded = {
             key: self._encoded[key] for key in (*lefts, *rights) if key in self._encoded
         }
@@ -309,8 +316,10 @@ class BatchRunner:
         made = []
         for start in range(0, len(frames), size):
             part = frames[start : start + size]
-            seen = {} if view is None else {"view": view.part(start, start + size).to(frames.device)}
-            options = {"scale": self._options.scale, "TTA": self._options.tta, "name": None}
+            seen: dict[str, Any] = (
+                {} if view is None else {"view": view.part(start, start + size).to(frames.device)}
+            )
+            options: dict[str, Any] = {"scale": self._options.scale, "TTA": self._options.tta, "name": None}
             made.append(self._model.encode(part, **options, **seen))
         return made if len(made) > 1 else made[0].split(1)
 

@@ -161,7 +161,7 @@ class _States(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _states() -> _States:
-    rows = []
+    rows: list[tuple[int, int, bool, int, float]] = []
     for i, one in enumerate(_patterns()):
         start, cost = len(rows), _CHANGE + _LONGER * one.period
         again = [repeats for run in one.runs for repeats in (False, *[True] * (run - 1))]
@@ -209,7 +209,7 @@ def _of_scene(again: np.ndarray, first: int, after: int) -> list[Stretch]:
         begin = first + start - int(states.place[path[start]])
         pieces.append(_Piece(first + start, first + end, _patterns()[number], begin) if certain else None)
     groups = groupby(pieces, key=lambda piece: piece and piece.pattern.per_drawing)
-    found = (_stretch(list(group), again) for ratio, group in groups if ratio)
+    found = (_stretch([piece for piece in group if piece], again) for ratio, group in groups if ratio)
     return [stretch for stretch in found if stretch]
 
 
@@ -217,7 +217,7 @@ def _stretch(pieces: Sequence[_Piece], again: np.ndarray) -> Stretch | None:
     """Of pieces of equally many drawings that follow each other; None where they are too short to be sure."""
     pattern = max(pieces, key=lambda piece: piece.after - piece.first).pattern
     pace, first, after = pattern.per_drawing, pieces[0].first, pieces[-1].after
-    if after - first < max(_PERIODS * pattern.period, _DRAWINGS * pace):
+    if after - first < max(Fraction(_PERIODS * pattern.period), _DRAWINGS * pace):
         return None
     times, shown = [], []
     for piece in pieces:
@@ -226,7 +226,9 @@ def _stretch(pieces: Sequence[_Piece], again: np.ndarray) -> Stretch | None:
             shown.append(frame)
     times = _evened(times, pace)
     for i in range(len(times) - 1, 0, -1):
-        if times[i] - times[i - 1] > min(max(2 * pace, _DRAWING), _STILL):  # held, then as fast as all else
+        if times[i] - times[i - 1] > min(
+            max(2 * pace, Fraction(_DRAWING)), Fraction(_STILL)
+        ):  # held, then as fast as all else
             times.insert(i, times[i] - pace)
             shown.insert(i, shown[i - 1])
     first, held = shown[0], ceil(times[0] - pace)
@@ -275,5 +277,5 @@ def _evened(times: Sequence[Fraction], pace: Fraction) -> list[Fraction]:
             wide = min(_AROUND, i, len(late) - 1 - i)
             line.append((sums[i + wide + 1] - sums[i - wide]) / (2 * wide + 1))
     evened = [number * pace + off for number, off in zip(numbers, line, strict=True)]
-    early = max(0, evened[0] - times[0])  # no frame comes before the first drawing
+    early = max(Fraction(0), evened[0] - times[0])  # no frame comes before the first drawing
     return [time - early for time in evened]

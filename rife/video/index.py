@@ -82,7 +82,7 @@ class FrameIndex:
 class Times(Sequence):
     """Presentation times in seconds after the first, computed when asked for."""
 
-    def __init__(self, ticks: array, time_base: Fraction):
+    def __init__(self, ticks: Sequence[int] | Sequence[Fraction], time_base: Fraction):
         self._ticks, self._base = ticks, time_base
 
     def __len__(self) -> int:
