@@ -40,6 +40,7 @@ SAME = {
     "codec": ("--codec", "encoding"),
     "crf": ("--crf", "crf"),
     "precision": ("--precision", ""),
+    "timestep_method": ("--timestep-method", ""),
     "acceleration": ("--acceleration", ""),
     "loop_twin": ("--loop-twin", ""),
     "loop_drift": ("--loop-drift", ""),

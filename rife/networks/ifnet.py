@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -39,7 +38,7 @@ class IFNet(nn.Module):
     4.25's kind; no part of the state dict. Training of that kind goes on with them.
     """
 
-    training_parts: Mapping[str, Tensor] = MappingProxyType({})
+    training_parts: Mapping[str, Tensor] = {}  # never changed in place: models are deep-copied
 
     def __init__(self, config: IFNetConfig):
         super().__init__()
