@@ -269,13 +269,15 @@ def offered(server) -> list[str]:
 
 
 def test_a_checkpoint_is_downloaded_when_it_is_chosen(server):
-    server.hub.files["/AlexWortega/RIFE/resolve/main/flownet.pkl"] = golden.release_file("3.6")
-    assert "3.6 (download)" in offered(server)
+    server.hub.files[
+        "/Comfy-Org/frame_interpolation/resolve/main/frame_interpolation/rife_v4.25_lite.safetensors"
+    ] = golden.release_file("4.25.lite")
+    assert "4.25.lite (download)" in offered(server)
     prompt = interpolation(multiplier=2)
-    prompt["model"]["inputs"]["checkpoint"] = "3.6 (download)"
+    prompt["model"]["inputs"]["checkpoint"] = "4.25.lite (download)"
     assert len(saved(server, prompt)) == 2 * FRAMES - 1
-    assert (server.base / "models" / "frame_interpolation" / "flownet_v3.6.pkl").is_file()
-    assert "flownet_v3.6.pkl" in offered(server) and "3.6 (download)" not in offered(server)
+    assert (server.base / "models" / "frame_interpolation" / "rife_v4.25_lite.safetensors").is_file()
+    assert "rife_v4.25_lite.safetensors" in offered(server) and "4.25.lite (download)" not in offered(server)
     # The workflow goes on working as it was saved, and the frames are not made again.
     prompt["save"]["inputs"]["filename_prefix"] = "again"
     entry = server.wait(server.queue(prompt))

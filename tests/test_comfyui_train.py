@@ -109,7 +109,8 @@ def test_a_chain_of_steps_trains_and_again_when_it_is_queued_again(server, check
     prompt["teacher"] = node("PreviewImage", images=["step2", 2])
     prompt["save"] = saving(["step2", 0], "chain")
     outputs = server.run(prompt)
-    assert outputs["save"]["text"][0].startswith("output/frame_interpolation/chain_00001_3_steps.safetensors")
+    assert "save" not in outputs  # a text would be taken for the job's picture
+    assert (server.base / "output/frame_interpolation/chain_00001_3_steps.safetensors").is_file()
     report = json.loads(outputs["report"]["text"][0])
     assert report["steps"] == 3 and report["after"]["loss_l1"] < report["before"]["loss_l1"]
     assert len(outputs["plot"]["images"]) == 1
@@ -219,7 +220,7 @@ def test_a_training_on_a_video_gives_model_plot_frames_and_report(server):
     assert pictures(server, outputs["plot"]).shape == (1, 640, 960, 3)
     shapes = {name: tuple(pictures(server, outputs[name]).shape) for name in ("before", "after", "truth")}
     assert set(shapes.values()) == {(1, 40, 56, 3)}
-    assert outputs["save"]["text"][0].startswith("output/frame_interpolation/video_00001_4_steps")
+    assert list((server.base / "output/frame_interpolation").glob("video_00001_4_steps*"))
     assert len(outputs["loss"]["images"]) == 1
 
 
@@ -266,7 +267,6 @@ def test_cancel_ends_a_training_and_the_workflow_goes_on_with_the_best_so_far(se
     assert entry["status"]["status_str"] == "success", (server.log[-3000:], server.events(entry))
     report = json.loads(entry["outputs"]["report"]["text"][0])
     assert report["cancelled"] and 0 < report["steps"] < 1000000
-    assert "cancelled" in entry["outputs"]["train"]["text"][0]
     assert weights(server, "cancelled")
     server.run(training("after", video=["video", 0]))
 
