@@ -28,9 +28,9 @@ PANS = (8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96)
 MARGIN = 96  # of which the middle knows nothing from both sides
 
 
-def windows(picture: torch.Tensor, pan: int) -> list[torch.Tensor]:
-    """(1,3,H,W-96) at the beginning, in the middle and at the end of the pan."""
-    width = picture.shape[3] - max(PANS)
+def windows(picture: torch.Tensor, pan: int, longest: int) -> list[torch.Tensor]:
+    """(1,3,H,W-longest) at the beginning, in the middle and at the end of the pan."""
+    width = picture.shape[3] - longest
     return [picture[..., start : start + width] for start in (0, pan // 2, pan)]
 
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--max-width", type=int, default=640)
+    parser.add_argument("--pans", type=int, nargs="+", default=list(PANS), help="in pixels, up to 192")
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
 
@@ -49,14 +50,14 @@ def main() -> None:
     for path in args.clips:
         frame = next(itertools.islice(clip_frames(path, max_width=args.max_width), 30, None))
         picture = frame.permute(2, 0, 1)[None].float() / 255
-        for pan, scale in itertools.product(PANS, SCALES):
-            first, middle, last = windows(picture, pan)
+        for pan, scale in itertools.product(args.pans, SCALES):
+            first, middle, last = windows(picture, pan, max(args.pans))
             with torch.inference_mode():
                 made = model.inference(first, last, scale=scale)
             inside = (..., slice(MARGIN, -MARGIN))
             found.setdefault((pan, scale), []).append(min(60.0, float(psnr(made[inside], middle[inside]))))
     rows = [("pan_px", *(f"dB_at_scale_{scale:g}" for scale in SCALES))]
-    rows += [(pan, *(f"{statistics.mean(found[pan, scale]):.2f}" for scale in SCALES)) for pan in PANS]
+    rows += [(pan, *(f"{statistics.mean(found[pan, scale]):.2f}" for scale in SCALES)) for pan in args.pans]
     for row in rows:
         print(("{:>8} " + "{:>16} " * len(SCALES)).format(*row))
     if args.csv:
