@@ -148,9 +148,11 @@ def test_the_scale_is_chosen_by_motion_size_and_network():
 
 
 def test_a_network_reaches_as_far_as_its_blocks_and_its_solver():
-    assert RELEASES["4.26"].reach == (24, 80)
-    assert RELEASES["4.6"].reach == replace(BUNDLED_CONFIG, variational=False).reach == (12, 40)
-    assert replace(BUNDLED_CONFIG, variational=True).reach == (24, 80)
+    # Measured on released weights: what the coarsest cells promised was spoilt by up to 3.6 dB (3.6 at 19 px).
+    assert RELEASES["4.26"].reach == (130, 260)
+    assert RELEASES["4.6"].reach == replace(BUNDLED_CONFIG, variational=False).reach == (100, 200)
+    assert RELEASES["3.6"].reach == (60, 120)
+    assert replace(BUNDLED_CONFIG, variational=True).reach == (60, 160)
 
 
 def test_the_report_counts_what_the_plan_does(shots):

@@ -54,13 +54,17 @@ class IFNetConfig:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Pixels of motion between two frames that the network follows at flow scale 1, and at 0.5.
+        """Pixels of motion between two frames up to which flow scale 1, and 0.5, give the best frame.
 
-        They grow with the coarsest block's cells. With cells of 8 px the bundled checkpoint follows 24 px and 80, and
-        12 and 40 without its solver: beyond, the next scale gives the better frame (benchmarks/score_scale.py).
+        Measured, not derived: on released weights with real windows (benchmarks/score_auto.py, up to 87 px) and pans
+        (benchmarks/score_scale.py, up to 192 px). 3.6 stands for the pyramids of three blocks, 4.0 and 4.6 for those of
+        four, 4.26 for those of five; the bundled network, whose solver follows less, is its own.
         """
-        near = max(self.scales) * (3.0 if self.variational else 1.5)
-        return near, near * 10 / 3
+        if self.variational:
+            return 60.0, 160.0
+        coarsest = max(self.scales)
+        near = 60.0 if coarsest <= 4 else 100.0 if coarsest <= 8 else 130.0
+        return near, 2 * near
 
     @property
     def later_inputs(self) -> int:
