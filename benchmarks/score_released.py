@@ -70,14 +70,17 @@ def samples(args: argparse.Namespace) -> Iterator[Sample]:
 class Pictures:
     """Of each set, what all made of the frame where they differ most."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: str) -> None:
+        self.last = last
         self._made: dict[str, torch.Tensor] = {}
         self.kept: dict[str, tuple[float, dict[str, torch.Tensor]]] = {}
 
     def __call__(self, sample: Sample, method: str, frames: torch.Tensor, _rows: list) -> None:
         """For `score`'s on_frames; the last method closes a frame."""
+        if method == AVERAGE:  # the first of each sample
+            self._made = {}
         self._made[method] = frames[0]
-        if len(self._made) > 1 and method != AVERAGE:
+        if method == self.last:
             networks = torch.stack([x for name, x in self._made.items() if name != AVERAGE])
             apart = float((networks - networks.mean(0)).abs().mean())
             if apart > self.kept.get(sample.set, (0.0, {}))[0]:
@@ -116,7 +119,7 @@ def main() -> None:
     metrics = {"psnr": lambda a, b, *_: psnr(a, b), "flip": lambda a, b, *_: flip(a, b), "detail": detail}
     if args.lpips and (distance := lpips_metric()):
         metrics["lpips"] = lambda a, b, *_: distance(a, b)
-    pictures = Pictures()
+    pictures = Pictures(list(methods)[-1])
     rows = []
     for row in score(samples(args), methods, metrics, motion_of, pictures if args.pictures else None):
         rows.append(row)

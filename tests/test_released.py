@@ -161,6 +161,8 @@ import sys, torch
 comfyui, path, frames, out = sys.argv[1:]
 sys.argv[1:] = ["--cpu"]
 sys.path.insert(0, comfyui)
+import comfy.options
+comfy.options.enable_args_parsing()
 from comfy_extras.frame_interpolation_models.ifnet import IFNet, detect_rife_config
 from safetensors.torch import load_file
 weights = load_file(path)
