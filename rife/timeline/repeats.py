@@ -17,7 +17,7 @@ from torch import Tensor
 
 REPEAT = 0.75 / 255  # change of a cell in which nothing moves, or nothing that can be told from noise
 MOST = 3 / 255  # change of the most changed cell of a repeat that a codec has left traces in
-_STANDS_OUT = 0.5  # share of the most that usually changes around it, at most
+_STANDS_OUT = 0.15  # share of the most that changes around it, at most
 _PACE = 0.3  # share of a part's usual change, where its motion goes on,
 _AREA = 0.2  # and how much of what moves does so
 _COHERENT = 0.25  # share of a part's change that a shift explains, where it is motion
@@ -55,12 +55,15 @@ def is_repeat(pair: int, around: Mapping[int, Change], most: float) -> bool:
     if most > MOST:
         return False
     this = around[pair]
+    others = {i: change for i, change in around.items() if i != pair}
+    if most >= REPEAT and most > _STANDS_OUT * max(
+        (float(c.cells.amax()) for c in others.values()), default=0
+    ):
+        return False  # it may as well be noise that is everywhere
     flashes = _flashes(around)
-    others = [change for i, change in around.items() if i != pair and i not in flashes]
-    usual = _usual([change.cells for change in others])
-    if most >= REPEAT and most > _STANDS_OUT * float(torch.as_tensor(usual).amax()):
-        return False  # noise like this is everywhere
-    rms = _usual([_rms(change.after - change.before) for change in others])
+    steady = [change for i, change in others.items() if i not in flashes]
+    usual = _usual([change.cells for change in steady])
+    rms = _usual([_rms(change.after - change.before) for change in steady])
     shifted = explained(this.before, this.after, *_WINDOW)
     return not (_goes_on(this.moved, usual, REPEAT) or _goes_on(shifted, rms, _SEEN))
 
