@@ -188,7 +188,7 @@ def test_a_run_ends_with_a_video_on_the_node(page):
     page.page.wait_for_timeout(
         2000
     )  # front ends from 1.54 on take texts of progress away when a run has ended
-    assert "RIFE own training, decided by the file's metadata" in text_of(page, "frames, ")
+    assert "own training, decided by the file's metadata" in text_of(page, "frames, ")
     page.fit()
     page.picture(PICTURES / "finished.png")
 
@@ -197,7 +197,9 @@ def text_of(page, part: str, kind: str = "PreviewAny") -> str:
     """What a Preview as Text, or a node that works, shows, once that is in it; of a report its summary."""
     found = f"""() => app.graph.nodes.filter(n => n.type === {json.dumps(kind)}).flatMap(n => n.widgets ?? [])
         .map(w => String(w.value)).find(v => v.includes({json.dumps(part)})) ?? ''"""
-    page.page.wait_for_function(f"({found})() !== ''")
+    page.page.wait_for_function(
+        f"({found})() !== ''", timeout=3 * front_end.PATIENCE_MS
+    )  # a run may take a while
     text = page.js(found)
     return json.loads(text)["summary"] if text.startswith("{") else text
 
@@ -288,7 +290,7 @@ def test_a_wrong_input_is_said_in_the_browser(page):
     more.wait_for()
     page.page.wait_for_timeout(1000)  # it fades in
     page.picture(PICTURES / "error.png")
-    more.click()
+    more.dispatch_event("click")  # a toast about the front end's version may lie over it
     # Cause, what was expected, what to do.
     page.page.get_by_text(
         re.compile("expected points apart by commas.*Write it so.", re.DOTALL)
@@ -343,21 +345,27 @@ def test_the_blueprint_is_loader_and_runner_in_one(page):
 
 
 def test_reset_all_parameters_leaves_a_node_that_runs(page, kinds):
-    page.page.get_by_label("Toggle properties panel").click()
+    version = page.js("() => window.__COMFYUI_FRONTEND_VERSION__")
+    if tuple(map(int, version.split(".")[:2])) < (1, 45):
+        pytest.skip(f"front end {version} has no such button")
+    page.page.get_by_label("Toggle properties panel").dispatch_event("click")
     for kind in sorted(name for name in kinds if name.startswith("RIFE")):
         page.add(kind)
         before = page.js("() => app.graph.nodes[0].widgets?.map(w => [w.name, w.value]) ?? []")
+        # So that there is something to reset.
+        page.js(
+            "() => { const w = app.graph.nodes[0].widgets?.find(w => w.name === 'multiplier'); if (w) w.value = 7 }"
+        )
         reset = page.page.locator('[aria-label="Reset all parameters"], [title="Reset all parameters"]')
         page.page.wait_for_timeout(500)
         page.js("() => app.canvas.selectNode(app.graph.nodes[0])")  # the panel follows the selection
-        page.page.wait_for_timeout(1500)
-        if before and reset.count():
-            reset.first.click()
+        if before:
+            reset.first.wait_for()
+            reset.first.dispatch_event("click")
             page.page.wait_for_timeout(300)
             after = page.js("() => app.graph.nodes[0].widgets.map(w => [w.name, w.value])")
             assert after == before, kind
         if kind == "RIFEInterpolate":
-            assert reset.count(), "the panel has no such button"
             page.picture(PICTURES / "reset.png")
 
 
