@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from video_files import Fader, job_of, make, make_at, packets
+from video_files import Fader, frames_of, job_of, make, make_at, packets, same
 
 from rife.timeline.request import PerPair
 from rife.video import segments
@@ -25,15 +25,6 @@ from rife.video.reader import Clip
 from rife.video.segments import Claims, Segments, cut
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def frames_of(path):
-    return list(Clip(path).frames())
-
-
-def same(a, b) -> bool:
-    """Whether two files hold the same frames."""
-    return all(np.array_equal(x, y) for x, y in zip(frames_of(a), frames_of(b), strict=True))
 
 
 def shown(path):
@@ -157,7 +148,7 @@ import torch
 from rife.timeline.request import PerPair
 from rife.video import segments
 segments._PER_PROCESS = 100
-from video_files import Fader, job_of
+from video_files import Fader, frames_of, job_of, same
 from pathlib import Path
 
 class Slow(Fader):

@@ -21,10 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..engine.keep import check_mask
-from ..model import Model
+from ..evaluation.checkpoint_names import checkpoint_digest
+from ..model import BUNDLED_CHECKPOINT, Model
 from ..timeline.cadence import Cadence
 from ..timeline.clock import exact_rate
 from ..timeline.curve import Curve
+from ..timeline.numbers import exact_number, shortened
 from ..timeline.parts import OFF, Timing, found_in
 from ..timeline.plans import AT_CUTS, AT_REPEATS
 from ..timeline.request import AtTimes, PerPair, Request
@@ -35,6 +37,7 @@ from ..video.deinterlace import CHOICES
 from ..video.deinterlace import OFF as DEINTERLACE_OFF
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, as_loop, refuse_same, render, to_tensor, video_request
+from ..video.proof import digest_of
 from ..video.reader import Clip
 from ..video.segments import Segments
 from .options import AUTO, add_model_options, add_network_options, load
@@ -118,11 +121,13 @@ def _timing_options(parser: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> Fraction:
     """A number of seconds, 0 or more."""
     try:
-        if (seconds := Fraction(text)) >= 0:
+        if (seconds := exact_number(text)) >= 0:
             return seconds
-    except (ValueError, ZeroDivisionError):
+    except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, expected 0 or more, such as 0.5")
+    raise argparse.ArgumentTypeError(
+        f"{shortened(text)} is no number of seconds, expected 0 or more, such as 0.5"
+    )
 
 
 def _finish_options(parser: argparse.ArgumentParser) -> None:
@@ -412,22 +417,14 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
     keep = _mask(args, job.clip)
     start, said = time.perf_counter(), ""
     with tqdm(total=len(job.plan), unit="frame", disable=True if rank else None, smoothing=0.05) as bar:
+        job.look_through()
         if args.resume or processes > 1:
-            identity = {
-                "checkpoint": _identity(args.model),
-                "network": [*list(options.values())[:3], args.precision],
-            }
-            if args.timestep_method != "direct":
-                identity["timestep_method"] = args.timestep_method
-            finish = [args.keep, args.steady, args.shutter, args.begin, args.end, args.curve, args.cut_frames]
-            if any(finish):  # only then, so that what older versions began is gone on with
-                identity["finish"] = finish
+            identity = _identity(args, options["scale"])
             segments = Segments(job, target, identity, rank=rank, processes=processes)
             show = _Progress(bar, segments)
             joined = segments.run(model, show, keep=keep, **options)
             count = len(job.plan)
         else:
-            job.look_through()
             finder = job.timing.finder()
             with job.writer(target) as writer:
                 render(
@@ -466,11 +463,19 @@ class _Progress:
         self._bar.update(max(0, self._finished + count - self._bar.n))
 
 
-def _identity(checkpoint: Path | None) -> list:
-    if checkpoint is None:
-        return ["bundled"]
-    stat = checkpoint.stat()
-    return [checkpoint.name, stat.st_size]
+# What has no part in the frames, or is told otherwise: by its digest, by what it became, by the job.
+_NO_PART = set("input output run debug log_format resume dry_run device batch_size model keep scale".split())
+
+
+def _identity(args: argparse.Namespace, scale: float) -> dict[str, Any]:
+    """All that a film depends on besides clip and timing: what was asked for, and digests of files that were named."""
+    masks = [] if args.keep in (None, AUTO, OFF) else [Path(args.keep)]
+    return {
+        "checkpoint": checkpoint_digest(args.model or BUNDLED_CHECKPOINT),
+        "network": [scale, args.tta, args.ensemble, args.precision, args.variant],
+        "keep": [digest_of(masks) if masks else args.keep],
+        "options": {name: str(value) for name, value in sorted(vars(args).items()) if name not in _NO_PART},
+    }
 
 
 def _rate(rate: Fraction) -> str:

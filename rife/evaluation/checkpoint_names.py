@@ -58,11 +58,13 @@ def _parts(path: Path | None) -> tuple[str, ...]:
     return *whole.parent.parts[1:], path.stem if path.is_file() else whole.name
 
 
-def _digest(path: Path | None) -> str:
-    """The first eight digits of the SHA-256 of a file, or of a folder's checkpoint files one after the other."""
-    if path is None:
-        return ""
+def checkpoint_digest(path: Path) -> str:
+    """The SHA-256 of a file, or of a folder's checkpoint files one after the other. Raises OSError."""
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.glob("*.pkl")):
         digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()
+
+
+def _digest(path: Path | None) -> str:
+    return checkpoint_digest(path)[:8] if path else ""

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import av
 
+from .codecs import VideoError
+from .proof import Proof, sound_seconds
 from .reader import Clip
 from .spherical import keep_spherical
+from .stream_copy import StreamCopier
 from .writer import MP4, AtomicVideoFile, last_for
+
+_SOUND_SHORTER = 0.5  # seconds: what containers count of delay and padding
 
 
 class Joiner(AtomicVideoFile):
@@ -36,6 +41,7 @@ class Joiner(AtomicVideoFile):
     ):
         super().__init__(path, clip, copy, clip.start if copy else Fraction(0))
         self._parts, self._times, self._tick = parts, times, tick
+        self._pictures: list[int] = []  # in each part
 
     def _add_pictures(self) -> None:
         with av.open(str(self._parts[0])) as first:
@@ -47,6 +53,7 @@ class Joiner(AtomicVideoFile):
     def join(self) -> None:
         """Copies all packets."""
         orders = [_order(part) for part in self._parts]
+        self._pictures = [len(order) for order in orders]
         # Decoders need so many pictures before the first can be shown: the same in all parts, so that they follow on.
         total = sum(map(len, orders))
         delay = max(i - shown for order in orders for i, shown in enumerate(order))
@@ -67,7 +74,20 @@ class Joiner(AtomicVideoFile):
                     self.count += 1
 
     def _closed(self) -> None:
+        """Reads the file back, before the parts that it was made of are given up. Raises VideoError."""
         keep_spherical(self._temporary, self._clip.first if self._clip else None)
+        found = Proof.of(self._temporary)
+        fault = found.fault(sum(self._pictures), self._times, self._tick)
+        expected = self._copies.seconds_of_sound if isinstance(self._copies, StreamCopier) else None
+        if not fault and expected is not None:
+            heard = sound_seconds(self._temporary)
+            if heard is None or heard < expected - min(_SOUND_SHORTER, expected / 4):
+                fault = f"its sound lasts {heard or 0:.1f} s, not {expected:.1f} s"
+        if fault:
+            raise VideoError(
+                f"{self.path.name}, joined and read back, is not whole: {fault}. Nothing was given its name; the parts "
+                "are kept. Run the command again."
+            )
 
     def _at(self, k: int) -> int:
         if k < 0:  # before the first picture, as decoding is

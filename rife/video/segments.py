@@ -8,25 +8,29 @@ create and that its holder touches while it works; one that is touched no more i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..atomic_write import write_text
 from ..engine.batches import Interpolator
 from ..timeline.parts import MARGIN
 from .codecs import VideoError
 from .concat import Joiner
 from .images import is_pattern
 from .job import Job, render
+from .proof import Proof, digest_of
 from .reader import Clip
+from .temporary import clear_dead, is_alive, machine
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ class Claims:
 
     def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder, self.patience = folder, patience
-        self._host = socket.gethostname()
+        self._host = machine()
         self._seen: dict[str, tuple[str, float]] = {}
         self._held: set[Path] = set()
         self._stop = threading.Event()
@@ -118,25 +122,13 @@ class Claims:
         """By one's own clock: clocks of machines differ."""
         state = f"{path.stat().st_mtime_ns}"
         host, _, pid = path.read_text(encoding="utf-8").partition(" ")
-        if host == self._host and pid.isdecimal() and not _is_alive(int(pid)):
+        if host == self._host and pid.isdecimal() and not is_alive(int(pid)):
             return True
         before, since = self._seen.get(path.name, ("", 0.0))
         if before != state:
             self._seen[path.name] = state, time.monotonic()
             return False
         return time.monotonic() - since > self.patience
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # where signal 0 would end it
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Segments:
@@ -165,8 +157,12 @@ class Segments:
         self.folder = target.with_name(target.name + ".parts")
         self._patience = patience
         self._make_folder()
-        self.bounds = self._agree({**_described(job), **identity}, processes)
+        self._source = _stamps(job.clip)
+        described = json.loads(json.dumps({**_described(job), **identity}))
+        self._job = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        self.bounds = self._agree(described, processes)
         self.parts = [job.part(a, b) for a, b in zip(self.bounds, self.bounds[1:], strict=False)]
+        self._proven: set[int] = set()  # segments that this process has seen to be whole
         self._slowest = 0.0
 
     def _make_folder(self) -> None:
@@ -176,44 +172,114 @@ class Segments:
             raise VideoError(
                 f"{self.folder} cannot be made ({error.strerror}). Choose another output folder."
             ) from error
+        clear_dead(self.folder)
 
     def _agree(self, described: dict, processes: int) -> list[int]:
         """The bounds that the first process wrote down. Raises VideoError where they are of another job."""
         path = self.folder / "job.json"
         if not path.exists():
-            mine = path.with_suffix(f".{uuid.uuid4().hex}")
-            mine.write_text(
-                json.dumps({"job": described, "bounds": cut(self.job.clip, processes)}), encoding="utf-8"
+            self._write_down(described, processes)
+        try:
+            agreed = _agreement(path)
+        except ValueError as error:
+            # Which segments are of this job stands in their own records, so that nothing is lost with this file.
+            log.warning("%s is damaged (%s): it is written again.", path, error)
+            path.unlink(missing_ok=True)
+            self._write_down(described, processes)
+            agreed = _agreement(path)
+        if agreed["job"] != described:
+            then = agreed["job"]
+            other = ", ".join(
+                sorted(key for key in {*described, *then} if described.get(key) != then.get(key))
             )
-            try:
-                os.link(mine, path)  # as a whole, and only the first
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                os.replace(mine, path)
-            mine.unlink(missing_ok=True)
-        agreed = json.loads(path.read_text(encoding="utf-8"))
-        if agreed["job"] != json.loads(json.dumps(described)):
-            now, then = json.loads(json.dumps(described)), agreed["job"]
-            other = ", ".join(sorted(key for key in {*now, *then} if now.get(key) != then.get(key)))
             raise VideoError(
                 f"{self.folder} holds segments of another job ({other} differ). Finish it with the options that it was "
                 "begun with, or delete the folder."
             )
         return agreed["bounds"]
 
+    def _write_down(self, described: dict, processes: int) -> None:
+        path = self.folder / "job.json"
+        mine = path.with_suffix(f".{uuid.uuid4().hex}")
+        write_text(mine, json.dumps({"job": described, "bounds": cut(self.job.clip, processes)}))
+        try:
+            os.link(mine, path)  # as a whole, and only the first
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(mine, path)
+        mine.unlink(missing_ok=True)
+
     def path(self, i: int) -> Path:
-        """The file of segment i, there when it is done."""
+        """The file of segment i. It is done where `record` says so, too."""
         return self.folder / f"{i:05d}.mkv"
+
+    def record(self, i: int) -> Path:
+        """What segment i holds, written when it is done."""
+        return self.folder / f"{i:05d}.json"
 
     def open(self) -> list[int]:
         """The segments that are not done."""
-        done = (
-            {name for name in os.listdir(self.folder) if name.endswith(".mkv")}
-            if self.folder.is_dir()
-            else None
-        )
-        return [] if done is None else [i for i in range(len(self.parts)) if self.path(i).name not in done]
+        try:
+            there = set(os.listdir(self.folder))
+        except FileNotFoundError:
+            return []  # joined by another process
+        return [
+            i for i in range(len(self.parts)) if self.record(i).name not in there or not self._is_whole(i)
+        ]
+
+    def _is_whole(self, i: int) -> bool:
+        """Whether segment i holds what its record says. One that does not is taken away, which is said."""
+        if i in self._proven:
+            return True
+        try:
+            record = json.loads(self.record(i).read_text(encoding="utf-8"))
+            fault = "" if record == self._record(i, Proof.of(self.path(i))) else "it is not what was written"
+        except FileNotFoundError:
+            return not self.folder.is_dir()
+        except (OSError, ValueError) as error:
+            fault = str(error)
+        if fault and not self.folder.is_dir():
+            return True  # joined by another process meanwhile
+        if fault:
+            log.warning("Segment %d of %s is damaged (%s): it is made again.", i, self.target.name, fault)
+            self.record(i).unlink(missing_ok=True)
+            return False
+        self._proven.add(i)
+        return True
+
+    def _record(self, i: int, proof: Proof) -> dict:
+        part = self.parts[i]
+        return {
+            "job": self._job,
+            "frames": [part.first, part.last],
+            "pictures": proof.pictures,
+            "sha256": proof.digest,
+        }
+
+    def _prove(self, i: int, made: int) -> None:
+        """Reads a segment of `made` pictures back that is just written, and writes down what it holds.
+
+        Only the clip's last one may hold fewer than planned: of a file that has fewer frames than it says.
+        Raises VideoError.
+        """
+        part, proof = self.parts[i], Proof.of(self.path(i))
+        expected = made if i == len(self.parts) - 1 else part.last - part.first
+        if fault := proof.fault(expected, lambda k: self.job.time(part.first + k), self.job.tick):
+            raise VideoError(
+                f"Segment {i} of {self.target.name}, read back, is not whole: {fault}. Run the command again; if it "
+                "stays so, do without --resume."
+            )
+        write_text(self.record(i), json.dumps(self._record(i, proof)))
+        self._proven.add(i)
+
+    def _look_at_source(self) -> None:
+        """Raises VideoError where the source is not what it was when this process began."""
+        if _stamps(self.job.clip) != self._source:
+            raise VideoError(
+                f"{self.job.clip.name} was changed while it was read: what is finished does not belong to it any more. "
+                f"Delete {self.folder} and run the command again."
+            )
 
     @property
     def frames_done(self) -> int:
@@ -258,8 +324,9 @@ class Segments:
         self, i: int, model: Interpolator, on_progress: Callable[[int], None] | None, options: dict[str, Any]
     ) -> None:
         begun, start = self.folder / f"{i:05d}.begun", time.monotonic()
-        if self.path(i).exists():
+        if self.record(i).exists():
             return
+        self._look_at_source()
         begun.touch()
         looked = start
 
@@ -269,15 +336,17 @@ class Segments:
                 on_progress(count)
             if time.monotonic() - looked > _POLL:
                 looked = time.monotonic()
-                if self.path(i).exists() or not self.folder.is_dir():
+                if self.record(i).exists() or not self.folder.is_dir():
                     raise _Done
 
         try:
             with self.job.writer(self.path(i), copy=False) as writer:
                 render(model, self.job, self.parts[i], writer, check, **options)
+            self._look_at_source()
+            self._prove(i, writer.count)
         except _Done:
             return
-        except VideoError:
+        except (VideoError, FileNotFoundError):
             if self.folder.is_dir():
                 raise
             return  # another process has done it, and joined
@@ -303,18 +372,27 @@ class Segments:
 def _described(job: Job) -> dict:
     """What a job's frames depend on, as far as the clip and its timing go."""
     clip = job.clip
-    stats = [os.stat(file) for file in clip.files]
     return {
-        "input": [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(clip)],
-        "timing": repr(job.timing.request),
-        "options": [
-            job.timing.loop,
-            job.timing.keep_duration,
-            job.timing.at_cuts,
-            job.timing.at_repeats,
-            str(job.timing.longest_gap),
-            clip.deinterlace,
-        ],  # fmt: skip
+        "input": [digest_of(clip.files), len(clip)],
+        "timing": repr(replace(job.timing, found=None, cut_frames=frozenset())),
+        "cut_frames": sorted(job.timing.cut_frames),
+        "clip": [clip.deinterlace, clip.conceal, str(clip.start), str(clip.length), repr(job.drift)],
         "rate": str(job.rate),
         "encoding": repr(job.encoding),
     }
+
+
+def _stamps(clip: Clip) -> list[tuple[int, int]]:
+    """Size and time of change of what a clip is read from."""
+    return [(s.st_size, s.st_mtime_ns) for s in map(os.stat, clip.files)]
+
+
+def _agreement(path: Path) -> dict:
+    """What job.json says. Raises ValueError where it says nothing that could be meant."""
+    agreed = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(agreed, dict) or not isinstance(agreed.get("job"), dict):
+        raise ValueError("it describes no job")
+    bounds = agreed.get("bounds")
+    if not isinstance(bounds, list) or len(bounds) < 2 or not all(type(bound) is int for bound in bounds):
+        raise ValueError("it has no bounds of segments")
+    return agreed

@@ -42,6 +42,7 @@ class _Track:
     target: Stream
     encoder: SoundEncoder | None
     shift: Fraction = Fraction(0)  # seconds
+    since: Fraction | None = None  # where its first packet began, seconds
     until: Fraction | None = None  # where its last packet ended, seconds
     last: int | None = None  # the last time of decoding that was written
 
@@ -70,6 +71,14 @@ class StreamCopier:
     def has_sound(self) -> bool:
         """Whether sound goes into the file."""
         return any(track.target.type == "audio" for track in self._tracks.values())
+
+    @property
+    def seconds_of_sound(self) -> float | None:
+        """How long the sound lasts that went into the file's first sound; None where none did, or it was damaged."""
+        tracks = [track for track in self._tracks.values() if track.target.type == "audio"]
+        if not tracks or tracks[0].since is None or tracks[0].until is None or self._damaged:
+            return None
+        return float(tracks[0].until - tracks[0].since)
 
     def _add(self, stream: Stream) -> None:
         name = (
@@ -165,6 +174,7 @@ class StreamCopier:
             if until is not None and seconds > until:
                 self._waiting = packet
                 return
+            track.since = tick * base + shift if track.since is None else track.since
             track.until = tick * base + shift + (packet.duration or 0) * base
             ticks = round((self._clip.origin - shift) / base)
             packet.pts = packet.pts if packet.pts is None else packet.pts - ticks

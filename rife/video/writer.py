@@ -9,7 +9,6 @@ import errno
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -34,6 +33,7 @@ from .last_delay import set_length
 from .reader import Clip, DamagedError
 from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
+from .temporary import make_temporary, name_together
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class AtomicVideoFile:
                 f"{self.path} names one picture, there are many. Write {self.path.stem}_%05d{self.path.suffix}."
             )
         try:
-            self._temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".rife-")) / self.path.name
+            self._temporary = make_temporary(folder) / self.path.name
         except OSError as error:
             raise VideoError(
                 f"{folder} cannot be written to ({error.strerror}). Choose another folder."
@@ -166,9 +166,10 @@ class AtomicVideoFile:
         return Fraction(0)
 
     def _name(self, path: Path) -> None:
-        folder = self._temporary.parent
-        for file in sorted(folder.iterdir()):
-            flush_and_rename(file, path.parent / file.name if self._pattern else path)
+        if self._pattern:
+            name_together(self._temporary.parent, path.parent)
+        else:
+            flush_and_rename(self._temporary, path)
 
     def _discard(self) -> None:
         for open_file in (self._opened, self._copies):

@@ -70,6 +70,15 @@ def make_of(path, frames: torch.Tensor, rate=NTSC):
     return path
 
 
+def frames_of(path):
+    return list(Clip(path).frames())
+
+
+def same(a, b) -> bool:
+    """Whether two files hold the same frames."""
+    return all(np.array_equal(x, y) for x, y in zip(frames_of(a), frames_of(b), strict=True))
+
+
 def rendered(seed: int, n: int) -> torch.Tensor:
     return RenderedMotion(64, 96, seed=seed, max_motion=4.0, objects=4).clip(n).permute(0, 2, 3, 1)
 
