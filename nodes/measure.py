@@ -158,6 +158,10 @@ class RIFEScore(io.ComfyNode):
                 f"interp_model and compared are {'both' if compared is not None else 'not'} connected, expected one of "
                 "them: a model makes held-out frames of images, compared holds frames that are already made."
             )
+        for name, value, low, high in (("factor", factor, 2, 1000), ("stride", stride, 1, 1000),
+                                       ("true_frames", true_frames, 0, 10**6)):  # fmt: skip
+            if not low <= value <= high:  # over a link no form looks at it
+                raise ValueError(f"{name} is {value}, expected a number from {low} to {high:,}. Change it.")
         metrics = held_out_metrics() | (scoring.lpips() if lpips else {})
         if compared is not None:
             ours, samples, methods = "compared", _pairs(images, compared), {"compared": _given}

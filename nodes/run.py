@@ -40,6 +40,9 @@ from .model_management import (
 from .native import adapt
 from .pace import Pace
 
+_LOOKED_AT = 10_000  # steps of a plan, to tell about how long a run will take
+_LARGEST_BATCH = 256
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -55,6 +58,12 @@ class RunOptions:
     precision: str = "auto"
     acceleration: str = "off"
     timestep_method: str = "direct"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.batch_size <= _LARGEST_BATCH:  # over a link no form looks at it
+            raise ValueError(
+                f"batch_size is {self.batch_size}, expected 0 (as many as fit) to {_LARGEST_BATCH}. Lower it."
+            )
 
     def load(self, patcher, height: int, width: int, channels: int, wanted: int) -> tuple[Interpolator, int]:
         """The model as it is to run, and its new frames per pass: as many of those `wanted` as fit."""
@@ -173,7 +182,7 @@ def render(
     )
     job.look_through(lambda _: check_cancel())
     progress, finder = Progress(len(job.plan)), job.timing.finder()
-    pace, new = Pace(patcher, options, clip.height * clip.width), sum(s.kind == "new" for s in job.plan)
+    pace, new = Pace(patcher, options, clip.height * clip.width), _about_new(job.plan)
     if tell:
         tell(new, pace.seconds_for(model, new))
     with pace.measured(new), job.writer(path) as writer:
@@ -182,6 +191,13 @@ def render(
             finder=finder, keep=keep, batch_size=batch, **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
     return writer.count, job.timing.cuts_among(finder), job.timing.cadence_among(finder, len(clip))
+
+
+def _about_new(plan: Plan) -> int:
+    """How many steps of a plan are new frames; of a long one, by `_LOOKED_AT` of them, evenly spread."""
+    step = -(-len(plan) // _LOOKED_AT)
+    seen = range(0, len(plan), step)
+    return sum(plan[k].kind == "new" for k in seen) * len(plan) // len(seen)
 
 
 def make_chunk(

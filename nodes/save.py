@@ -12,6 +12,7 @@ from torch import nn
 from ..rife.checkpoint.load import load_network
 from ..rife.checkpoint.save import save_checkpoint
 from ..rife.model.devices import PRECISIONS, named_dtype
+from ..rife.timeline.numbers import shortened
 from . import model_management
 from .load import FOLDERS
 from .native import adapt
@@ -19,6 +20,7 @@ from .trained import build, training_of
 from .types import model_input
 
 _AS_IT_RUNS = "as it runs"  # the model's own precision
+_LONGEST_NAME = 200  # of 255 that file systems take, less what is added
 
 
 class RIFECheckpointSave(io.ComfyNode):
@@ -67,9 +69,7 @@ class RIFECheckpointSave(io.ComfyNode):
         """INTERP_MODEL -> a file; its name."""
         network, notes = _content(interp_model)
         dtype = interp_model.model_dtype() if precision == _AS_IT_RUNS else named_dtype(precision)
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
+        folder, name, counter, subfolder, _ = _place(filename_prefix)
         # ComfyUI reads the counter right after the prefix, so the steps come last.
         steps = f"{notes['steps']}_steps" if notes["steps"] else ""
         path = Path(folder) / f"{name}_{counter:05}_{steps}.safetensors"
@@ -81,6 +81,21 @@ class RIFECheckpointSave(io.ComfyNode):
         )
         model_management.send_status_text(where)
         return io.NodeOutput(listed)
+
+
+def _place(filename_prefix: str) -> tuple[str, str, int, str, str]:
+    """Folder, name, number, folder within the output folder, prefix of a file to save. Raises ValueError."""
+    try:
+        if any(len(part.encode()) > _LONGEST_NAME for part in filename_prefix.split("/")):
+            raise ValueError(f"a name longer than {_LONGEST_NAME} bytes")
+        if "\0" in filename_prefix:
+            raise ValueError("a zero byte in a name")
+        return folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    except Exception as error:  # noqa: BLE001 - ComfyUI raises a bare Exception for a place outside of the folder
+        raise ValueError(
+            f"filename_prefix is {shortened(filename_prefix)}, expected a name within ComfyUI's output folder that the "
+            f"system takes, such as {FOLDERS[0]}/mine ({shortened(str(error))}). Give another one."
+        ) from error
 
 
 def _content(patcher) -> tuple[nn.Module, dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from comfy_api.latest import io
 
@@ -16,6 +17,7 @@ from ..rife.timeline.request import AtRate, AtTimes, PerPair, Request
 from ..rife.timeline.text import parse_curve, parse_timesteps
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
+LONGEST_TIME = 1_000_000  # seconds
 COGVIDEO = "cogvideo demo"  # only where the whole clip is looked at first
 CHOICES = (MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE)
 # Without which of its own inputs a choice says nothing; a default would be a curve that nobody wrote.
@@ -260,6 +262,11 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
         prompt, node_id = getattr(hidden, "prompt", None) or {}, getattr(hidden, "unique_id", None)
         sent = prompt.get(str(node_id), {}).get("inputs", {}).get("timing")
         timing = {"timing": sent} if sent is not None else {}
+    if not isinstance(timing, dict):
+        raise ValueError(
+            f"timing is {shortened(timing)} over a link, expected a choice of the form: what it asks for hangs on it. "
+            f"Disconnect it, and choose one of {', '.join(choices)}."
+        )
     if timing and timing.get("timing") not in choices:
         raise ValueError(
             f"timing is {shortened(timing.get('timing'))}, expected one of {', '.join(choices)}. Choose one of them; a "
@@ -294,6 +301,15 @@ def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Requ
         )  # more than can be is refused there
     times = parse_timesteps(timing.get("times", "1/3, 2/3") if choice == TIMESTEPS else timesteps)
     return PerPair.multiplied(multiplier) if times is None else PerPair(times)
+
+
+def seconds_of(name: str, value: float) -> Fraction:
+    """An input that is a time, 0 or more, exactly. Raises ValueError, as of what came over a link."""
+    if not 0 <= value <= LONGEST_TIME:
+        raise ValueError(
+            f"{name} is {value}, expected seconds from 0 to {LONGEST_TIME:,}. Give such a number."
+        )
+    return Fraction(value)
 
 
 def frames_per_clip(clip_length: int, count: int) -> int:

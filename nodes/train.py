@@ -74,6 +74,10 @@ class RIFETrain(io.ComfyNode):
         """Every input as a list -> INTERP_MODEL, LOSS_MAP, steps, four IMAGEs, report."""
         patcher, form, began = interp_model[0], Form.of(inputs), time.monotonic()
         check_trainable(patcher)
+        if not 0 <= form.held_out <= 0.5:  # also what is no number
+            raise ValueError(
+                f"held_out is {form.held_out}, expected 0 (nothing) to 0.5 of each clip. Change it."
+            )
         check_crop(form.crop, patcher.model.pad_multiple())
         learn, validation = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
         held_out = _Watched(triplets(validation, _TRIPLETS) if validation else [])

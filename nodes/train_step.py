@@ -28,6 +28,8 @@ from .types import InterpModel, LossMap, check_images, model_input, told, traini
 
 _ADVICE = "Crop the images (ImageCrop), or pass fewer at a time."
 
+_MOST_STEPS = 1_000_000
+
 
 class RIFETrainStep(io.ComfyNode):
     """The paper's training step on given frames."""
@@ -143,6 +145,8 @@ class RIFETrainStep(io.ComfyNode):
         check_trainable(interp_model)
         _check_batch({"img0": img0, "img1": img1, "ground_truth": ground_truth})
         _check_timestep(interp_model.model.config, timestep)
+        if not 1 <= steps <= _MOST_STEPS:  # over a link no form looks at it
+            raise ValueError(f"steps is {steps}, expected a number from 1 to {_MOST_STEPS:,}. Change it.")
         start = time.perf_counter()
         options = {
             "timestep": timestep,

@@ -39,6 +39,7 @@ from .timing import (
     plan_line,
     request,
     result_line,
+    seconds_of,
     steady_input,
     timing_inputs,
 )
@@ -178,9 +179,18 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 clip, back = as_loop(clip, loop_twin == DROP, loop_drift != OFF)
             asked = _request(cls, timing, multiplier, clip.clock)
             given = frozenset(parse_cuts(cut_frames, len(clip)))
-            gap = Fraction(longest_gap).limit_denominator(1000) or None
+            gap = seconds_of("longest_gap", longest_gap).limit_denominator(1000) or None
             when = Timing(
-                asked, loop, keep_duration, cuts, repeated_frames, given, steady, shutter, longest_gap=gap
+                asked,
+                loop,
+                keep_duration,
+                cuts,
+                repeated_frames,
+                given,
+                steady,
+                shutter,
+                longest_gap=gap,
+                check=model_management.check_cancel,
             )
             job = Job(clip, when, encoding, drift=back)
             path = temporary_file(".mp4")

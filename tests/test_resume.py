@@ -158,28 +158,30 @@ def test_parts_are_kept_until_the_joined_file_was_read_back(source, broken_off, 
     assert gone_on(source, target, one) == 0
 
 
-def dead(folder: Path, *, machine: str | None = None) -> Path:
-    """What a run that was killed leaves."""
-    left = make_temporary(folder)
+def dead(made: Path) -> Path:
+    """`made` as a run has left it that was killed."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    (left / "owner.json").write_text(
-        json.dumps({"machine": machine or temporary.machine(), "pid": process.pid})
-    )
-    return left
+    return made.rename(made.with_name(made.name.replace(f"-{os.getpid()}-", f"-{process.pid}-")))
 
 
 def test_folders_of_dead_runs_are_removed_and_those_of_others_are_not(tmp_path):
-    left, elsewhere, alive = dead(tmp_path), dead(tmp_path, machine="elsewhere"), make_temporary(tmp_path)
-    # The first was removed when the second was made.
-    assert not left.exists() and elsewhere.exists() and alive.exists()
+    left, alive, elsewhere = (
+        dead(make_temporary(tmp_path)),
+        make_temporary(tmp_path),
+        tmp_path / ".rife-1-00000000-x",
+    )
+    older = tmp_path / ".rife-abcdefgh"
+    for folder in (elsewhere, older):
+        folder.mkdir()
+    (alive / "out.mkv").write_bytes(b"half")
+    make_temporary(tmp_path).rmdir()
+    assert not left.exists() and alive.exists() and elsewhere.exists() and older.exists()
     os.utime(elsewhere, (1, 1))
+    os.utime(older, (1, 1))
     with VideoWriter(tmp_path / "out.mkv", Fraction(24), 64, 48) as writer:
         writer.write(picture(0))
-    assert alive.exists() and not elsewhere.exists()
-    alive.joinpath("owner.json").write_text("{")
-    make_temporary(tmp_path)
-    assert alive.exists(), "nobody knows whose it is"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out.mkv"]
 
 
 def test_pictures_appear_together_or_as_soon_as_the_next_run_comes(tmp_path, monkeypatch):
@@ -212,10 +214,7 @@ def test_pictures_appear_together_or_as_soon_as_the_next_run_comes(tmp_path, mon
     monkeypatch.undo()
     assert [name.read_bytes() == b"old" for name in names] == [False, False, True, True]
     (folder,) = tmp_path.glob(".rife-*")
-    owner = json.loads((folder / "owner.json").read_text())
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (folder / "owner.json").write_text(json.dumps({**owner, "pid": gone.pid}))
+    folder = dead(folder)
     make_temporary(tmp_path)
     assert not folder.exists()
     shown = [frames_of(name)[0] for name in names]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -16,7 +18,10 @@ from ..atomic_write import flush_and_rename, write_text
 log = logging.getLogger(__name__)
 
 _PREFIX = ".rife-"
-_OWNER, _WHOLE = "owner.json", "whole.json"  # who makes it; that all is there and only names are to be given
+_NAME = re.compile(
+    r"\.rife-(\d{1,10})-([0-9a-f]{8})-"
+)  # the process, and within what that number has a meaning
+_WHOLE = "whole.json"  # there when all is made and only names are to be given
 _ABANDONED = (
     7 * 24 * 3600.0
 )  # seconds after which a folder of another machine that nobody touched is taken for dead
@@ -25,14 +30,13 @@ _ABANDONED = (
 def make_temporary(folder: Path) -> Path:
     """A new folder in `folder` that bears the name of this process. Removes those of dead runs. Raises OSError."""
     clear_dead(folder)
-    made = Path(tempfile.mkdtemp(dir=folder, prefix=_PREFIX))
-    write_text(made / _OWNER, json.dumps({"machine": machine(), "pid": os.getpid()}))
-    return made
+    # In its name, since a process can be killed between making a folder and writing something into it.
+    return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_PREFIX}{os.getpid()}-{_short(machine())}-"))
 
 
 def files_in(temporary: Path) -> list[Path]:
     """What was made there, by name."""
-    return sorted(path for path in temporary.iterdir() if path.name not in (_OWNER, _WHOLE))
+    return sorted(path for path in temporary.iterdir() if path.name != _WHOLE)
 
 
 def name_together(temporary: Path, folder: Path) -> None:
@@ -70,16 +74,17 @@ def clear_dead(folder: Path) -> None:
 
 
 def _is_dead(temporary: Path) -> bool:
+    owner = _NAME.match(temporary.name)
+    if owner and owner[2] == _short(machine()):
+        return not is_alive(int(owner[1]))
     try:
-        age = time.time() - temporary.stat().st_mtime
-        owner = json.loads((temporary / _OWNER).read_text(encoding="utf-8"))
-        here = owner["machine"] == machine()
-        pid = int(owner["pid"])
-    except FileNotFoundError:
-        return age > 60  # of an older version, or of one that is just about to write its name
-    except (OSError, ValueError, KeyError, TypeError):
+        return time.time() - temporary.stat().st_mtime > _ABANDONED
+    except OSError:
         return False
-    return not is_alive(pid) if here else age > _ABANDONED
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def machine() -> str:
