@@ -143,7 +143,7 @@ def main() -> None:
         for group, mine in groups.items():
             means = (mean(r.figures[name] for r in mine if r.method == method) for method in methods)
             table.append((f"{group} ({len(mine) // len(methods)})", *(f"{x:.3f}" for x in means)))
-        print(aligned(table) if isinstance(aligned(table), str) else "\\n".join(aligned(table)), end="\\n\\n")
+        print(aligned(table) if isinstance(aligned(table), str) else "\\n".join(aligned(table)), end="\n\n")
     if args.pictures:
         pictures.save(args.pictures)
 

@@ -45,7 +45,7 @@ class Checkpoint(NamedTuple):
     @property
     def versions(self) -> str:
         """In words: the release, or those that it may be."""
-        return self.release or " or ".join(self.network.config.versions) or "of own training"
+        return self.release or " or ".join(self.network.config.versions) or "own training"
 
 
 def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> Network:

@@ -136,7 +136,9 @@ def test_the_report_tells_the_motion(host):
         assert pair["timesteps"] == ["1/3", "2/3"] and abs(pair["motion_px"] - 2) < 1
 
 
-def test_the_scale_follows_the_motion_and_the_report_says_why(host, model):
+def test_the_scale_follows_the_motion_and_the_report_says_why(host, model, monkeypatch):
+    # Of a network that follows less than any that was released: frames this small hold no more motion.
+    monkeypatch.setattr(type(model.model.config), "reach", (24.0, 80.0))
     run = {"interp_model": model, "multiplier": 2, "scale": "auto", "cuts": "off", "repeated_frames": "off"}
     facts = [
         json.loads(host.run("RIFEInterpolate", images=frames, **run)[3])
