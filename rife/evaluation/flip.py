@@ -39,7 +39,8 @@ def flip_map(image: Tensor, target: Tensor, pixels_per_degree: float = PIXELS_PE
     """FLIP at each pixel, (H,W)."""
     both = [_opponent(_linear(x.float().clamp(0, 1))) for x in (image, target)]
     colour = _colour_difference(*(_seen(x, pixels_per_degree) for x in both))
-    feature = _feature_difference(*((x[0] + 16) / 116 for x in both), pixels_per_degree)
+    lightness, lightness_of_target = ((x[0] + 16) / 116 for x in both)
+    feature = _feature_difference(lightness, lightness_of_target, pixels_per_degree)
     return colour ** (1 - feature)
 
 
