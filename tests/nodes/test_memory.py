@@ -72,7 +72,7 @@ def test_a_result_that_does_not_fit_names_its_size(host, model, monkeypatch):
 
     memory = sys.modules[stand_in.PACK + ".nodes.model_management"]
     monkeypatch.setattr(memory.torch, "empty", refuse)
-    with pytest.raises(RuntimeError, match="result of 1000 frames of 1920x1080 takes 24.9 GB"):
+    with pytest.raises(RuntimeError, match="result of 1,000 frames of 1920x1080 takes 24.9 GB"):
         memory.empty_images((1000, 1080, 1920, 3))
 
 
@@ -98,7 +98,7 @@ def test_previews_of_any_frame_are_small_rgb(host, channels):
 
 def test_cancel_stops_at_the_next_pass_and_the_next_run_is_whole(host, model):
     frames = clip(6)
-    host.cancel_after = len(frames) + 2  # each is looked at for cuts, then the passes begin
+    host.cancel_after = len(frames) + 4  # looked at for cuts, the plan walked twice, then the passes begin
     with pytest.raises(stand_in.InterruptProcessingException):
         host.run("RIFEInterpolate", interp_model=model, images=frames, multiplier=2, batch_size=1)
     assert host.progress[-1][0] == 1
