@@ -8,6 +8,7 @@ create and that its holder touches while it works; one that is touched no more i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -363,10 +364,19 @@ class Segments:
                 copy = job.same_time and job.encoding.audio
                 with Joiner(self.target, paths, job.clip, job.time, job.tick, copy) as joiner:
                     joiner.join()
-                shutil.rmtree(self.folder, ignore_errors=True)
+                _take_away(self.folder)
                 return True
             time.sleep(_POLL / 4)
         return False
+
+
+def _take_away(folder: Path) -> None:
+    """Deletes a folder that others may be writing into: for them it is there whole, or not at all."""
+    doomed = folder
+    # Windows renames no folder with open files: there it goes file by file.
+    with contextlib.suppress(OSError):
+        doomed = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"))
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _described(job: Job) -> dict:
