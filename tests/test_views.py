@@ -65,8 +65,9 @@ def test_a_lamp_does_not_flicker(model, options):
 
 
 def test_frames_in_range_are_what_they_are_without_light_beside_them(model):
-    dim = torch.stack([lit(40 + 8 * i).clamp(0, 1) for i in range(3)])
-    made = rife.interpolate(model, torch.cat((dim, lit(64)[None])), batch_size=3)
+    dim = torch.stack([lit(40 + 8 * i).clamp(0, 1) for i in range(4)])
+    made = rife.interpolate(model, torch.cat((dim[:3], lit(64)[None])), batch_size=3)
+    # As many frames in both: the rounding of a convolution depends on how a batch is shared among threads.
     assert torch.equal(made[:5], rife.interpolate(model, dim, batch_size=3)[:5])
 
 
