@@ -26,6 +26,7 @@ from .timing import (
     CHOICES,
     COGVIDEO,
     DROP,
+    KEEP,
     OFF,
     check_timing,
     clip_input,
@@ -168,7 +169,7 @@ class RIFEInterpolate(io.ComfyNode):
         clip_length: int = 0,
         precision: str = "auto",
         acceleration: str = "off",
-        loop_twin: str = DROP,
+        loop_twin: str = KEEP,  # of a prompt made before there was a choice
         loop_drift: str = OFF,
         steady: bool = False,
         shutter: float = 0.0,

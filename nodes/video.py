@@ -31,6 +31,7 @@ from .run import RunOptions
 from .timing import (
     COGVIDEO,
     DROP,
+    KEEP,
     OFF,
     check_timing,
     finish_inputs,
@@ -160,7 +161,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
         crf: int = -1,
         precision: str = "auto",
         acceleration: str = "off",
-        loop_twin: str = DROP,
+        loop_twin: str = KEEP,  # of a prompt made before there was a choice
         loop_drift: str = OFF,
         steady: bool = False,
         shutter: float = 0.0,

@@ -413,6 +413,34 @@ def test_an_old_graph_with_rife_vfi_opens_and_runs_untouched(page, comfyui):
     page.picture(PICTURES / "old graph, run.png")
 
 
+# As saved before `loop_twin` came: fewer values than there are widgets now, one more where timing is a frame rate.
+BEFORE = {
+    "RIFEInterpolate": [
+        [2, 24, "1.0", False, False, "", 0, "multiplier", True, False, "hold", "", "hold", 0, "auto", "off"],
+        [2, 24, "1.0", False, False, "", 0, "frame rate", 60, 1, True, False, "hold", "", "hold", 0, "auto", "off"],
+    ],
+    "RIFEInterpolateVideo": [
+        [2, "1.0", False, False, 0, "multiplier", True, False, "hold", "", "hold", "auto", -1, "auto", "off"],
+    ],
+}  # fmt: skip
+
+
+def test_a_loop_of_an_old_graph_keeps_its_twin_and_a_new_node_drops_it(shared):
+    twin = "node.widgets.find(w => w.name === 'loop_twin').value"
+    for kind, graphs in BEFORE.items():
+        shared.add(kind)
+        assert shared.node(kind, twin) == "drop"
+        for values in graphs:
+            node = {"id": 1, "type": kind, "pos": [0, 0], "size": [300, 400], "flags": {}, "order": 0, "mode": 0,
+                    "inputs": [], "outputs": [], "properties": {}, "widgets_values": values}  # fmt: skip
+            shared.load({"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "version": 0.4})
+            assert shared.node(kind, twin) == "keep"
+            assert shared.node(kind, "node.widgets.find(w => w.name === 'loop').value") is True
+            saved = shared.js("() => app.graph.serialize()")
+            shared.load(saved)
+            assert shared.node(kind, twin) == "keep"
+
+
 def first_words(node_id: str) -> str:
     """The beginning of a help page's first paragraph, without its markup."""
     paragraph = (DOCS / f"{node_id}.md").read_text(encoding="utf-8").split("\n\n")[1]

@@ -30,21 +30,35 @@ def run(host, blend, images, **options):
 
 def test_a_last_frame_that_is_the_first_again_freezes_no_loop(host, blend, film):
     closed = torch.cat([film, film.flip(0)[1:]])  # there and back, ends with the first
-    images, _, count, report, *_ = run(host, blend, closed, loop=True, cuts="off", repeated_frames="off")
+    how = {"loop": True, "cuts": "off", "repeated_frames": "off"}
+    images, _, count, report, *_ = run(host, blend, closed, **how, loop_twin="drop")
     assert count == 32 and json.loads(report)["back_to_first"]["overlap"] == 1
     assert torch.allclose(images[-1], (film[1] + film[0]) / 2, atol=1e-6)
-    kept = run(host, blend, closed, loop=True, cuts="off", repeated_frames="off", loop_twin="keep")
-    assert kept[2] == 34
+    assert run(host, blend, closed, **how, loop_twin="keep")[2] == 34
     still = film[:1].expand(6, -1, -1, -1)
-    assert run(host, blend, still, loop=True)[2] == 12
+    assert run(host, blend, still, loop=True, loop_twin="drop")[2] == 12
+
+
+@pytest.mark.parametrize("kind", ["RIFEInterpolate", "RIFEInterpolateVideo"])
+def test_a_prompt_of_before_the_choice_keeps_the_frames_it_made(host, blend, film, kind, tmp_path):
+    closed = torch.cat([film, film.flip(0)[1:]])
+    video_of = host.modules["comfy_api.latest"].InputImpl.VideoFromFile
+    video = video_of(str(make_of(tmp_path / "a.mkv", closed)))
+    given = {"images": closed} if kind == "RIFEInterpolate" else {"video": video}
+    old = host.run(
+        kind, interp_model=blend, multiplier=2, loop=True, cuts="off", repeated_frames="off", **given
+    )
+    assert old[2] == 34
+    (twin,) = (one for one in host.nodes[kind].define_schema().inputs if one.id == "loop_twin")
+    assert twin.options["default"] == "drop"  # of a node that is placed now
 
 
 def test_drift_is_spread_over_a_loop(host, blend, film):
     closed = torch.cat([film, film.flip(0)[1:]])
     dimmed = closed * torch.linspace(1, 0.9, len(closed)).view(-1, 1, 1, 1)
-    images = run(host, blend, dimmed, loop=True, cuts="off", loop_drift="auto")[0]
+    images = run(host, blend, dimmed, loop=True, cuts="off", loop_twin="drop", loop_drift="auto")[0]
     assert (images.mean((1, 2, 3))[::2] - closed[:16].mean((1, 2, 3))).abs().max() < 0.003
-    plain = run(host, blend, dimmed, loop=True, cuts="off")[0]
+    plain = run(host, blend, dimmed, loop=True, cuts="off", loop_twin="drop")[0]
     assert (plain.mean((1, 2, 3))[30] - closed[15].mean()).abs() > 0.02
 
 
@@ -91,7 +105,7 @@ def test_a_video_takes_them_all(host, blend, film, tmp_path):
     video = video_of(str(make_of(tmp_path / "a.mkv", closed)))
     out, _, count, report = host.run(
         "RIFEInterpolateVideo", interp_model=blend, video=video, multiplier=2, loop=True, cuts="off", steady=True,
-        shutter=90.0, overlays="auto", loop_drift="auto",
+        shutter=90.0, overlays="auto", loop_twin="drop", loop_drift="auto",
     )  # fmt: skip
     assert count == 32 == len(list(read_frames(out.file)))
     assert json.loads(report)["back_to_first"]["overlap"] == 1
