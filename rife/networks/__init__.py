@@ -1,4 +1,4 @@
-"""Every released RIFE as a torch module, described by a table of releases."""
+"""Holds every released RIFE as a torch module, described by a table of releases."""
 
 from .adaptive import build_network
 from .config import AMBIGUOUS, RELEASES, IFNetConfig

@@ -1,4 +1,4 @@
-"""The old releases whose pyramid follows the motion: 3.8, 4.0 and 4.1, and elexor; and the choice of a network's class.
+"""Runs the old releases whose pyramid follows the motion (3.8, 4.0, 4.1, elexor), and chooses a network's class.
 
 Before the pass proper they run their first blocks once, to see how far things move. In training, and where the results
 of all blocks are asked for, they work at the pyramid given, as any other.
@@ -21,12 +21,12 @@ _ELEXOR_PIXELS = 1920 * 1080 // 2
 
 
 def build_network(config: IFNetConfig) -> IFNet:
-    """The network of any single-file release, with fresh weights."""
+    """Builds the network of any single-file release, with fresh weights, on the CPU in float32."""
     return AdaptiveIFNet(config) if config.adaptive else IFNet(config)
 
 
 class AdaptiveIFNet(IFNet):
-    """IFNet for a config with `adaptive`: "v38", "v40" or "elexor"."""
+    """Is an IFNet for a config with `adaptive`: "v38", "v40" or "elexor"."""
 
     def predict_from(
         self,
@@ -43,7 +43,8 @@ class AdaptiveIFNet(IFNet):
         grids: WarpGrids | None = None,
         fast_paths: FastPaths = NO_FAST_PATHS,
     ) -> Prediction:
-        """As `IFNet.predict_from`; samples of a batch that move far get another pyramid than those that do not."""
+        """Does what `IFNet.predict_from` does, with its arguments and shapes; samples of a batch that move far get
+        another pyramid than those that do not."""
         if keep_stages or mix or gt is not None:
             return super().predict_from(
                 src0, src1, timestep, scale_list, ensemble,
@@ -75,8 +76,8 @@ class AdaptiveIFNet(IFNet):
         flow_override: flow (B,4,H,W) in place of what the first one finds.
         """
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
-            both = bidirectional if i or bidirectional_first is None else bidirectional_first
-            out = self._block(block, state, scale, both, last=i == len(scales) - 1)
+            in_both = bidirectional if i or bidirectional_first is None else bidirectional_first
+            out = self._block(block, state, scale, in_both, last=i == len(scales) - 1)
             if flow_override is not None and i == 0:
                 out = BlockOutput(flow_override, resize(out.mask_feat, out.scale), 1)
             state.add(out)

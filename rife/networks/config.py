@@ -1,4 +1,4 @@
-"""What a RIFE network is: one dataclass, and the table of everything that was ever released.
+"""Says what a RIFE network is: one dataclass, and the table of everything that was ever released.
 
 Code asks the config, never the version. A new release is one row of `RELEASES`.
 Facts per row come from the released inference code (hzwer/ECCV2022-RIFE, hzwer/Practical-RIFE, HolyWu/vs-rife).
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class IFNetConfig:
-    """Architecture of a single-network RIFE. Block widths and scales go from coarse to fine."""
+    """Describes the architecture of a single-network RIFE. Block widths and scales go from coarse to fine."""
 
     family: str
     channels: tuple[int, ...]  # width of each block
@@ -49,12 +49,12 @@ class IFNetConfig:
 
     @property
     def feat_channels(self) -> int:
-        """Channels a block hands to the next one besides flow and mask."""
+        """Counts the channels that a block hands to the next one besides flow and mask: 8 or 0."""
         return 8 if self.tail == "shuffle" and self.tail_channels == 13 else 0
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Pixels of motion between two frames up to which flow scale 1, and 0.5, give the best frame.
+        """Gives the motion between two frames, in pixels, up to which flow scale 1, and 0.5, make the best frame.
 
         Measured, not derived: on released weights with real windows (benchmarks/score_auto.py, up to 87 px) and pans
         (benchmarks/score_scale.py, up to 192 px). 3.6 stands for the pyramids of three blocks, 4.0 and 4.6 for those of
@@ -68,33 +68,33 @@ class IFNetConfig:
 
     @property
     def later_inputs(self) -> int:
-        """Input channels of the later blocks, the four of the flow included."""
+        """Counts the input channels of the later blocks, the four of the flow included."""
         frames = 12 if self.raw_inputs else 6
         return frames + 2 * self.head_channels + self.timestep + 1 + self.feat_channels + 4
 
     def bidirectional(self, ensemble: bool) -> bool:
-        """Whether each block runs backward in time, too, and is averaged with itself: where the release always does, or
-        where it can and `ensemble` is asked for."""
+        """Tells whether each block runs backward in time, too, and is averaged with itself: where the release always
+        does, or where it can and `ensemble` is asked for."""
         return self.ensemble == "always" or (ensemble and self.ensemble == "optional")
 
     @property
     def late_teacher(self) -> bool:
-        """Whether the teacher is of 4.25's kind: twice as wide as the last block, at scale 2, the true frame right
-        behind the warped ones. The paper's and 3.x's is as wide as the last block, at scale 1."""
+        """Tells whether the teacher is of 4.25's kind: twice as wide as the last block, at scale 2, the true frame
+        right behind the warped ones. The paper's and 3.x's is as wide as the last block, at scale 1."""
         return not (self.raw_inputs or self.zero_init)
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Released versions with this architecture; several share one, only their weights differ."""
+        """Lists the released versions with this architecture; several share one, only their weights differ."""
         return tuple(name for name, row in RELEASES.items() if _same_network(row, self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` gives the same config back."""
+        """Returns the fields as plain JSON types; `from_dict` gives the same config back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IFNetConfig:
-        """Config from `to_dict`. Raises ValueError for fields that this version does not know."""
+        """Returns the config that `to_dict` wrote. Raises ValueError for fields that this version does not know."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

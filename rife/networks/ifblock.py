@@ -1,4 +1,4 @@
-"""One block of IFNet: what it is given, its layers as every release has them, and what it finds."""
+"""Defines one block of IFNet: what it is given, its layers as every release has them, and what it finds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .refine import conv, deconv
 
 
 class ResConv(nn.Module):
-    """LeakyReLU(conv(x) * beta + x), the trunk of 4.5 and later."""
+    """Computes LeakyReLU(conv(x) * beta + x), the trunk of 4.5 and later."""
 
     def __init__(self, c: int, groups: int = 1):
         super().__init__()
@@ -28,6 +28,7 @@ class ResConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # A host that loads models partly moves leaf modules; beta sits on a module with children: cast at use.
+        """Returns (B,C,h,w) of x (B,C,h,w)."""
         beta, conv = self.beta.to(x), self.conv
         # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
         # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
@@ -38,7 +39,7 @@ class ResConv(nn.Module):
 
 
 class Head(nn.Module):
-    """Per-frame features at full resolution, in the spelling of 4.13 and later."""
+    """Finds features of each frame at full resolution, in the spelling of 4.13 and later."""
 
     def __init__(self, mid: int, c_out: int):
         super().__init__()
@@ -49,12 +50,14 @@ class Head(nn.Module):
         self.relu = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the features (B,c_out,H,W) of a frame x (B,3,H,W), H and W even."""
         for cnn in (self.cnn0, self.cnn1, self.cnn2):
             x = convolve(x, cnn.weight, cnn.bias, cnn.stride, slope=self.relu.negative_slope)
         return transposed_conv(x, self.cnn3) if inference_on_cpu(x) else self.cnn3(x)
 
 
 def build_head(cfg: IFNetConfig) -> nn.Module:
+    """Builds the encoder of features of frames that the config names, in the spelling of its release."""
     mid, c_out = cfg.head_mid, cfg.head_channels
     if cfg.head == "cnn":
         return Head(mid, c_out)
@@ -121,7 +124,7 @@ class IFBlock(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights, and of what the block wants to be given."""
+        """Is the dtype of the weights, and of what the block wants to be given."""
         return self._first_conv.weight.dtype
 
     @property
@@ -130,7 +133,7 @@ class IFBlock(nn.Module):
 
     @property
     def shuffle_conv(self) -> nn.ConvTranspose2d:
-        """The transposed convolution before the PixelShuffle of tail "shuffle"."""
+        """Is the transposed convolution before the PixelShuffle of tail "shuffle"."""
         return cast(nn.ConvTranspose2d, cast(nn.Sequential, self.lastconv)[0])
 
     def inputs(
@@ -142,7 +145,8 @@ class IFBlock(nn.Module):
         flow: Tensor | None,
         gt: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What `stem` takes: the parts that are there and wanted, in the block's dtype, by name (see `input_columns`).
+        """Returns what `stem` takes: the parts that are there and wanted, in the block's dtype, by name (see
+        `input_columns`).
 
         src: both warped frames with their features, (B,3+f,h,w); raw: both frames as they are. t: (B,1,h,w).
         mask_feat: (B,1,h,w) or (B,9,h,w). flow: (B,4,h,w), in pixels of this size. gt: the true frame.
@@ -153,7 +157,7 @@ class IFBlock(nn.Module):
         return {name: x.to(self.dtype) for name, x in named.items() if x is not None}
 
     def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The first convolution, with its activation, over all inputs (see `input_columns`): (B,c/2,h/2,w/2).
+        """Runs the first convolution, with its activation, over all inputs (see `input_columns`): (B,c/2,h/2,w/2).
 
         On a CPU concatenating them would cost more than the convolution: a sum of convolutions over the parts is the
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
@@ -176,7 +180,7 @@ class IFBlock(nn.Module):
         return self.columns["mask_feat"] + self.columns["t"] if name == "coarse" else self.columns[name]
 
     def concatenate(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """All inputs as one (B,C,h,w), in the order that the released weights expect."""
+        """Concatenates all inputs to one (B,C,h,w), in the order that the released weights expect."""
         parts: list[tuple[int, Tensor]] = []
         for name, x in inputs.items():
             widths = [width for _, width in self.columns[name]]
@@ -205,14 +209,17 @@ class IFBlock(nn.Module):
         return flow, mask_feat
 
     def forward(self, stem_out: Tensor, scale: float, last: bool = False) -> BlockOutput:
-        """What the block finds; stem_out: what `stem` made of inputs at 1/scale. last: nobody reads its features."""
+        """Returns what the block finds.
+
+        stem_out: (B,c/2,h/2,w/2), what `stem` made of inputs at 1/scale. last: nobody reads its features.
+        """
         flow, mask_feat = self._tail(self._trunk(self.conv0[1](stem_out)), last)
         scale = scale * self.up
         return BlockOutput(flow.float() * scale if scale != 1 else flow.float(), mask_feat, scale)
 
 
 def input_columns(cfg: IFNetConfig, first: bool, teacher: bool = False) -> dict[str, list[tuple[int, int]]]:
-    """Where a block's weights expect its inputs: name -> (first column, width) of the parts of its channels.
+    """Tells where a block's weights expect its inputs: name -> (first column, width) of the parts of its channels.
 
     src0, src1: warped frame and its features; raw0, raw1: frame; t: timestep; mask_feat: mask and features of
     the block before; gt: the true frame; flow. `first` and `teacher` blocks get less and more.

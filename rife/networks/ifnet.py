@@ -1,4 +1,4 @@
-"""IFNet: every single-network RIFE, from the paper's to 4.26.heavy, as one parametrised module.
+"""Defines IFNet: every single-network RIFE, from the paper's to 4.26.heavy, as one parametrised module.
 
 B C H W throughout, RGB in 0..1. `flow` has four channels, in pixels: 0-1 point from the frame at time t into
 img0, 2-3 into img1. `mask` is a logit until the end; its sigmoid is the weight of the warped img0.
@@ -32,7 +32,7 @@ _DISSOLVE_CHANNEL = 2
 
 
 class IFNet(nn.Module):
-    """RIFE's network for any `IFNetConfig`. H and W must be multiples of `pad_multiple(scale_list)`.
+    """Is RIFE's network for any `IFNetConfig`. H and W must be multiples of `pad_multiple(scale_list)`.
 
     training_parts: weights of networks that only training has and that its file held, `block_tea.` and `caltime.` of
     4.25's kind; no part of the state dict. Training of that kind goes on with them.
@@ -74,7 +74,7 @@ class IFNet(nn.Module):
         self.block_tea.to(like.device, like.dtype, memory_format=form)  # type: ignore[call-overload]
 
     def training_part(self, name: str) -> dict[str, Tensor]:
-        """The weights of one of `training_parts`, by their names in it; empty where the file held none."""
+        """Returns the weights of one of `training_parts`, by their names in it; empty where the file held none."""
         prefix = f"{name}."
         return {
             key.removeprefix(prefix): value
@@ -103,11 +103,11 @@ class IFNet(nn.Module):
 
     @property
     def blocks(self) -> list[IFBlock]:
-        """The student blocks, coarse to fine."""
+        """Lists the student's blocks, coarse to fine."""
         return [getattr(self, f"block{i}") for i in range(len(self.config.channels))]
 
     def encode_frame(self, img: Tensor) -> Tensor:
-        """Features (B,h,H,W) of a frame (B,3,H,W), usable for both pairs that it belongs to; h may be 0."""
+        """Returns the features (B,h,H,W) of a frame (B,3,H,W), usable for both pairs that it belongs to; h may be 0."""
         return self.encode(img) if self.config.head else img[:, :0]
 
     def predict(
@@ -124,13 +124,14 @@ class IFNet(nn.Module):
         keep_stages: bool = False,
         mix: bool = False,
     ) -> Prediction:
-        """The frame at `timestep` between img0 and img1 (B,3,H,W), with flow and mask.
+        """Predicts the frame at `timestep` between img0 and img1 (B,3,H,W), with flow and mask.
 
         timestep: float, or a tensor that broadcasts to (B,1,H,W); ignored by networks without one.
         scale_list: downscale of each block; default is the config's. ensemble: time-reversed second pass in
         each block, where the config has it. features: `encode_frame` of both frames, if somebody has it.
-        gt: the true frame, for the teacher (training). keep_stages: fill `flows` and `merged`. mix: also 4.25's second
-        teacher, where blocks pass features on.
+        gt: the true frame (B,3,H,W), for the teacher (training). keep_stages: fill `flows` and `merged`. mix: also
+        4.25's second teacher, where blocks pass features on.
+        Raises ValueError if scale_list has another length than the config's.
         """
         if features is None:
             src0, src1 = self.source(img0), self.source(img1)
@@ -141,7 +142,7 @@ class IFNet(nn.Module):
         )
 
     def source(self, img: Tensor) -> Tensor:
-        """(B,3+h,H,W): a frame and its features in the frame's dtype, usable for both pairs that it belongs to.
+        """Returns (B,3+h,H,W): a frame and its features in the frame's dtype, usable for both pairs that it belongs to.
 
         Give float32 frames to half networks, too: sampling is done in float32, and the picture is not rounded.
         """
@@ -167,7 +168,7 @@ class IFNet(nn.Module):
         grids: WarpGrids | None = None,
         fast_paths: FastPaths = NO_FAST_PATHS,
     ) -> Prediction:
-        """`predict` from the `source` of both frames, (B,3+f,H,W): the network's entry for whoever encodes frames once.
+        """Does `predict` from the `source` of both frames, (B,3+f,H,W): the entry for whoever encodes frames once.
 
         grids: of frames of this size, which saves making them anew. fast_paths: for inference; `fused_input` only where
         `triton_kernels.fits`.
@@ -182,8 +183,8 @@ class IFNet(nn.Module):
         flows: list[Tensor] = []
         merged: list[Tensor] = []
         for i, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
-            unread = i == len(scales) - 1 and not mix and gt is None
-            out = self._block(block, state, scale, bidirectional, unread)
+            features_unread = i == len(scales) - 1 and not mix and gt is None
+            out = self._block(block, state, scale, bidirectional, features_unread)
             state.add(out)
             if keep_stages:
                 flows.append(state.full_flow())
@@ -301,7 +302,8 @@ class IFNet(nn.Module):
         return (image + self.unet(torch.cat(parts, 1), c0, c1) * 2 - 1).clamp(0, 1)
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
-        """What height and width must be multiples of, for the given pyramid (default: the config's)."""
+        """Returns what height and width, in pixels, must be multiples of, for the given pyramid (default: the
+        config's)."""
         scales = scale_list or self.config.scales
         return int(self.config.pad * max(1.0, max(scales) / max(self.config.scales)))
 
@@ -309,26 +311,26 @@ class IFNet(nn.Module):
 
     @property
     def pad_align(self) -> int:
-        """Padding multiple at scale 1."""
+        """Is the padding multiple at scale 1, in pixels."""
         return self.pad_multiple()
 
     def extract_features(self, img: Tensor) -> Tensor:
-        """See `encode_frame`."""
+        """Returns the features (B,h,H,W) of a frame (B,3,H,W), as `encode_frame` does."""
         return self.encode_frame(img)
 
     def get_dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
+        """Returns the dtype of the weights."""
         return self.blocks[0].dtype
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
+        """Estimates the bytes of activations for one forward pass of images shaped (B,H,W,C)."""
         height, width = shape[1:3]
         return estimate_memory(self.config, height, width, dtype).peak(height * width)
 
     def estimate_memory(
         self, height: int, width: int, scale: float = 1.0, ensemble: bool = False
     ) -> MemoryEstimate:
-        """See `memory_estimate.estimate_memory`."""
+        """Estimates what a pass takes for frames of that padded size, as `memory_estimate.estimate_memory` does."""
         return estimate_memory(self.config, height, width, self.get_dtype(), scale, ensemble)
 
     def forward(
@@ -340,7 +342,8 @@ class IFNet(nn.Module):
         ensemble: bool = False,
         cache: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """The frame at `timestep`, (B,3,H,W); `cache` may hold the features of both frames as img0, img1."""
+        """Returns the frame at `timestep`, (B,3,H,W), between img0 and img1 (B,3,H,W); `cache` may hold the features of
+        both frames as img0, img1. Raises ValueError for a timestep other than 0.5 where the network knows no other."""
         features = None
         if cache and "img0" in cache and "img1" in cache:
             batch = img0.shape[0]

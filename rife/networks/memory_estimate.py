@@ -1,4 +1,4 @@
-"""How much of a device's memory a network's passes take."""
+"""Estimates how much of a device's memory a network's passes take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENCODED_SINGLY = 1 << 21  # pixels; frames of more are encoded one at a time
 
 
 class MemoryEstimate(NamedTuple):
-    """What a network takes, in bytes per pixel of a (padded) frame."""
+    """Says what a network takes, in bytes per pixel of a (padded) frame."""
 
     source: float  # what a pass wants of one frame: the frame and its features
     encode: float  # at the peak of making that for one frame
@@ -23,7 +23,8 @@ class MemoryEstimate(NamedTuple):
     def peak(
         self, pixels: int, batch: int = 1, tta: bool = False, reverse: bool = False, maps: int = 0
     ) -> int:
-        """Bytes for `batch` new frames of so many pixels made in one pass of the engine, what is uploaded included.
+        """Returns the bytes for `batch` new frames of so many pixels made in one pass of the engine, what is uploaded
+        included.
 
         tta, reverse: whether frames turned by 180 degrees, and in reversed order, make one more pass each; maps:
         channels behind the colours.
@@ -44,7 +45,7 @@ class MemoryEstimate(NamedTuple):
 def estimate_memory(
     cfg: IFNetConfig, height: int, width: int, dtype: torch.dtype, scale: float = 1.0, ensemble: bool = False
 ) -> MemoryEstimate:
-    """Memory for frames of that (padded) size; `scale` and `ensemble` as in `Model.inference`.
+    """Estimates the memory for frames of that (padded) size in pixels; `scale` and `ensemble` as in `Model.inference`.
 
     The terms are those of the moment at which most is alive: the finest block's input (float32 warped frames, their
     copies in the network's dtype, concatenated) and its stem, or the last warp. In strips the block needs its stem

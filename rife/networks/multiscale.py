@@ -1,4 +1,4 @@
-"""The pyramid of one forward pass: what the blocks found, and what the next one gets to see, at its resolution.
+"""Runs the pyramid of one forward pass: what the blocks found, and what the next one sees, at its resolution.
 
 Tensors are B C H W; flow is in pixels of the full size, the mask a logit. "At scale s" is at 1/s of the frames' size.
 """
@@ -17,7 +17,7 @@ from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 
 
 class BlockOutput(NamedTuple):
-    """What one block finds, at `scale`."""
+    """Holds what one block finds, at `scale`."""
 
     flow: Tensor  # (B,4,h,w) float32, change of the flow
     mask_feat: Tensor  # (B,1,h,w) mask; (B,9,h,w) with the 8 features for the next block
@@ -25,14 +25,14 @@ class BlockOutput(NamedTuple):
 
 
 class AtScale(NamedTuple):
-    """A map (B,C,h,w) and the scale that it lies at."""
+    """Holds a map (B,C,h,w) and the scale that it lies at."""
 
     values: Tensor
     scale: float
 
 
 class WarpGrids:
-    """Sampling grids for frames of one size and for all smaller sizes that a pass warps at.
+    """Keeps the sampling grids for frames of one size and for all smaller sizes that a pass warps at.
 
     Each is made at its first use and kept, so that the passes over a clip share them.
     """
@@ -45,23 +45,23 @@ class WarpGrids:
 
     @classmethod
     def of(cls, frames: Tensor, known: WarpGrids | None = None) -> WarpGrids:
-        """Those of frames (B,C,H,W): the `known` ones where they fit, else new ones."""
+        """Returns those of frames (B,C,H,W): the `known` ones where they fit, else new ones."""
         if known is not None and known.fits(frames):
             return known
         height, width = frames.shape[-2:]
         return cls(height, width, frames.device)
 
     def fits(self, frames: Tensor) -> bool:
-        """Whether these are the grids of frames (B,C,H,W): of their size, on their device."""
+        """Tells whether these are the grids of frames (B,C,H,W): of their size, on their device."""
         return self.size == tuple(frames.shape[-2:]) and self.device == frames.device
 
     @property
     def grid(self) -> SamplingGrid:
-        """The grid of all pixels."""
+        """Is the grid of all pixels."""
         return self._grid(*self.size)
 
     def grid_of(self, image: Tensor) -> SamplingGrid:
-        """The grid of all pixels of a smaller image (B,C,h,w) that is made of these frames."""
+        """Returns the grid of all pixels of a smaller image (B,C,h,w) that is made of these frames."""
         height, width = image.shape[-2:]
         return self._grid(height, width)
 
@@ -71,11 +71,11 @@ class WarpGrids:
         return self._grids[height, width]
 
     def central(self, scale: int) -> SamplingGrid:
-        """The grid of the central 2x2 pixels of each cell of `scale` x `scale` pixels."""
+        """Returns the grid of the central 2x2 pixels of each cell of `scale` x `scale` pixels."""
         return self._central(scale)[0]
 
     def central_flow(self, flow: AtScale, scale: int) -> Tensor:
-        """A flow at any coarser scale, up-sampled to those pixels only: (B,4,2H/scale,2W/scale)."""
+        """Up-samples a flow at any coarser scale to those pixels only: (B,4,2H/scale,2W/scale)."""
         _, rows, cols = self._central(scale)
         down, right = (
             self._matrix(scale, axis, flow.values.shape[2 + axis], points)
@@ -98,7 +98,7 @@ class WarpGrids:
 
 
 class FastPaths(NamedTuple):
-    """Replacements for parts of a pass in inference, where those are faster; None: the plain operations."""
+    """Names replacements for parts of a pass in inference, where those are faster; None: the plain operations."""
 
     fused_input: Callable[..., Tensor] | None = (
         None  # `triton_kernels.warp_and_concatenate`: a block's whole input
@@ -110,7 +110,7 @@ NO_FAST_PATHS = FastPaths()
 
 
 class ForwardState:
-    """One forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
+    """Is one forward pass: the frames, and what the blocks found so far, kept at the resolution they found it at.
 
     RIFE is written as: every block resamples its output to full size, the next one resamples it down again.
     Bilinear up by a and then down by b <= a/2 (powers of two, align_corners=False) is exactly up by a/b, so the
@@ -143,16 +143,16 @@ class ForwardState:
 
     @property
     def started(self) -> bool:
-        """Whether a block has run."""
+        """Tells whether a block has run."""
         return bool(self.flows)
 
     @property
     def upsampled(self) -> bool:
-        """Whether no block worked at more than full size, so that all maps are up-sampled to that."""
+        """Tells whether no block worked at more than full size, so that all maps are up-sampled to that."""
         return all(x.scale >= 1 for x in (*self.flows, *self.mask_feats))
 
     def again(self, samples: Tensor | None = None) -> ForwardState:
-        """A pass from the beginning over the same frames, or over those at these indices of the batch."""
+        """Begins a pass anew over the same frames, or over those at these indices (N,) of the batch."""
         src0, src1, timestep = self.src0, self.src1, self.timestep
         if samples is not None:
             batch = src0.shape[0]
@@ -173,14 +173,14 @@ class ForwardState:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
 
     def timestep_at(self, scale: float) -> Tensor:
-        """The timestep of each pixel, (B,1,H/scale,W/scale)."""
+        """Returns the timestep of each pixel, (B,1,H/scale,W/scale)."""
         height, width = (int(side / scale) for side in self.size)
         if self.timestep.shape[-1] == 1:
             return self.timestep.expand(-1, 1, height, width)
         return resize(self.timestep, 1 / scale)
 
     def flow_at(self, scale: float) -> Tensor:
-        """The flow so far, (B,4,H/scale,W/scale), in pixels of that size."""
+        """Returns the flow so far, (B,4,H/scale,W/scale), in pixels of that size."""
         if self._sum[0] == len(self.flows) or scale == 1:
             flow = resize(self.full_flow(), 1 / scale)
         else:
@@ -188,18 +188,19 @@ class ForwardState:
         return flow / scale if scale != 1 else flow
 
     def mask_feat_at(self, scale: float) -> Tensor:
-        """The mask so far, (B,1,H/scale,W/scale), or (B,9,...) with the last block's features."""
+        """Returns the mask so far, (B,1,H/scale,W/scale), or (B,9,...) with the last block's features."""
         return _add(_rescaled(x, scale) for x in self._counting_mask_feats())
 
     def coarse_mask_feat(self, scale: float) -> Tensor | None:
-        """The map of which `mask_feat_at(scale)` is the up-sampling by 2; None where it is no such thing."""
+        """Returns the map of which `mask_feat_at(scale)` is the up-sampling by 2; None where it is no such thing."""
         if not self.started or self.mask_add:
             return None
         last = self.mask_feats[-1]
         return last.values if last.scale == 2 * scale and min(last.values.shape[-2:]) >= 2 else None
 
     def full_flow(self) -> Tensor:
-        """The flow so far, (B,4,H,W); the sum is kept for the next block."""
+        """Returns the flow so far, (B,4,H,W); the sum is kept for the next block. Raises RuntimeError before the first
+        block."""
         count, total = self._sum
         for x in self.flows[count:]:
             flow = resize(x.values, x.scale)
@@ -214,7 +215,7 @@ class ForwardState:
         return total
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
-        """Both frames and their features, warped by the flow so far, each (B,3+f,H/scale,W/scale)."""
+        """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
@@ -234,7 +235,8 @@ class ForwardState:
         return self.full_flow() if scale in (1, 2) else None
 
     def fused_input(self, scale: float, dtype: torch.dtype) -> Tensor | None:
-        """A block's whole input (B,C,H/scale,W/scale) by the fast path; None where there is none or it does not fit."""
+        """Makes a block's whole input (B,C,H/scale,W/scale) by the fast path; None where there is none or it does not
+        fit."""
         make = self.fast_paths.fused_input
         if make is None or not self.started or torch.is_grad_enabled():
             return None
@@ -244,7 +246,8 @@ class ForwardState:
         return make(self.src0, self.src1, flow, *seen, int(scale), dtype)
 
     def fused_input_rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor | None:
-        """Rows `start` to `stop` of `fused_input` at full size; None where there is no such fast path."""
+        """Makes rows `start` to `stop` of `fused_input` at full size, (B,C,stop-start,W); None where there is no such
+        fast path."""
         make = self.fast_paths.fused_input
         if make is None:
             return None
@@ -252,7 +255,8 @@ class ForwardState:
         return make(self.src0, self.src1, self.full_flow(), *seen, 1, dtype, (start, stop))
 
     def rows(self, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
-        """Rows `start` to `stop` of the warped sources, the mask with features, the flow and the timestep at full size.
+        """Returns rows `start` to `stop` of the warped sources, the mask with features, the flow and the timestep at
+        full size.
 
         No others are made on the way.
         """
@@ -267,7 +271,7 @@ class ForwardState:
     def warped(
         self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Both frames and their features, or their first `channels`, warped at full size: each (B,C,H,W).
+        """Warps both frames and their features, or their first `channels`, at full size: each (B,C,H,W).
 
         flow: (B,4,H,W), by default that so far. mode: "bilinear" or "bicubic".
         """
@@ -285,18 +289,19 @@ class ForwardState:
         return warp(src0, flow[:, :2], grid, mode, halve), warp(src1, flow[:, 2:4], grid, mode, halve)
 
     def blend(self, mode: str = "bilinear") -> Tensor:
-        """The frame (B,3,H,W) that flow and mask so far give."""
+        """Returns the frame (B,3,H,W) that flow and mask so far give."""
         return blend(*self.warped(3, mode), self.mask_feat_at(1)[:, :1])
 
 
 def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
-    """warped0 where the logit `mask` (B,1,H,W) is high, warped1 where it is low: eq. 1 of RIFE's paper."""
+    """Returns warped0 where the logit `mask` (B,1,H,W) is high, warped1 where it is low, and mixtures between: eq. 1 of
+    RIFE's paper. 1 of RIFE's paper. Frames are (B,C,H,W)."""
     # Under autocast the mask is in half precision, the frames are not.
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
 
 
 def swap(flow: Tensor) -> Tensor:
-    """The flow (B,4,H,W) with its two halves exchanged, as for the same frames in reversed order."""
+    """Exchanges the two halves of the flow (B,4,H,W), as for the same frames in reversed order."""
     return torch.cat((flow[:, 2:4], flow[:, :2]), 1)
 
 

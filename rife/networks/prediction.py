@@ -1,4 +1,4 @@
-"""What a pass of any RIFE network gives, and the timestep that it is asked for."""
+"""Defines what a pass of any RIFE network gives, and the timestep that it is asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one forward pass gives."""
+    """Holds what one forward pass gives."""
 
     image: Tensor  # (B,3,H,W), the frame at time t
     flow: Tensor  # (B,4,H,W) pixels, x first: from the frame at t into img0, then into img1
@@ -25,7 +25,7 @@ class Prediction:
 
     @property
     def teachers(self) -> list[tuple[Tensor, Tensor]]:
-        """Flow (B,4,H,W) and frame (B,3,H,W) of each teacher that there is."""
+        """Lists flow (B,4,H,W) and frame (B,3,H,W) of each teacher that there is."""
         pairs = ((self.flow_mix, self.merged_mix), (self.flow_tea, self.merged_tea))
         return [(flow, merged) for flow, merged in pairs if flow is not None and merged is not None]
 
@@ -41,7 +41,8 @@ def require_middle(timestep: float | Tensor) -> None:
 
 
 def time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
-    """The timestep as (B,1,1,1) in the dtype of img (B,C,H,W), on its device; as (B,1,H,W) where a map was given."""
+    """Returns the timestep as (B,1,1,1) in the dtype of img (B,C,H,W), on its device; as (B,1,H,W) where a map was
+    given."""
     if not isinstance(timestep, Tensor):
         return img.new_full((img.shape[0], 1, 1, 1), timestep)
     if timestep.ndim <= 1:

@@ -1,4 +1,4 @@
-"""Contextnet and Unet: the residual refinement of the paper's networks and (optional there) of 3.9 to 4.4.
+"""Defines Contextnet and Unet: the residual refinement of the paper's networks and (optional there) of 3.9 to 4.4.
 
 ECCV2022-RIFE model/refine.py; `full_resolution` is refine_2R.py. Names are keys of released files.
 """
@@ -18,24 +18,24 @@ _WIDTH = 16
 
 
 def activation(kind: str, channels: int) -> nn.Module:
-    """PReLU with one slope per channel, or LeakyReLU with slope 0.2."""
+    """Returns PReLU with one slope per channel, or LeakyReLU with slope 0.2; kind: "prelu" or "leaky"."""
     return nn.PReLU(channels) if kind == "prelu" else nn.LeakyReLU(0.2, inplace=True)
 
 
 def conv(
     c_in: int, c_out: int, act: str, stride: int = 1, padding: Literal["zeros", "replicate"] = "zeros"
 ) -> ConvAct:
-    """3x3 convolution with padding 1, and activation."""
+    """Builds a 3x3 convolution with padding 1, from c_in to c_out channels, and its activation."""
     return ConvAct(nn.Conv2d(c_in, c_out, 3, stride, 1, padding_mode=padding), activation(act, c_out))
 
 
 def deconv(c_in: int, c_out: int, act: str) -> nn.Sequential:
-    """4x4 transposed convolution that doubles the size, and activation."""
+    """Builds a 4x4 transposed convolution that doubles the size, from c_in to c_out channels, and its activation."""
     return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), activation(act, c_out))
 
 
 class Conv2(nn.Module):
-    """Two convolutions, the first with `stride`."""
+    """Runs two convolutions, the first with `stride`."""
 
     def __init__(self, c_in: int, c_out: int, act: str, stride: int = 2):
         super().__init__()
@@ -43,11 +43,12 @@ class Conv2(nn.Module):
         self.conv2 = conv(c_out, c_out, act)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns (B,c_out,h,w) of x (B,c_in,H,W)."""
         return self.conv2(self.conv1(x))
 
 
 class Contextnet(nn.Module):
-    """Four levels of features of one frame, each warped by the flow at its size."""
+    """Finds four levels of features of one frame, each warped by the flow at its size."""
 
     def __init__(self, act: str = "prelu", full_resolution: bool = False):
         super().__init__()
@@ -61,7 +62,8 @@ class Contextnet(nn.Module):
     def forward(
         self, x: Tensor, flow: Tensor, grid_of: Callable[[Tensor], SamplingGrid] | None = None
     ) -> list[Tensor]:
-        """Four levels of warped features, finest first: (B,16,H/2,W/2) to (B,128,H/16,W/16), twice that size in 2R.
+        """Returns four levels of warped features, finest first: (B,16,H/2,W/2) to (B,128,H/16,W/16), twice that size in
+        2R.
 
         x: (B,3,H,W); flow: (B,2,H,W) in pixels. grid_of: gives the grid of features, where somebody has it already.
         """
@@ -75,7 +77,8 @@ class Contextnet(nn.Module):
 
 
 class Unet(nn.Module):
-    """Residual from frames, warped frames, mask, flow and both contexts; output in 0..1, where 0.5 means none."""
+    """Finds a residual from frames, warped frames, mask, flow and both contexts; output in 0..1, where 0.5
+    means none."""
 
     def __init__(self, act: str = "prelu", full_resolution: bool = False):
         super().__init__()
@@ -91,7 +94,7 @@ class Unet(nn.Module):
         self.conv = nn.Conv2d(c, 3, 3, 2 if full_resolution else 1, 1)
 
     def forward(self, x: Tensor, c0: list[Tensor], c1: list[Tensor]) -> Tensor:
-        """(B,3,H,W) in 0..1, of which twice less 1 is the residual.
+        """Returns (B,3,H,W) in 0..1, of which twice less 1 is the residual.
 
         x: (B,17,H,W): img0, img1, both warped, mask logits, flow. c0, c1: what Contextnet gives for both frames.
         """

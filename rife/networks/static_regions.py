@@ -1,4 +1,4 @@
-"""No motion where nothing changes: stills come out as they went in, noise is averaged.
+"""Makes no motion where nothing changes: stills come out as they went in, noise is averaged.
 
 Motion of less than a quarter of a pixel is none either, and of less than one it counts in part: sampling between pixels
 and a flow that is off by a tenth cost more than the cross-fade, which then blurs by an eighth.
@@ -16,7 +16,7 @@ _CELL = 8  # pixels; changes are averaged over cells, so that noise does not loo
 
 
 def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
-    """How far motion counts, (B,1,H,W) in 0..1: 0 where the frames (B,C,H,W) in 0..1 are equal all around.
+    """Says how far motion counts, (B,1,H,W) in 0..1: 0 where the frames (B,C,H,W) in 0..1 are equal all around.
 
     radius: in pixels. Height and width are multiples of 8.
 
@@ -30,7 +30,7 @@ def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
 
 
 def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
+    """Returns flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
 
     weight: of `motion_weight`; timestep: broadcasts to (B,1,H,W). Motion between the frames counts from a quarter of a
     pixel on, from a pixel on fully.
@@ -38,5 +38,6 @@ def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) ->
     # On a CPU Tensor.norm takes fifty times as long.
     speed = (flow[:, 2:4] - flow[:, :2]).square().sum(1, True).sqrt()
     weight = weight * ((speed - 0.25) / 0.75).clamp(0, 1)
+    # The sigmoid of a mask is the weight of img0, which a cross-fade has at 1 - t.
     fade = torch.logit(1 - timestep.float(), eps=1e-6).to(mask.dtype)
     return flow * weight, torch.lerp(fade.expand_as(mask), mask, weight.to(mask.dtype))

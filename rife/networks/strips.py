@@ -1,4 +1,4 @@
-"""The finest block's first convolution strip by strip, where nearly all of a large frame's memory would go at once."""
+"""Runs the finest block's first convolution strip by strip, where it would take most of a large frame's memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 
 
 
 def strips_fit(cfg: IFNetConfig) -> bool:
-    """Whether the finest block of such a network can begin strip by strip."""
+    """Tells whether the finest block of such a network can begin strip by strip."""
     return not cfg.raw_inputs and cfg.stem_stride == 2 and cfg.stem_padding == "zeros"
 
 
 def wants_strips(cfg: IFNetConfig, state: ForwardState, scale: float, bidirectional: bool) -> bool:
-    """Whether the block at this scale is to begin strip by strip: at full size, of large frames.
+    """Tells whether the block at this scale is to begin strip by strip: at full size, of large frames.
 
     state: the pass so far; bidirectional: whether the block runs backward in time, too.
     """
@@ -28,7 +28,8 @@ def wants_strips(cfg: IFNetConfig, state: ForwardState, scale: float, bidirectio
 
 
 def stem_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
-    """`block.stem` at full size, (B,c/2,H/2,W/2), with warped frames and inputs of one strip of rows at a time.
+    """Computes `block.stem` at full size, (B,c/2,H/2,W/2), with warped frames and inputs of one strip of rows at a
+    time.
 
     Without seams: a row of the first convolution (stride 2) reads three rows of the input, so each strip but the
     first begins two rows early, and the row that saw padding in their place is dropped.

@@ -1,4 +1,4 @@
-"""The teachers of training: networks or mixtures that see more than the student, and that it learns from."""
+"""Runs the teachers of training: networks or mixtures that see more than the student, and that it learns from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .multiscale import ForwardState, blend
 def teach(
     block: IFBlock, state: ForwardState, cfg: IFNetConfig, flow: Tensor, gt: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Flow (B,4,H,W) and frame (B,3,H,W) of the privileged teacher (RIFE's paper, section 3.4).
+    """Returns flow (B,4,H,W) and frame (B,3,H,W) of the privileged teacher (RIFE's paper, section 3.4).
 
     block: the teacher's; it sees the true frame gt (B,3,H,W) besides, and corrects the student's flow (B,4,H,W) and
     mask. It works at scale 1 in ECCV2022-RIFE, at scale 2 where 4.25 was trained (`IFNetConfig.late_teacher`).
@@ -35,7 +35,7 @@ def teach(
 
 
 def mix_blocks(state: ForwardState, flows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Flow (B,4,H,W) and frame (B,3,H,W) of 4.25's second teacher: the flows and masks of all blocks, averaged.
+    """Returns flow (B,4,H,W) and frame (B,3,H,W) of 4.25's second teacher: the flows and masks of all blocks, averaged.
 
     flows: of all blocks, at full size. Each pixel trusts a block by the first of the block's features.
     """

@@ -1,4 +1,4 @@
-"""The three-network RIFEs: flownet, contextnet and fusionnet (released as unet.pkl); all know only t = 0.5.
+"""Defines the three-network RIFEs: flownet, contextnet, fusionnet (released as unet.pkl); all know only t = 0.5.
 
 1.0 to 1.4 (late 2020, with their 2F and 2F1.5C), 1.5 to 1.8 (HD, UHD, anime), 2.0 to 2.4, 3.0 and 3.1, and the arXiv
 models of spring 2021. Behaviour after hzwer/ECCV2022-RIFE's history (1.0 to 1.4: d223ee2; later ones: 6ff1745) and
@@ -31,7 +31,7 @@ GridOf = Callable[[Tensor], SamplingGrid]
 
 @dataclass(frozen=True)
 class LegacyConfig:
-    """Architecture of a three-network RIFE."""
+    """Describes the architecture of a three-network RIFE."""
 
     family: str  # "1.0" (to 1.4) | "1.x" (1.5 to 1.8) | "2.x" | "3.x" | "arXiv"
     channels: tuple[int, ...]  # width of each flow block's trunk, coarse to fine
@@ -44,17 +44,18 @@ class LegacyConfig:
 
     @property
     def attention(self) -> bool:
-        """Whether it is made of residual blocks with channel attention, and finds one flow for both directions."""
+        """Tells whether it is made of residual blocks with channel attention, and finds one flow for both
+        directions."""
         return self.family in ("1.0", "1.x")
 
     @property
     def shallow(self) -> bool:
-        """Whether context and fusion begin at the frames themselves, without a halving convolution before."""
+        """Tells whether context and fusion begin at the frames themselves, without a halving convolution before."""
         return self.family in ("1.0", "arXiv")
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Released versions with this architecture."""
+        """Lists the released versions with this architecture."""
         shared = {
             "1.4": ("1.0", "1.1", "1.2", "1.3", "1.4"),
             "1.8": ("1.5", "1.6", "1.7", "1.8"),
@@ -64,12 +65,12 @@ class LegacyConfig:
         return next((shared.get(name, (name,)) for name, row in LEGACY_RELEASES.items() if row == self), ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` gives the same config back."""
+        """Returns the fields as plain JSON types; `from_dict` gives the same config back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LegacyConfig:
-        """Config from `to_dict`. Raises TypeError for unknown fields."""
+        """Returns the config that `to_dict` wrote. Raises TypeError for unknown fields."""
         fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fixed)
 
@@ -89,7 +90,7 @@ LEGACY_RELEASES: dict[str, LegacyConfig] = {
 
 
 class ResBlock(nn.Module):
-    """Residual block with channel attention (squeeze and excitation) of 1.x.
+    """Is the residual block with channel attention (squeeze and excitation) of 1.x.
 
     flow_kernel: in the flow network, which alone has batch norm, the size of its first convolution.
     """
@@ -110,6 +111,7 @@ class ResBlock(nn.Module):
         self.fc2 = nn.Conv2d(16, c_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns (B,c_out,h,w) of x (B,c_in,H,W)."""
         y = self.conv2(self.conv1(x))
         weight = torch.sigmoid(self.fc2(self.relu1(self.fc1(y.mean((2, 3), keepdim=True)))))
         return self.relu2(y * weight + self.conv0(x))
@@ -121,7 +123,7 @@ def _conv_norm(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Sequential
 
 
 class FlowBlock(nn.Module):
-    """Flow at one scale; input and output are at the flow network's own resolution."""
+    """Finds flow at one scale; input and output are at the flow network's own resolution."""
 
     conv1: nn.Conv2d | nn.ConvTranspose2d
 
@@ -160,7 +162,7 @@ class FlowBlock(nn.Module):
         return self.convblock(x) + x if self.cfg.family == "arXiv" else self.convblock(x)
 
     def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> Tensor:
-        """Change of the half-resolution flow, (B,4,h,w), or (B,2,h,w) in 1.x.
+        """Returns the change of the half-resolution flow, (B,4,h,w), or (B,2,h,w) in 1.x.
 
         x: both warped frames, (B,6,h,w); flow: that so far, in their pixels, None before the first block.
         """
@@ -175,7 +177,7 @@ class FlowBlock(nn.Module):
 
 
 class FlowNet(nn.Module):
-    """img0, img1 -> flow (B,4,H/2,W/2), t->0 and t->1, in pixels of that size."""
+    """Finds the flow (B,4,H/2,W/2), t->0 and t->1, of img0 and img1 (B,3,H,W), in pixels of the flow's own size."""
 
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
@@ -186,20 +188,22 @@ class FlowNet(nn.Module):
 
     def forward(self, img0: Tensor, img1: Tensor, scale: float, grid_of: GridOf) -> Tensor:
         """Looks at the frames resized by `scale`; the flow is float32 and that of the frames as they came."""
-        half = self.cfg.attention  # works on frames of half the size; the others shrink them in their stems
-        img0, img1 = (resize(x, scale / 2 if half else scale) for x in (img0, img1))
+        half_size = (
+            self.cfg.attention
+        )  # works on frames of half the size; the others shrink them in their stems
+        img0, img1 = (resize(x, scale / 2 if half_size else scale) for x in (img0, img1))
         total = torch.empty(0)  # until the first block has run
         seen: Tensor | None = None
         warped0, warped1 = img0, img1
         for i, pyramid in enumerate(self.cfg.scales):
             if seen is not None:
-                to0, to1 = (seen, -seen) if half else (seen[:, :2], seen[:, 2:4])
+                to0, to1 = (seen, -seen) if half_size else (seen[:, :2], seen[:, 2:4])
                 warped0, warped1 = warp(img0, to0, grid_of(img0)), warp(img1, to1, grid_of(img1))
             change = getattr(self, f"block{i}")(torch.cat((warped0, warped1), 1), seen, pyramid)
             total = change if seen is None else total + change
             # What the next block gets: the flow in the pixels of its images.
-            seen = total if half else resize(total, 2) * 2
-        flow = torch.cat((total, -total), 1) if half else total
+            seen = total if half_size else resize(total, 2) * 2
+        flow = torch.cat((total, -total), 1) if half_size else total
         return resize(flow, 1 / scale) / scale
 
 
@@ -209,7 +213,7 @@ def _block(cfg: LegacyConfig) -> Callable[..., nn.Module]:
 
 
 class ContextNet(nn.Module):
-    """Four levels of features of one frame, warped."""
+    """Finds four levels of features of one frame, warped."""
 
     def __init__(self, cfg: LegacyConfig):
         super().__init__()
@@ -224,7 +228,7 @@ class ContextNet(nn.Module):
         self.conv4 = block(4 * c, 8 * c)
 
     def forward(self, x: Tensor, flow: Tensor, grid_of: GridOf) -> list[Tensor]:
-        """Four levels of warped features, finest first.
+        """Returns four levels of warped features, finest first.
 
         x: (B,3,H,W); flow: (B,2,...) in pixels, at the resolution of the finest level, or twice that with conv0.
         """
@@ -240,7 +244,7 @@ class ContextNet(nn.Module):
 
 
 class FusionNet(nn.Module):
-    """Residual (3) and mask (1), before their sigmoids, from the warped frames and both contexts."""
+    """Finds residual (3) and mask (1), before their sigmoids, from the warped frames and both contexts."""
 
     conv0: nn.Module
     conv: nn.Conv2d | nn.ConvTranspose2d
@@ -273,6 +277,11 @@ class FusionNet(nn.Module):
     def forward(
         self, frames: Tensor, warped: Tensor, flow: Tensor, c0: list[Tensor], c1: list[Tensor]
     ) -> Tensor:
+        """Returns (B,4,H,W): residual (3 channels) and mask (1), both before their sigmoids.
+
+        frames, warped: (B,6,H,W), both frames one behind the other, as they are and warped. flow: (B,4,H,W) in pixels.
+        c0, c1: what ContextNet gives for both frames.
+        """
         cfg = self.cfg
         if cfg.family == "arXiv":
             x = torch.cat((frames, warped), 1)
@@ -290,7 +299,7 @@ class FusionNet(nn.Module):
 
 
 class LegacyRIFE(nn.Module):
-    """The three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`.
+    """Holds the three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`.
 
     Batch norm (1.0 to 1.8) always uses the released statistics: there is no training of these networks, and in training
     mode one pair of frames would shift them.
@@ -313,7 +322,8 @@ class LegacyRIFE(nn.Module):
         *,
         grids: WarpGrids | None = None,
     ) -> Prediction:
-        """The middle frame of img0 and img1 (B,3,H,W), with flow (B,4,H,W) float32 in pixels and mask (B,1,H,W).
+        """Predicts the middle frame of img0 and img1 (B,3,H,W), with flow (B,4,H,W) float32 in pixels and mask
+        (B,1,H,W).
 
         timestep: 0.5, the only one these networks know. ensemble: for the common signature, without effect.
         scale_list: the config's scales, all divided by one factor, by which the flow network then sees the frames
@@ -321,14 +331,14 @@ class LegacyRIFE(nn.Module):
         """
         require_middle(timestep)
         grid_of = WarpGrids.of(img0, grids).grid_of
-        half = self.flownet(img0, img1, self._scale(scale_list), grid_of)
-        flow = resize(half, 2) * 2
+        half_flow = self.flownet(img0, img1, self._scale(scale_list), grid_of)
+        flow = resize(half_flow, 2) * 2
 
-        context_flow = flow if self.config.full_resolution else half
+        context_flow = flow if self.config.full_resolution else half_flow
         c0 = self.contextnet(img0, context_flow[:, :2], grid_of)
         c1 = self.contextnet(img1, context_flow[:, 2:4], grid_of)
         warped0, warped1 = (
-            warp(x, to, grid_of(x)) for x, to in zip((img0, img1), flow.split(2, 1), strict=True)
+            warp(x, f, grid_of(x)) for x, f in zip((img0, img1), flow.split(2, 1), strict=True)
         )
         frames, warped = torch.cat((img0, img1), 1), torch.cat((warped0, warped1), 1)
         out = self.fusionnet(frames, warped, flow.to(img0.dtype), c0, c1)
@@ -339,7 +349,8 @@ class LegacyRIFE(nn.Module):
         return Prediction(image, flow, mask)
 
     def source(self, img: Tensor) -> Tensor:
-        """The frame itself, in the network's dtype: these networks share nothing between pairs."""
+        """Returns the frame img (B,3,H,W) itself, in the network's dtype: these networks share nothing between
+        pairs."""
         return img.to(self.get_dtype())
 
     def predict_from(
@@ -352,7 +363,8 @@ class LegacyRIFE(nn.Module):
         *,
         grids: WarpGrids | None = None,
     ) -> Prediction:
-        """`predict` from the `source` of both frames, which may have lain beside maps in another dtype."""
+        """Does `predict` from the `source` of both frames, (B,3,H,W), which may have lain beside maps in
+        another dtype."""
         src0, src1 = src0.to(self.get_dtype()), src1.to(self.get_dtype())
         return self.predict(src0, src1, timestep, scale_list, ensemble, grids=grids)
 
@@ -365,11 +377,11 @@ class LegacyRIFE(nn.Module):
         ensemble: bool = False,
         cache: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """The middle frame, (B,3,H,W); arguments as in `IFNet.forward`, of which these networks use three."""
+        """Returns the middle frame, (B,3,H,W); arguments as in `IFNet.forward`, of which these networks use three."""
         return self.predict(img0, img1, timestep, scale_list, ensemble).image
 
     def pad_multiple(self, scale_list: Sequence[float] | None = None) -> int:
-        """Frames must be padded to a multiple of this. Raises ValueError as `predict`."""
+        """Returns what height and width, in pixels, must be multiples of. Raises ValueError as `predict`."""
         return int(self.config.pad / min(1.0, self._scale(scale_list)))
 
     def _scale(self, scale_list: Sequence[float] | None) -> float:
@@ -386,7 +398,7 @@ class LegacyRIFE(nn.Module):
         return factors.pop()
 
     def train(self, mode: bool = True) -> LegacyRIFE:
-        """As in any module, except for batch norm, which stays in evaluation mode."""
+        """Sets the mode as in any module, except for batch norm, which stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -397,29 +409,29 @@ class LegacyRIFE(nn.Module):
 
     @property
     def pad_align(self) -> int:
-        """Padding multiple at scale 1."""
+        """Is the padding multiple at scale 1, in pixels."""
         return self.pad_multiple()
 
     def extract_features(self, img: Tensor) -> Tensor:
-        """These networks share nothing between pairs: (B,0,H,W)."""
+        """Returns (B,0,H,W): these networks share nothing between pairs."""
         return img[:, :0]
 
     def get_dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
+        """Returns the dtype of the weights."""
         return next(self.parameters()).dtype
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Bytes of activations for one forward pass of images shaped (B,H,W,C)."""
-        return self._need(dtype.itemsize, 1.0).peak(shape[1] * shape[2])
+        """Estimates the bytes of activations for one forward pass of images shaped (B,H,W,C)."""
+        return self._memory_estimate(dtype.itemsize, 1.0).peak(shape[1] * shape[2])
 
     def estimate_memory(
         self, height: int, width: int, scale: float = 1.0, ensemble: bool = False
     ) -> MemoryEstimate:
-        """Memory for frames of that (padded) size; held to the bytes counted in tests/test_memory.py, and to what a
-        process grew by on a CPU, which has workspace for convolutions besides."""
-        return self._need(self.get_dtype().itemsize, scale)
+        """Estimates the memory for frames of that (padded) size in pixels; held to the bytes counted in
+        tests/test_memory.py, and to what a process grew by on a CPU, which has workspace for convolutions besides."""
+        return self._memory_estimate(self.get_dtype().itemsize, scale)
 
-    def _need(self, size: int, scale: float) -> MemoryEstimate:
+    def _memory_estimate(self, size: int, scale: float) -> MemoryEstimate:
         """Most is alive in the fusion network, by the width of its contexts and the area of its first level: the full
         one in 2F, a quarter in the others without `conv0`, a sixteenth in those with it; or, for frames that were
         enlarged, in the finest flow block."""
@@ -434,7 +446,7 @@ _FILES = {"flownet": "flownet.pkl", "contextnet": "contextnet.pkl", "fusionnet":
 
 
 def detect_legacy(state_dict: Mapping[str, Tensor]) -> LegacyConfig:
-    """The architecture of a merged state dict (flownet.*, contextnet.*, fusionnet.*) from names and shapes.
+    """Detects the architecture of a merged state dict (flownet.*, contextnet.*, fusionnet.*) by names and shapes.
 
     Raises ValueError with what was found and what was expected, in particular for a flownet.pkl that lies alone
     (whose keys may come without the prefix).

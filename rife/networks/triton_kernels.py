@@ -1,4 +1,4 @@
-"""A Triton kernel that makes a block's input in one pass over memory, where PyTorch takes a dozen.
+"""Makes a block's input by a Triton kernel in one pass over memory, where PyTorch takes a dozen.
 
 Triton is no dependency: it comes with PyTorch for CUDA and ROCm on Linux, and is imported at first use.
 """
@@ -30,7 +30,7 @@ def warp_and_concatenate(
     dtype: torch.dtype,
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """A block's input (B,3+3+2f+1+r+4,h,w) in `dtype`: warped frames, their features, t, mask_feat and flow.
+    """Makes a block's input (B,3+3+2f+1+r+4,h,w) in `dtype`: warped frames, their features, t, mask_feat and flow.
 
     src0, src1: (B,3+f,H,W) frames and features; flow: (B,4,kh,kw) pixels of the full size, float32, at all pixels
     (k = 1, scale 1) or at the central 2x2 of each cell of `scale` pixels (k = 2), of which the mean is taken, of the
@@ -59,12 +59,13 @@ def warp_and_concatenate(
 
 
 def fits(cfg: IFNetConfig) -> bool:
-    """Whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
+    """Tells whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
     return cfg.timestep and not cfg.raw_inputs
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:
-    """What the kernel is compiled for: channels of features and mask_feat, and 1 or 2 points a side per pixel."""
+    """Returns what the kernel is compiled for: channels of features and mask_feat, and 1 or 2 points a side per
+    pixel."""
     columns = 6 + 2 * features + 1 + channels + 4
     return {
         "FEATURES": features,
@@ -78,7 +79,7 @@ def constants(features: int, channels: int, points: int) -> dict[str, int]:
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether Triton could have a backend for it: on CPUs only its interpreter, which tests use."""
+    """Tells whether Triton could have a backend for `device`: on CPUs only its interpreter, which tests use."""
     return device.type in ("cuda", "xpu") or os.environ.get("TRITON_INTERPRET") == "1"
 
 

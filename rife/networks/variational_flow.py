@@ -1,4 +1,4 @@
-"""Classical flow, without learnt weights: the motion that makes both frames agree at time t, from coarse to fine.
+"""Finds classical flow, without learnt weights: the motion that makes both frames agree at t, from coarse to fine.
 
 Where things move far or nothing but brightness tells them apart, a small network is a poor judge of half pixels; this
 finds them. Each level takes steps of Lucas and Kanade (1981), which follow what moves far, then the variational
@@ -50,7 +50,7 @@ def motion_flow(
     grids: WarpGrids | None = None,
     wrap: Callable[[Callable], Callable] = lambda function: function,
 ) -> Tensor:
-    """Flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
+    """Returns flow (B,4,H/finest,W/finest), t->0 and t->1 in pixels of the full size, without gradients.
 
     img0, img1: (B,3,H,W) in 0..1, H and W multiples of 8*finest. timestep: (B,1,1,1), or (B,1,H,W).
     coarse: another flow, (B,4,H/(4*finest),W/(4*finest)) in the same pixels, which is followed where it matches better.
@@ -74,7 +74,7 @@ def motion_flow(
 
 
 class PyramidLevel:
-    """Both frames at one size, and the time between them."""
+    """Holds both frames at one size, and the time between them."""
 
     def __init__(self, frames: Tensor, t: Tensor, grids: WarpGrids):
         self.frame0, self.frame1 = frames.chunk(2)  # (B,3,h,w) in 0..1
@@ -84,17 +84,19 @@ class PyramidLevel:
         self.damping = _window_sum(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING))
 
     def zero_motion(self) -> Tensor:
-        """(B,2,h,w)"""
+        """Returns a motion (B,2,h,w) of zeros."""
         return torch.zeros_like(self.frame0[:, :2])
 
     def warped(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Both frames as this motion shows them at time t, each (B,3,h,w)."""
+        """Warps both frames as the motion v (B,2,h,w) shows them at time t: each (B,3,h,w)."""
         to1 = (1 - self.t) * v
         return warp(self.frame0, to1 - v, self.grid), warp(self.frame1, to1, self.grid)
 
     def equalise_brightness(self, v: Tensor) -> None:
-        """Gives each colour of both frames the same mean in what the motion shows of them: a fade is no motion."""
+        """Gives each colour of both frames the same mean in what the motion v (B,2,h,w) shows of them: a fade is no
+        motion."""
         mean0, mean1 = (x.mean((2, 3), True).clamp_min_(1e-3) for x in self.warped(v))
+        # Each frame takes half of the difference, as a factor.
         gain = (mean1 / mean0).clamp_(0.25, 4).sqrt_()
         self.frame0, self.frame1 = self.frame0 * gain, self.frame1 / gain
 
@@ -119,12 +121,13 @@ def _downsample(x: Tensor, factor: int) -> Tensor:
 
 
 def pick_better_flow(level: PyramidLevel, v: Tensor, other: Tensor) -> Tensor:
-    """v, or the other motion where the frames differ less by it, in the window around; in between, a mixture."""
-    difference, others = (
+    """Returns v, or the `other` motion (both (B,2,h,w)) where the frames differ less by it, in the window around; in
+    between, a mixture."""
+    difference, other_difference = (
         _window_sum((x - y).abs_().sum(1, True)) for x, y in (level.warped(v), level.warped(other))
     )
-    least = level.damping * (1e-3 / _LK_DAMPING)
-    return torch.lerp(v, other, ((difference - others) / (0.2 * difference + least)).clamp_(0, 1))
+    floor = level.damping * (1e-3 / _LK_DAMPING)
+    return torch.lerp(v, other, ((difference - other_difference) / (0.2 * difference + floor)).clamp_(0, 1))
 
 
 def _window_sum(x: Tensor) -> Tensor:
@@ -149,7 +152,7 @@ def _central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def lucas_kanade_step(level: PyramidLevel, v: Tensor) -> Tensor:
-    """Change of v by one step of Lucas and Kanade (1981), a pixel at most.
+    """Returns the change of v (B,2,h,w) by one step of Lucas and Kanade (1981), a pixel at most.
 
     The 2x2 normal equations of each window are solved in closed form; pixels that differ much weigh less.
     """
@@ -158,6 +161,7 @@ def lucas_kanade_step(level: PyramidLevel, v: Tensor) -> Tensor:
     weight = 1 / (difference.abs().mean(1, True) + _LK_NOISE)
     # (B,3,3,h,w) dx, dy, difference of each colour
     rows = torch.stack((*_central_differences(torch.lerp(at1, at0, level.t)), difference), 1)
+    # The sums over colours of dx dx, dx dy, dx d and of dy dy, dy d: the structure tensor, and its right side.
     products = torch.cat(((rows[:, :1] * rows).sum(2), (rows[:, 1:2] * rows[:, 1:]).sum(2)), 1)
     xx, xy, xd, yy, yd = _window_sum(products.mul_(weight)).split(1, 1)
     xx, yy = xx + level.damping, yy + level.damping
@@ -172,14 +176,14 @@ def _variational_refinement(level: PyramidLevel, v: Tensor, iterate: Callable) -
     equations that they make are solved by a few sweeps of `sor`.
     """
     terms, start = pack(pad_to_even(_data_terms(level, v))), pack(pad_to_even(v))
-    motion, found = F.pad(start, (1, 1, 1, 1)), v
+    motion, refined = F.pad(start, (1, 1, 1, 1)), v
     for _ in range(_FIXED_POINT_ITERATIONS):
-        motion, found = iterate(terms, start, motion, found)
-    return (found - v).clamp_(-_MAX_CHANGE, _MAX_CHANGE)
+        motion, refined = iterate(terms, start, motion, refined)
+    return (refined - v).clamp_(-_MAX_CHANGE, _MAX_CHANGE)
 
 
 def fixed_point_iteration(terms: Tensor, start: Tensor, motion: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """The motion after sweeps with robust weights that are taken from it: packed with a border, and (B,2,h,w).
+    """Returns the motion after sweeps with robust weights that are taken from it: packed with a border, and (B,2,h,w).
 
     terms: of `_data_terms` at the motion `start`; both packed. motion, v: the motion so far, in the same two forms.
     """
@@ -198,16 +202,16 @@ def _data_terms(level: PyramidLevel, v: Tensor) -> Tensor:
     as in DeepFlow (Weinzaepfel et al. 2013), so that strong edges do not outweigh all else.
     """
     at0, at1 = level.warped(v)
-    found = torch.cat((torch.lerp(at1, at0, level.t), at0 - at1), 1).mul_(255)
-    along = _central_differences(found)
-    (dx, distance_x), (dy, distance_y) = (x.chunk(2, 1) for x in along)
+    mean_and_difference = torch.cat((torch.lerp(at1, at0, level.t), at0 - at1), 1).mul_(255)
+    gradients = _central_differences(mean_and_difference)
+    (dx, distance_x), (dy, distance_y) = (x.chunk(2, 1) for x in gradients)
     (dxx, _), (dxy, dyy) = (x.chunk(2, 1) for x in _central_differences(torch.cat((dx, dy), 1)))
     x, y = torch.cat((dx, dxx, dxy), 1), torch.cat((dy, dxy, dyy), 1)
-    d = torch.cat((found[:, 3:], distance_x, distance_y), 1)
+    d = torch.cat((mean_and_difference[:, 3:], distance_x, distance_y), 1)
     scale = 1 / torch.addcmul(x * x, y, y).add_(_ZETA**2).mul_(3)  # colours are averaged
     products = [
-        (one * other).mul_(scale).unflatten(1, (3, 3)).sum(2)
-        for one, other in ((x, x), (y, y), (x, y), (x, d), (y, d), (d, d))
+        (a * b).mul_(scale).unflatten(1, (3, 3)).sum(2)
+        for a, b in ((x, x), (y, y), (x, y), (x, d), (y, d), (d, d))
     ]
     brightness, along_x, along_y = torch.stack(products, 1).unbind(2)
     return torch.stack((brightness, along_x + along_y), 2)
@@ -217,9 +221,9 @@ def _linear_equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
     """Equations for `sor`, packed (B,5,2,h,w/2): `terms` at `start`, weighing less where `motion` misses them."""
     xx, yy, xy, xd, yd, dd = terms.unbind(1)
     x, y = (motion - start).split(1, 1)
-    left = (xx * x).addcmul_(xy, y, value=2).sub_(xd, alpha=2).mul_(x)
-    left.add_((yy * y).sub_(yd, alpha=2).mul_(y)).add_(dd)  # of each squared difference
-    weight = left.clamp_min_(0).add_(_EPSILON**2).rsqrt_()
+    residual = (xx * x).addcmul_(xy, y, value=2).sub_(xd, alpha=2).mul_(x)
+    residual.add_((yy * y).sub_(yd, alpha=2).mul_(y)).add_(dd)  # of each squared difference
+    weight = residual.clamp_min_(0).add_(_EPSILON**2).rsqrt_()
     equations = _BRIGHTNESS * terms[:, :5, 0] * weight[:, None, 0]
     equations.addcmul_(terms[:, :5, 1], weight[:, None, 1], value=_GRADIENT)
     # For the motion itself instead of its change.
@@ -228,13 +232,13 @@ def _linear_equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
 
 
 def smoothness_weights(v: Tensor) -> tuple[Tensor, Tensor]:
-    """How strongly each pixel is coupled to the one at its right, and below: weakly across edges of the motion.
+    """Says how strongly each pixel is coupled to the one at its right, and below: weakly across edges of the motion.
 
     v: (B,2,h,w). Returns (B,1,h,w-1) and (B,1,h-1,w), the robust penalty's diffusivity between the pixels.
     """
     right = F.pad(v[..., 1:] - v[..., :-1], (0, 1))
     below = F.pad(v[..., 1:, :] - v[..., :-1, :], (0, 0, 0, 1))
-    bound = (
+    diffusivity = (
         right.square_().addcmul_(below, below).sum(1, True).add_(_EPSILON**2).rsqrt_().mul_(_SMOOTHNESS / 2)
     )
-    return bound[..., 1:] + bound[..., :-1], bound[..., 1:, :] + bound[..., :-1, :]
+    return diffusivity[..., 1:] + diffusivity[..., :-1], diffusivity[..., 1:, :] + diffusivity[..., :-1, :]

@@ -1,4 +1,4 @@
-"""Convolutions with bias, residual and activation in one pass over the pixels, where PyTorch has one: on x86 CPUs.
+"""Convolves with bias, residual and activation in one pass over the pixels, where PyTorch can: on x86 CPUs.
 
 Everywhere else, and in training, they are the plain operations that they stand for.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def has_onednn() -> bool:
-    """Whether this PyTorch has oneDNN's fused convolutions, those that torch.compile uses too."""
+    """Tells whether this PyTorch has oneDNN's fused convolutions, those that torch.compile uses too."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
@@ -23,7 +23,8 @@ _ONEDNN = has_onednn()
 
 
 def inference_on_cpu(x: Tensor) -> bool:
-    """Whether x lies on a CPU and no gradient is wanted, so that operations may be reordered and fused for speed."""
+    """Tells whether x, of any shape, lies on a CPU and no gradient is wanted, so that operations may be reordered and
+    fused for speed."""
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
@@ -35,7 +36,7 @@ def convolve(
     groups: int = 1,
     slope: float | None = None,
 ) -> Tensor:
-    """3x3 convolution of x (B,C,H,W) by weight (D,C/groups,3,3) and bias (D,), zero padding 1: a new (B,D,h,w).
+    """Convolves x (B,C,H,W) 3x3 by weight (D,C/groups,3,3) and bias (D,) with zero padding 1: a new (B,D,h,w).
 
     slope: of the LeakyReLU that follows, if one does.
 
@@ -52,7 +53,8 @@ def convolve(
 
 
 def fold_residual(weight: Tensor, bias: Tensor, beta: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one convolution that equals x + beta * conv(x); beta has a value per output channel.
+    """Returns weight and bias of the one convolution that equals x + beta * conv(x); beta has a value per output
+    channel.
 
     weight: (D,C/groups,3,3) with D = C; bias: (D,). Adding x is adding 1 to the central tap of a channel's own kernel.
     """
@@ -62,7 +64,7 @@ def fold_residual(weight: Tensor, bias: Tensor, beta: Tensor, groups: int = 1) -
 
 
 def transposed_conv(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """The transposed convolution `layer` (kernel 4, stride 2, padding 1) of x (B,C,h,w): (B,D,2h,2w), planar.
+    """Applies the transposed convolution `layer` (kernel 4, stride 2, padding 1) to x (B,C,h,w): (B,D,2h,2w), planar.
 
     By sub-pixel convolution, for few channels a third faster than oneDNN's transposed one: the output at 2h + i reads x
     at h + d, d of -1, 0, 1, through the kernel's element i + 1 - 2d where it has that one. So each of the 2x2 phases i
@@ -77,12 +79,14 @@ def transposed_conv(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
 
 class ConvAct(nn.Sequential):
-    """nn.Sequential of a 3x3 convolution with padding 1 and an activation, in one pass where that exists."""
+    """Runs a 3x3 convolution with padding 1 and its activation, in one pass where that exists. As an nn.Sequential of
+    both it has the keys of released files."""
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module):
         super().__init__(conv, activation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns (B,D,h,w) of x (B,C,H,W), after the activation."""
         conv, act = cast(nn.Conv2d, self[0]), self[1]
         if conv.padding_mode != "zeros":
             return act(conv(x))

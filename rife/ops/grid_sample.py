@@ -1,4 +1,4 @@
-"""grid_sample alike on every device: what a device lacks of it is made of plain operations."""
+"""Makes grid_sample the same on every device: what a device lacks of it is made of plain operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPLETE = ("cpu", "cuda", "xpu", "meta")
 
 
 def sample(image: Tensor, points: Tensor, mode: str) -> Tensor:
-    """F.grid_sample with border padding and align_corners=True, by what the device has of it.
+    """Does F.grid_sample with border padding and align_corners=True, by what the device has of it.
 
     image: (B,C,H,W); points: (B,h,w,2), x first, -1 and 1 at the centres of the corner pixels; mode: bilinear or
     bicubic; all float32. Returns (B,C,h,w).
@@ -50,9 +50,10 @@ def _samples(device: torch.device, mode: str, padding: str, learns: bool) -> boo
 
 
 def sample_by_gather(image: Tensor, points: Tensor, mode: str) -> Tensor:
-    """F.grid_sample with border padding and align_corners=True in operations that every device has, backward too.
+    """Does F.grid_sample with border padding and align_corners=True in operations that every device has, backward too.
 
-    Arguments as in `sample`; the same to 1e-5.
+    Arguments as in `sample`; the same to 1e-5. As there, image is (B,C,H,W), points are (B,h,w,2), and the result is
+    (B,C,h,w).
     """
     channels, height, width = image.shape[1:]
     columns, rows = (

@@ -1,4 +1,4 @@
-"""How images lie in memory, planar or channels last: as convolutions are fastest on the device, which is measured."""
+"""Chooses how images lie in memory, planar or channels last: as convolutions are fastest on the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _RUNS, _CALLS = 3, 4
 
 
 def memory_format(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
-    """The format for images and weights of `dtype` on `device`; weights in another one get converted at each call.
+    """Returns the format for images and weights of `dtype` on `device`; weights in another one get converted at each
+    call.
 
     On CPUs channels last is twice as fast. MPS and DirectML compute planar. On other GPUs it is measured, since no rule
     holds: tensor cores want channels last, but float32 uses them on some cards only; of AMD's, data centre GPUs gain
@@ -58,7 +59,7 @@ def _seconds(
 
 
 def seconds(device: torch.device, run: Callable[[], object]) -> float:
-    """What `run` takes, in seconds: from an idle `device` until that has done all it was told to.
+    """Measures what `run` takes, in seconds: from an idle `device` until that has done all it was told to.
 
     GPUs are only told what to do and do it later, so both ends wait for the device.
     """

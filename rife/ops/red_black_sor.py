@@ -1,4 +1,4 @@
-"""Red-black successive over-relaxation (SOR) for two unknowns per pixel, each coupled to its four neighbours.
+"""Solves for two unknowns per pixel, each coupled to its four neighbours, by red-black over-relaxation (SOR).
 
 The pixels are coloured as a chess board. A red pixel depends on black neighbours only, so all red pixels are updated at
 once and then all black ones (Young 1954; the two unknowns of a pixel are solved for together). Each colour lies in a
@@ -22,7 +22,7 @@ _MIN_DETERMINANT = 1e-12  # of a pixel without data and without neighbours, whic
 
 
 class Coupling(NamedTuple):
-    """How strongly neighbouring pixels are coupled, packed; zero across the border."""
+    """Says how strongly neighbouring pixels are coupled, packed; the weights are zero across the border."""
 
     same: Tensor  # (B,1,h,w/2) red and black pixel at the same place of their packed tensors
     other: Tensor  # (B,1,h,w/2+1) each pixel and its other neighbour in the row
@@ -32,13 +32,13 @@ class Coupling(NamedTuple):
 
 
 def pad_to_even(x: Tensor) -> Tensor:
-    """(...,h,w) with a row and a column of zeros added where their number is odd."""
+    """Returns x (...,h,w) with a row and a column of zeros added where their number is odd."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
 
 
 def pack(board: Tensor) -> Tensor:
-    """(...,h,w) of even sides -> packed (...,2,h,w/2)."""
+    """Packs a board (...,h,w) of even sides into (...,2,h,w/2), red pixels first."""
     *others, height, width = board.shape
     out = board.new_empty(*others, 2, height, width // 2)
     for field, place in _fields(board, out):
@@ -47,7 +47,7 @@ def pack(board: Tensor) -> Tensor:
 
 
 def unpack(colours: Tensor) -> Tensor:
-    """Packed (...,2,h,w/2) -> (...,h,w)."""
+    """Unpacks colours (...,2,h,w/2) into a board (...,h,w): the inverse of `pack`."""
     *others, _, height, half = colours.shape
     out = colours.new_empty(*others, height, 2 * half)
     for field, place in _fields(out, colours):
@@ -75,31 +75,36 @@ def coupling(right: Tensor, below: Tensor) -> Coupling:
 
 
 def sor(x: Tensor, equations: Tensor, weights: Coupling, sweeps: int) -> Tensor:
-    """`x` after so many sweeps towards the solution of, for each pixel with unknowns (u, v),
+    """Returns `x` after so many sweeps. They lead to the solution of, for each pixel with unknowns (u, v):
 
         (xx + n, xy; xy, yy + n) (u, v) = (xd, yd) + sum of weight * (u, v) over its four neighbours
 
     where n is the sum of its weights. x: packed with a border of one, (B,2,2,h+2,w/2+2), whose values do not matter,
     since weights across the border are zero; it is not changed. equations: xx, yy, xy, xd, yd, packed (B,5,2,h,w/2).
     """
-    own, mixed, free = equations[:, :2] + weights.total, equations[:, 2:3], equations[:, 3:]
-    determinant = torch.addcmul(own[:, :1] * own[:, 1:], mixed, mixed, value=-1).clamp_min_(_MIN_DETERMINANT)
+    diagonal, off_diagonal, rhs = equations[:, :2] + weights.total, equations[:, 2:3], equations[:, 3:]
+    determinant = torch.addcmul(
+        diagonal[:, :1] * diagonal[:, 1:], off_diagonal, off_diagonal, value=-1
+    ).clamp_min_(_MIN_DETERMINANT)
     # The inverse of each pixel's 2x2 matrix, once for all sweeps.
-    straight, crossed = own.flip(1) / determinant, mixed / determinant
+    inverse_diagonal, inverse_off_diagonal = diagonal.flip(1) / determinant, off_diagonal / determinant
     half, x = x.shape[4] - 2, x.clone()
     for colour in (0, 1) * sweeps:
-        around = x[:, :, 1 - colour]
-        pulled = torch.addcmul(free[:, :, colour], weights.same, around[..., 1:-1, 1:-1])
-        pulled.addcmul_(weights.above[:, :, colour], around[..., :-2, 1:-1])
-        pulled.addcmul_(weights.below[:, :, colour], around[..., 2:, 1:-1])
+        neighbours = x[:, :, 1 - colour]
+        total = torch.addcmul(rhs[:, :, colour], weights.same, neighbours[..., 1:-1, 1:-1])
+        total.addcmul_(weights.above[:, :, colour], neighbours[..., :-2, 1:-1])
+        total.addcmul_(weights.below[:, :, colour], neighbours[..., 2:, 1:-1])
         for row in (0, 1):
             # The other neighbour in the row is at the left or, in every second row, at the right.
             at = (colour + row) % 2
-            weight, neighbour = (
+            weight, in_row = (
                 weights.other[..., row::2, at : at + half],
-                around[..., 1 + row : -1 : 2, 2 * at :],
+                neighbours[..., 1 + row : -1 : 2, 2 * at :],
             )
-            pulled[..., row::2, :].addcmul_(weight, neighbour[..., :half])
-        solved = (straight[:, :, colour] * pulled).addcmul_(crossed[:, :, colour], pulled.flip(1), value=-1)
+            total[..., row::2, :].addcmul_(weight, in_row[..., :half])
+        # The 2x2 equations, solved: the inverse times the right side.
+        solved = (inverse_diagonal[:, :, colour] * total).addcmul_(
+            inverse_off_diagonal[:, :, colour], total.flip(1), value=-1
+        )
         x[:, :, colour, 1:-1, 1:-1].lerp_(solved, _OVER_RELAXATION)
     return x

@@ -1,4 +1,4 @@
-"""Structural similarity of two pictures: one formula for the metric, the loss and CogVideo's decisions."""
+"""Computes structural similarity of two pictures: one formula for the metric, the loss and CogVideo's decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _C1, _C2 = 0.01**2, 0.03**2  # (K1 * range)^2, (K2 * range)^2 of frames in 0..1
 def ssim(
     image: Tensor, target: Tensor, window: str = "volume", size: int = 11, stride: int = 1, padding: int = 0
 ) -> Tensor:
-    """Mean structural similarity of two (B,C,H,W) in 0..1 over all windows (scalar, differentiable); 1 for equal ones.
+    """Returns the mean structural similarity of two (B,C,H,W) in 0..1 over all windows (scalar, differentiable); 1 for
+    equal ones.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004, equation 13, with
     K1 = 0.01, K2 = 0.03 and one of these windows:

@@ -1,4 +1,4 @@
-"""Light from picture values and back: transfer characteristics as files tag them (ITU-T H.273, table 3)."""
+"""Converts picture values to light and back: transfer characteristics as files tag them (ITU-T H.273, table 3)."""
 
 from __future__ import annotations
 
@@ -72,5 +72,6 @@ TRANSFERS = {1: BT709, 4: _power(2.2), 5: _power(2.8), 6: BT709, 8: LINEAR, 13: 
 
 
 def transfer_of(tag: int) -> Transfer:
-    """The transfer of a file that is tagged so."""
+    """Returns the transfer of a file that is tagged so; tag: a number of H.273, table 3, of which unknown ones are
+    taken for BT.709."""
     return TRANSFERS.get(tag, BT709)

@@ -1,4 +1,4 @@
-"""Backward warping and resampling: the one place where flow meets pixels.
+"""Warps backward and resamples: this is the one place where flow meets pixels.
 
 Flow is in pixels, x first, and points from the output into the source. Tensors are B C H W.
 """
@@ -17,7 +17,7 @@ from .grid_sample import sample
 
 
 class SamplingGrid(NamedTuple):
-    """The pixels' own positions in frames of one size, made once per forward pass and shared by its warps.
+    """Holds the pixels' own positions in frames of one size, made once per forward pass and shared by its warps.
 
     Planar, as flow is: on a CPU grid_sample reads a planar grid as fast as an interleaved one, which would first
     have to be made.
@@ -27,16 +27,17 @@ class SamplingGrid(NamedTuple):
     pixel: Tensor  # (2,1,1) float32, the size of one pixel in grid units
 
     def at(self, rows: Tensor, cols: Tensor) -> SamplingGrid:
-        """The grid of these rows and columns only; flow stays in pixels of the full size."""
+        """Returns the grid of these rows and columns only, given as indices; flow stays in pixels of the full size."""
         return self._replace(base=self.base[:, :, rows][:, :, :, cols])
 
     def rows(self, start: int, stop: int) -> SamplingGrid:
-        """The grid of these rows only, likewise."""
+        """Returns the grid of the rows from index `start` up to, but without, `stop`; flow stays in pixels of the full
+        size."""
         return self._replace(base=self.base[:, :, start:stop])
 
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
-    """The grid of all pixels of frames of `height` x `width`, on `device`."""
+    """Makes the grid of all pixels of frames of `height` x `width`, on `device`."""
     y = torch.linspace(-1.0, 1.0, height, device=device).view(1, 1, height, 1).expand(1, 1, height, width)
     x = torch.linspace(-1.0, 1.0, width, device=device).view(1, 1, 1, width).expand(1, 1, height, width)
     # A side of one pixel has no extent: any finite step does. A tensor made on the host would make a GPU wait for it.
@@ -88,7 +89,7 @@ def _strips(image: Tensor, points: Tensor, rows: int) -> int:
 
 
 def resize(x: Tensor, factor: float) -> Tensor:
-    """Bilinear resampling of (B,C,H,W) by `factor` (align_corners=False, no antialiasing, as RIFE does)."""
+    """Resamples (B,C,H,W) bilinearly by `factor` (align_corners=False, no antialiasing, as RIFE does)."""
     if factor == 1:
         return x
     step = round(1 / factor)
@@ -103,13 +104,14 @@ def resize(x: Tensor, factor: float) -> Tensor:
 
 
 def resize_rows(x: Tensor, factor: int, start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of `resize(x, factor)`, the same to the bit, without the others; factor 1, 2, 4, ..."""
+    """Returns rows `start` to `stop` of `resize(x, factor)`, x being (B,C,h,w), the same to the bit, without the
+    others; factor is 1, 2, 4, ..."""
     low, high = max(0, start // factor - 1), min(x.shape[2], -(-stop // factor) + 1)
     return resize(x[:, :, low:high], factor)[:, :, start - low * factor : stop - low * factor]
 
 
 def conv_of_upsampled(x: Tensor, weight: Tensor) -> Tensor:
-    """The 3x3 convolution (stride 2, zero padding 1, no bias) of `resize(x, 2)`, without making that.
+    """Computes the 3x3 convolution (stride 2, zero padding 1, no bias) of `resize(x, 2)`, without making that.
 
     x: (B,C,h,w); weight: (D,C,3,3). Returns (B,D,h,w). Both steps are linear and read, around output i, only the
     pixels i-1, i, i+1 of x: f[2i-1] = (3 x[i-1] + x[i])/4, f[2i] = (x[i-1] + 3 x[i])/4, f[2i+1] = (3 x[i] + x[i+1])/4.
