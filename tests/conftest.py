@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
+
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # `pytest -n 2`: threads of all workers together, and of the processes that they start, fit the machine.
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
 
 
 def pytest_addoption(parser):
