@@ -96,6 +96,24 @@ def test_odd_pickles_are_refused_before_pytorch_sees_them(tmp_path, body, said):
     refused(tmp_path / "a.pth", in_zip(b"\x80\x02" + body + b"."), said)
 
 
+@pytest.mark.parametrize("kind", ["pickle", "safetensors", "zip", "sides"])
+def test_refusals_are_short_whatever_names_a_file_has(tmp_path, kind):
+    """Found by fuzzing: a damaged pickle's "name" went on for 6,000 bytes, and the message with it."""
+    path = tmp_path / "a.pth"
+    if kind == "pickle":
+        path.write_bytes(in_zip(b"\x80\x02c" + b"m" * 20_000 + b"\n" + b"n" * 20_000 + b"\nR."))
+    elif kind == "safetensors":
+        save_file({"block0.conv0.1.0." + "w" * 20_000: torch.zeros(1)}, path)
+    elif kind == "sides":
+        save_file({"block0.conv0.1.0.weight": torch.zeros([1] * 30)}, path)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a" * 20_000, b"")
+    with pytest.raises(rife.UnknownCheckpointError) as refusal:
+        load_network(path)
+    assert len(str(refusal.value)) < 600 + len(str(path))
+
+
 def test_sides_are_bounded_before_they_are_multiplied(tmp_path):
     storage = STORAGE + b"K\x04tQ"
     side = b"\x8a\x09" + b"\xff" * 8 + b"\x00"  # 2^64 - 1

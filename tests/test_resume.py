@@ -184,6 +184,25 @@ def test_folders_of_dead_runs_are_removed_and_those_of_others_are_not(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out.mkv"]
 
 
+def test_parts_that_a_killed_run_was_deleting_are_deleted_by_the_next(tmp_path, monkeypatch):
+    """They had got a name that nobody knew, and stayed for ever."""
+    target = tmp_path / "out.mkv"
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda *args, **kwargs: None)
+        temporary.take_away(make_folder(tmp_path / "out.mkv.parts"))
+    (left,) = tmp_path.iterdir()
+    left = dead(left)
+    with VideoWriter(target, Fraction(24), 64, 48) as writer:
+        writer.write(picture(0))
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    (path / "00000.mkv").write_bytes(b"a segment")
+    return path
+
+
 def test_pictures_appear_together_or_as_soon_as_the_next_run_comes(tmp_path, monkeypatch):
     """A run that is killed while it gives its pictures their names: the next one gives the rest theirs."""
     names = [tmp_path / f"{i}.png" for i in range(1, 5)]

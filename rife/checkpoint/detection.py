@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.three_networks import LegacyConfig, detect_legacy
+from ..timeline.numbers import shortened
 from .errors import UnknownCheckpointError
 
 StateDict = dict[str, Tensor]
@@ -32,6 +33,8 @@ _WRAPPERS = (
     "weights",
 )
 _PREFIXES = ("module.", "_orig_mod.", *(f"{name}." for name in _WRAPPERS))
+_LONGEST_NAME = 300  # characters; released: 40
+_MOST_SIDES = 8  # dimensions; released: 4
 _MAX_BLOCKS = 8  # released: 3 to 5
 
 
@@ -51,6 +54,16 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     prefixes = _PREFIXES if three_networks else (*_PREFIXES, "flownet.")
     cleaned = {}
     for key, value in tensors.items():
+        if len(key) > _LONGEST_NAME:
+            raise UnknownCheckpointError(
+                f"a tensor is called {shortened(key)}, expected a name of {_LONGEST_NAME} characters at most. It is "
+                "damaged or another kind of model."
+            )
+        if value.dim() > _MOST_SIDES:
+            raise UnknownCheckpointError(
+                f"{key} has {value.dim()} dimensions, expected {_MOST_SIDES} at most. It is damaged or another kind of "
+                "model."
+            )
         while prefix := next((p for p in prefixes if key.startswith(p)), None):
             key = key[len(prefix) :]
         key = re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)

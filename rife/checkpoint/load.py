@@ -18,6 +18,7 @@ import torch
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet
 from ..networks.three_networks import LEGACY_RELEASES, LegacyConfig
+from ..timeline.numbers import shortened
 from .ambiguous import ambiguous_releases, resolve
 from .build import Network, build_from_state_dict, check_tensors
 from .detection import FILE_PARTS, StateDict, clean_keys, detect_cleaned, is_legacy, with_parts
@@ -142,7 +143,7 @@ def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | Leg
     known: dict[str, IFNetConfig | LegacyConfig] = {**RELEASES, **LEGACY_RELEASES}
     if variant not in known:
         raise UnknownCheckpointError(
-            f"there is no variant {variant!r}; known are {', '.join(known)}. Leave it out to detect it."
+            f"there is no variant {shortened(variant)}; known are {', '.join(known)}. Leave it out to detect it."
         )
     row = known[variant]
     if isinstance(row, IFNetConfig) and isinstance(found, IFNetConfig):

@@ -21,6 +21,7 @@ from ..networks.config import IFNetConfig
 from ..networks.three_networks import LegacyConfig
 from .build import FLOATS, empty_network
 
+_LINES = 20  # of what is left out that are said
 # 4.25's name of its teacher, and ours, which is the paper's.
 _TEACHER, _BLOCK_TEA, _TIMER = "teacher.", "block_tea.", "caltime."
 
@@ -69,7 +70,9 @@ def _sorted_out(
             continue
         elif not (key.startswith(_TIMER) and key in training):
             others[key.partition(".")[0]] += 1
-    lines = (f"{part} ({_count(n)}{reasons.get(part, '')})" for part, n in sorted(others.items()))
+    lines = [f"{part} ({_count(n)}{reasons.get(part, '')})" for part, n in sorted(others.items())]
+    if len(lines) > _LINES:
+        lines[_LINES:] = [f"{len(lines) - _LINES} other parts"]
     return Parts(config, network, training, tuple(lines))
 
 

@@ -42,7 +42,7 @@ def check_zip(file: BinaryIO, size: int) -> None:
             root = entries[0].filename.partition("/")[0] + "/" if entries else ""
             name = root + "data.pkl"
             if name not in records:
-                inside = sorted(records)[:4]
+                inside = [name[:60] for name in sorted(records)[:4]]
                 raise UnknownCheckpointError(
                     f"is a zip archive of {inside}, not a checkpoint. Unpack it and give the folder or file inside."
                 )
@@ -61,7 +61,7 @@ def check_zip(file: BinaryIO, size: int) -> None:
                 )
             if (broken := archive.testzip()) is not None:
                 raise UnknownCheckpointError(
-                    f"is damaged: the checksum of {broken} is not that of its bytes. Download it again; if it was "
+                    f"is damaged: the checksum of {broken[:60]} is not that of its bytes. Download it again; if it was "
                     "saved with set_crc32_options(False), save it again without."
                 )
             claims = _claims(archive.read(name))
@@ -228,9 +228,10 @@ def _check_name(module: str, name: str) -> None:
             "holds quantised or sparse tensors or such of 8 bits, expected plain ones of 16 or 32. Get the "
             "original file."
         )
+    called = repr(f"{module[:60]}.{name[:60]}")[1:-1]  # whatever bytes a damaged file has there
     raise UnknownCheckpointError(
-        f"would call {module}.{name} when read: a pickle that holds more than tensors can run any code, and is "
-        "refused. Ask its author for a state dict or a safetensors file."
+        f"would call {called} when read: a pickle that holds more than tensors can run any code, and is refused. "
+        "Ask its author for a state dict or a safetensors file."
     )
 
 
@@ -389,7 +390,7 @@ def _itemsize(name: str) -> int:
     kind = name.removesuffix("Storage")
     if kind not in sizes:
         raise UnknownCheckpointError(
-            f"holds a torch.{name}, expected floating-point weights. Get the original."
+            f"holds a torch.{name[:60]}, expected floating-point weights. Get the original."
         )
     return sizes[kind]
 

@@ -8,12 +8,10 @@ create and that its holder touches while it works; one that is touched no more i
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 import uuid
@@ -31,7 +29,7 @@ from .images import is_pattern
 from .job import Job, render
 from .proof import Proof, digest_of
 from .reader import Clip
-from .temporary import clear_dead, is_alive, machine
+from .temporary import clear_dead, is_alive, machine, take_away
 
 log = logging.getLogger(__name__)
 
@@ -364,19 +362,10 @@ class Segments:
                 copy = job.same_time and job.encoding.audio
                 with Joiner(self.target, paths, job.clip, job.time, job.tick, copy) as joiner:
                     joiner.join()
-                _take_away(self.folder)
+                take_away(self.folder)
                 return True
             time.sleep(_POLL / 4)
         return False
-
-
-def _take_away(folder: Path) -> None:
-    """Deletes a folder that others may be writing into: for them it is there whole, or not at all."""
-    doomed = folder
-    # Windows renames no folder with open files: there it goes file by file.
-    with contextlib.suppress(OSError):
-        doomed = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"))
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _described(job: Job) -> dict:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -31,7 +33,21 @@ def make_temporary(folder: Path) -> Path:
     """A new folder in `folder` that bears the name of this process. Removes those of dead runs. Raises OSError."""
     clear_dead(folder)
     # In its name, since a process can be killed between making a folder and writing something into it.
-    return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_PREFIX}{os.getpid()}-{_short(machine())}-"))
+    return Path(tempfile.mkdtemp(dir=folder, prefix=_owned_prefix()))
+
+
+def _owned_prefix() -> str:
+    return f"{_PREFIX}{os.getpid()}-{_short(machine())}-"
+
+
+def take_away(folder: Path) -> None:
+    """Deletes a folder that others may be writing into: for them it is there whole, or not at all. What is left where
+    this process is killed meanwhile, `clear_dead` removes."""
+    doomed = folder
+    # Windows renames no folder with open files: there it goes file by file.
+    with contextlib.suppress(OSError):
+        doomed = folder.rename(folder.with_name(_owned_prefix() + secrets.token_hex(4)))
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def files_in(temporary: Path) -> list[Path]:
