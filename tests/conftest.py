@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 
-
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     # `pytest -n 2`: threads of all workers together, and of the processes that they start, fit the machine.
     threads = max(1, (os.cpu_count() or 1) // workers)
