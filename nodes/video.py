@@ -216,7 +216,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "fps": str(job.rate),
             "sound": job.sound,
             "cuts": cuts,
-            "cadence": cadence.described(clip.rate),
+            "cadence": cadence.described(clip.rate) or clip.flagged_cadence,
             "pauses": job.plan.clock.pauses,
             "longest_gap_s": float(job.plan.clock.gap_limit or 0),
             "deinterlaced": clip.deinterlace,

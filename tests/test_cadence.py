@@ -161,7 +161,7 @@ def test_soft_telecine_that_video_and_an_edit_break_is_even(tmp_path, base):
     ticks = [round(start / RATE / base) for start in starts]
     frames = np.stack([picture(0)] * len(starts))
     video = Clip(write(tmp_path / "soft.mkv", frames, RATE / 2, times=ticks, time_base=base))
-    assert video.rate is None and video.soft_telecine
+    assert video.rate is None and "soft telecine" in video.flagged_cadence
     film = Fraction(5, 2) / RATE
     steps_of = np.diff([float(time) for time in video.clock.times])
     assert steps_of[:48] == pytest.approx(float(film), rel=0.02)

@@ -9,8 +9,9 @@ from rife.video.reader import Clip
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_every_frame_is_there_at_its_time(tmp_path, case):
+def test_every_frame_is_there_at_its_time(tmp_path, case, caplog):
     clip = Clip(case.make(tmp_path / "x"))
+    assert "its end is missing" not in caplog.text
     assert [number(frame) for frame in clip.frames()] == list(case.frames)
     assert clip.rate == case.rate
     assert float(clip.clock.duration) == pytest.approx(float(case.seconds), rel=0.001, abs=0.002)

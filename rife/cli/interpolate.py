@@ -369,14 +369,12 @@ def _seen(job: Job) -> list[str]:
     lines = [line for line in (clip.look_at_fields(),) if line]
     if clip.deinterlace != DEINTERLACE_OFF:
         lines.append(f"deinterlaced: {clip.deinterlace}")
-    if clip.soft_telecine:
-        lines.append("soft telecine, by its flags: the film's own frames at even times")
     if pauses := job.plan.clock.pauses:
         lines.append(
             f"{len(pauses)} pauses of more than {float(job.plan.clock.gap_limit or 0):.3g} s are held"
         )
     if timing.at_repeats == OFF:
-        return lines
+        return lines + ([clip.flagged_cadence] if clip.flagged_cadence else [])
     count = len(clip) if timing.wants_whole else min(len(clip), _DRY_RUN)
     cadence = job.timing.found.cadence if job.timing.found else found_in(job.scenes(count), count).cadence
     lines.append(_cadence_line(cadence, job) or "no repeated frames in a pattern")
@@ -386,10 +384,10 @@ def _seen(job: Job) -> list[str]:
 
 
 def _cadence_line(cadence: Cadence, job: Job) -> str:
-    """The pattern of repeated frames and what is done about it; "" where there is none."""
+    """The pattern of repeated frames, or what flags say, and what is done about it; "" where there is none."""
     said = cadence.described(job.clip.rate)
     if not said:
-        return ""
+        return job.clip.flagged_cadence
     undone = job.timing.at_repeats in ("retime", "auto")
     return f"cadence: {said}; " + ("undone" if undone else "held as it is, --repeats auto undoes it")
 

@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ..timeline.cadence import find_cadence
+from .field_pictures import FieldPictures
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +96,25 @@ class Times(Sequence):
 
 
 class _Packets:
-    """Times of all packets of a stream, in the order of the file."""
+    """Times of all packets of a stream, in the order of the file; two that hold the fields of one frame count as one.
+
+    frame_of: which of these each packet of the file is.
+    """
 
     def __init__(self, container: InputContainer, stream: VideoStream, name: str):
         self.base = Fraction(stream.time_base or 1)
-        pts, dts, durations, bytes_ = array("q"), array("q"), array("q"), array("q")
+        pts, dts, durations, bytes_, self.frame_of = (array("q") for _ in range(5))
         keys, shown = bytearray(), bytearray()
+        fields = FieldPictures(stream)
         try:
             for packet in container.demux(stream):
                 if not packet.size:
                     continue
+                if fields.is_second(packet) and pts:
+                    durations[-1] += packet.duration or 0
+                    self.frame_of.append(len(pts) - 1)
+                    continue
+                self.frame_of.append(len(pts))
                 pts.append(_NONE if packet.pts is None else packet.pts)
                 dts.append(_NONE if packet.dts is None else packet.dts)
                 durations.append(packet.duration or 0)
@@ -127,13 +137,21 @@ class _Packets:
         return max(1, int(np.median(known))) if len(known) else 1
 
 
-def index_frames(container: InputContainer, stream: VideoStream, name: str) -> FrameIndex | None:
-    """The frames of a stream, some of which at its begin may need others that are not there. None: there are none."""
+def index_frames(
+    container: InputContainer, stream: VideoStream, name: str, held: bool = False
+) -> FrameIndex | None:
+    """The frames of a stream, some of which at its begin may need others that are not there. None: there are none.
+
+    held: the last one is shown for as long as the stream states.
+    """
     packets = _Packets(container, stream, name)
     if not packets.shown.any():
         return None
-    if (packets.pts == _NONE).any():
-        return _counted(packets)
+    guessed = container.format.name == "avi" and (packets.pts != packets.dts).any()  # AVI has no such times
+    if guessed or (packets.pts == _NONE).any():
+        index = _counted(packets)
+        _hold_the_last(index, packets, stream.duration or 0, held)
+        return index
     may_jump = bool(container.format.flags & _CLOCK_MAY_JUMP)
     pts, jumps = _joined(packets, may_jump)
     durations = packets.durations
@@ -153,9 +171,9 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
         _array(np.unique(pts[packets.keys])),
         jumps=jumps,
     )
-    _hold_the_last(index, packets, stream.duration or 0)
+    _hold_the_last(index, packets, stream.duration or 0, held)
     if (pts != packets.pts).any():
-        index.retimed = _array(pts)
+        index.retimed = _array(pts[np.frombuffer(packets.frame_of, np.int64)])
     rising = bool((np.diff(pts) > 0).all())
     index.estimated = container.format.name == "mpeg"
     index.hidden = int((~shown).sum())
@@ -168,12 +186,12 @@ def index_frames(container: InputContainer, stream: VideoStream, name: str) -> F
     return index
 
 
-def _hold_the_last(index: FrameIndex, packets: _Packets, stated: int) -> None:
+def _hold_the_last(index: FrameIndex, packets: _Packets, stated: int, held: bool) -> None:
     """MP4 says how long each frame lasts in the order of decoding: where that of the last one shown is hidden in
     another's, it is what is left of the whole."""
     rest = stated - (index.ticks[-1] - index.ticks[0])
     whole = int(packets.durations[packets.shown].sum())
-    if rest > 0 and abs(whole - stated) <= packets.usual_duration():
+    if rest > 0 and (held or abs(whole - stated) <= packets.usual_duration()):
         index.durations[-1] = rest
 
 
@@ -209,6 +227,9 @@ def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
     if not may_jump:
         # A pause is a pause, unless the clock comes back from it, or it is beyond all reason.
         forth &= (ahead * base > _STRAY) & (ahead > 50 * usual)
+        if len(np.unique(packets.pts)) == len(packets):
+            # Where files have no times of decoding FFmpeg guesses them, wrongly for H.266; a restart shows times twice.
+            back[:] = False
         for first, second in answers:
             back[second] = forth[first] = True
     shift = np.zeros(len(clock), np.int64)

@@ -29,7 +29,7 @@ from .decode import comes_out_of_order, decoded
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
-from .source import Source, main_stream, open_source, origin_of, stated_duration, stated_rates
+from .source import Source, is_whole_avi, main_stream, open_source, origin_of, stated_duration, stated_rates
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Clip:
     def _look_through(self, edits: bool = True) -> None:
         with open_source(self.source, edits) as container:
             stream = main_stream(container)
-            index = index_frames(container, stream, self.name)
+            index = index_frames(container, stream, self.name, held=is_whole_avi(self.source))
             if index is None:
                 raise VideoError(self._nothing)
             index.edits = edits
@@ -154,7 +154,7 @@ class Clip:
             self.metadata = dict(container.metadata)
             self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.container = container.format.name
-            self._miss_the_end(stated_duration(container, stream))
+            self._miss_the_end(stated_duration(container, stream, index.ticks[0] * index.time_base))
         if edits and index.doubtful and comes_out_of_order(self.source, index):
             if index.hidden:  # an edit list counts times of showing, which this file does not have
                 self._look_through(edits=False)
@@ -163,7 +163,7 @@ class Clip:
     def _miss_the_end(self, stated: Fraction) -> None:
         """Says so where a file is shorter than it states."""
         there = self._index.seconds
-        if stated > there * Fraction(105, 100) + Fraction(1, 2) and not self._index.jumps:
+        if stated > there * Fraction(105, 100) + Fraction(1, 2) and self._index.retimed is None:
             log.warning(
                 "%s should last %.4g s, %.4g s of it are there: its end is missing.",
                 self.name, float(min(stated, Fraction(10**15))), float(there),
@@ -252,6 +252,13 @@ class Clip:
             return False
         since = np.frombuffer(ticks, np.int64) - ticks[0]
         return pulled_down(since, self.time_base) is not None or self._meant is not None
+
+    @property
+    def flagged_cadence(self) -> str:
+        """One line on soft telecine, "" where there is none."""
+        return (
+            "soft telecine, by its flags: the film's own frames at even times" if self.soft_telecine else ""
+        )
 
     @property
     def times(self) -> Sequence[Fraction]:

@@ -82,10 +82,16 @@ def origin_of(container: InputContainer) -> Fraction:
     return max(Fraction(0), min(begins, default=Fraction(0)))
 
 
-def stated_duration(container: InputContainer, stream: VideoStream) -> Fraction:
-    """Seconds that the pictures should last, 0 where nothing is said of them alone."""
+def stated_duration(container: InputContainer, stream: VideoStream, begin: Fraction) -> Fraction:
+    """Seconds that the pictures should last, 0 where nothing is said of them alone. begin: when the first is shown."""
     if stream.duration:
         return stream.duration * Fraction(stream.time_base or 0)
+    # Matroska's durations count from 0, also where the first frame comes later.
+    late = begin if container.format.name.startswith("matroska") else Fraction(0)
+    return max(Fraction(0), _stated(container, stream) - late)
+
+
+def _stated(container: InputContainer, stream: VideoStream) -> Fraction:
     tag = next((v for k, v in stream.metadata.items() if k.upper() == "DURATION"), "")  # Matroska
     try:
         hours, minutes, seconds = tag.split(":")
@@ -93,6 +99,19 @@ def stated_duration(container: InputContainer, stream: VideoStream) -> Fraction:
     except ValueError:
         alone = len(container.streams) == 1 and container.duration
         return Fraction(container.duration or 0, av.time_base) if alone else Fraction(0)
+
+
+def is_whole_avi(source: Source) -> bool:
+    """Whether a file is AVI and nothing of it was cut off: then what it states beyond its last frame holds that one."""
+    with io.BytesIO(source.getvalue()) if isinstance(source, io.BytesIO) else open(source, "rb") as file:
+        end, at = file.seek(0, os.SEEK_END), 0
+        while at < end:
+            file.seek(at)
+            head = file.read(12)
+            if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVIX"):
+                return False
+            at += 8 + int.from_bytes(head[4:8], "little")
+        return at - end in (0, 1)
 
 
 def stated_rates(stream: VideoStream) -> list[Fraction]:

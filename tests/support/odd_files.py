@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import paff
 
 WIDTH, HEIGHT, BITS = 96, 64, 7
 NTSC = Fraction(24000, 1001)
@@ -163,6 +164,10 @@ def _case(name: str, ending: str, make: Callable, frames, rate, seconds=None, **
 B = {"bf": "2", "g": "12"}
 X264 = {"x264-params": "bframes=3:b-adapt=0:keyint=12:scenecut=0"}
 OPEN = {"x264-params": "bframes=3:b-adapt=0:keyint=12:scenecut=0:open-gop=1"}
+RADL = {
+    "x265-params": "log-level=error:bframes=3:b-adapt=0:keyint=16:min-keyint=16:scenecut=0:no-open-gop=1:radl=3"
+}
+LEADING = Path(__file__).with_name("leading.266")
 X265 = {"x265-params": "log-level=error:bframes=3:b-adapt=0:keyint=12"}
 
 
@@ -212,6 +217,66 @@ def _cut_at_open_gop(path: Path) -> Path:
     return remux(first, path, change)
 
 
+def _cut_at_leading(path: Path, container: str) -> Path:
+    """From the second key frame on, before which frames are shown that need only it (RADL of H.265)."""
+    first, keys = encode(path.with_suffix(".a.mp4"), "libx265", 48, options=RADL), []
+
+    def change(k, packet):
+        keys.extend([k] * packet.is_keyframe)
+        return packet if len(keys) > 1 else None
+
+    return remux(first, path, change, container)
+
+
+def _leading(path: Path, container: str) -> Path:
+    """H.266 of which the first packet is the key frame, shown as number 31; FFmpeg has no encoder for it. A raw stream
+    has no times: they are those of the order in which the decoder shows them."""
+
+    def change(k, packet):
+        packet.time_base, packet.duration = Fraction(1, 25), 1
+        packet.pts, packet.dts = shown.index(k) + later, k + later - 31
+        return packet
+
+    later = 0 if container == "matroska" else 31
+    with av.open(str(LEADING)) as file:
+        stream = file.streams.video[0]
+        decoder, shown, count = stream.codec_context, [], 0
+        for packet in file.demux(stream):
+            packet.pts = packet.dts = count
+            shown += [frame.pts for frame in decoder.decode(packet if packet.size else None)]
+            count += 1
+    return remux(LEADING, path, change, container)
+
+
+def _paff(path: Path, container: str, together: bool) -> Path:
+    """H.264 in fields; together: both of a frame in one packet, else each in its own."""
+    pictures = []
+    for i in range(24):
+        frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format="yuv420p")
+        pictures.append(
+            [np.frombuffer(memoryview(p), np.uint8).reshape(p.height, -1)[:, : p.width] for p in frame.planes]
+        )
+    fields = paff.frames(pictures, WIDTH, HEIGHT, 25)
+    raw = path.with_suffix(".a.h264")
+    raw.write_bytes(b"".join(first + second for first, second in fields))
+    if container == "h264":
+        return raw.rename(path)
+    with av.open(str(raw)) as source, av.open(str(path), "w", format=container) as file:
+        stream = file.add_stream_from_template(source.streams.video[0], opaque=True)
+        packets = [first + second for first, second in fields] if together else sum(fields, ())
+        for k, data in enumerate(packets):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = (
+                stream,
+                Fraction(1, 25 if together else 50),
+                k == 0,
+            )
+            packet.pts = packet.dts = k
+            packet.duration = 1
+            file.mux(packet)
+    return path
+
+
 def _stray(path: Path, at: int, container: str) -> Path:
     first = encode(path.with_suffix(".a.mkv"), count=24, options={"bf": "0"})
 
@@ -249,6 +314,14 @@ CASES = (
     _case("H.264 with B-frames in AVI", ".avi", encode, 24, 25, options=X264),
     _case("MPEG-4 with B-frames in AVI", ".avi", encode, 24, 25, codec="mpeg4", options=B),
     _case("MPEG-2 with B-frames in AVI", ".avi", encode, 24, 25, codec="mpeg2video", options=B),
+    _case("AVI whose end is held", ".avi", lambda path: encode(path, "mpeg4", **HELD), 8, 10, "3.7"),
+    _case("H.264 in AVI that leaves frames out", ".avi", encode, 7, None, Fraction(33, 90),
+          ticks=[0, 3, 6, 15, 18, 19, 30], tick=Fraction(1, 90), options={"bf": "0"}, lasts=3),
+    _case("fields of H.264 in packets, raw", ".h264", _paff, 24, 25, container="h264", together=False),
+    _case("fields of H.264, transport stream", ".ts", _paff, 24, 25, container="mpegts", together=False),
+    _case("fields of H.264, two with one time", ".ts", _paff, 24, 25, container="mpegts", together=True),
+    _case("fields of H.264 in MP4", ".mp4", _paff, 24, 25, container="mp4", together=False),
+    _case("fields of H.264 in AVI", ".avi", _paff, 24, 25, container="avi", together=False),
     _case("raw H.264", ".h264", encode, 24, 25, container="h264", options=X264),
     _case("raw H.265", ".hevc", encode, 24, 25, codec="libx265", container="hevc", options=X265),
     _case("raw MPEG-2", ".m2v", encode, 24, 25, codec="mpeg2video", container="mpeg2video", options=B),
@@ -264,6 +337,11 @@ CASES = (
     _case("one stray time in Matroska", ".mkv", _stray, 24, 25, at=9, container="matroska"),
     _case("a stray last time in Matroska", ".mkv", _stray, 24, 25, at=23, container="matroska"),
     _case("cut at an open-GOP key frame", ".mp4", _cut_at_open_gop, range(12, 48), 25),
+    _case("cut at a key frame that is shown after others", ".mkv", _cut_at_leading, range(13, 48), 25,
+          container="matroska"),
+    _case("cut at such a one, transport stream", ".ts", _cut_at_leading, range(13, 48), 25, container="mpegts"),
+    _case("H.266 whose key frame is shown as number 31", ".mkv", _leading, 48, 25, container="matroska"),
+    _case("such H.266 in a transport stream", ".ts", _leading, 48, 25, container="mpegts"),
     *(
         _case(f"whole milliseconds in MP4, {name}", ".mp4", _milliseconds, 48, rate, codec="libx264", rated=rate)
         for name, rate in RATES.items()
