@@ -32,7 +32,7 @@ for path in sys.argv[3:]:
         clip = Clip(path)
         found = [number(f) for f in clip.frames()], str(clip.rate), float(clip.clock.duration)
     except Exception as error:
-        found = [type(error).__name__, str(error)[:60]]
+        found = [type(error).__name__, str(error).replace(path.rpartition("/")[0] + "/", "")[:60]]
     print(json.dumps(found), flush=True)
 """
 
