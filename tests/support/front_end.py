@@ -19,6 +19,7 @@ FLAGS = (
 SIZE = {"width": 2200, "height": 1300}  # smaller, and the front end leaves out the text of whole graphs
 # A loaded machine with two cores draws one frame in a second or two.
 PATIENCE_MS = 60_000
+NODES_2 = os.environ.get("COMFYUI_NODES") == "2.0"  # else the classic canvas
 
 
 def chromium_or_reason() -> Path | str:
@@ -52,7 +53,13 @@ class Page:
 
     def __init__(self, browser, server, settings: dict | None = None):
         # Kept by the server, for everybody who opens it: no first-steps dialog in front of the graph.
-        usual = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.VueNodes.Enabled": False}
+        usual = {
+            "Comfy.TutorialCompleted": True,
+            "Comfy.Locale": "en",
+            "Comfy.VueNodes.Enabled": NODES_2,
+            # The panel that an error opened stays open in every window from then on.
+            "Comfy.RightSidePanel.IsOpen": False,
+        }
         server.post("/settings", {**usual, **(settings or {})})
         self.page = browser.new_page(viewport=SIZE)
         self.page.set_default_timeout(PATIENCE_MS)
@@ -95,35 +102,58 @@ class Page:
         script = f"kind => {{ const node = app.graph.nodes.find(n => n.type === kind); return {what} }}"
         self.page.wait_for_function(script, arg=kind)
 
+    def wait_for_picture(self, kind: str, count: int = 1) -> None:
+        """Until every node of a kind shows as many pictures."""
+        self.page.wait_for_function(
+            """([kind, count]) => app.graph.nodes.filter(n => n.type === kind).every(node => {
+              const drawn = document.querySelector(`[data-node-id="${node.id}"]`)
+              const shown = drawn ? drawn.querySelectorAll("img") : node.imgs ?? []
+              const seen = [...shown].filter(i => i.naturalWidth > 0)
+              return seen.length >= count
+            })""",
+            arg=[kind, count],
+        )
+
     def add(self, kind: str) -> None:
-        """A new node alone on the graph, selected."""
+        """A new node alone on the graph, selected by a click on its title."""
         self.js(
             """kind => {
               app.graph.clear()
               const node = LiteGraph.createNode(kind)
               app.graph.add(node)
               node.pos = [400, 200]
-              app.canvas.selectNode(node)
             }""",
             kind,
         )
-
-    def click_widget(self, kind: str, name: str) -> None:
-        """The middle of a widget, on the canvas."""
-        x, y = self.js(
-            """([kind, name]) => {
-              const node = app.graph.nodes.find(n => n.type === kind), widget = node.widgets.find(w => w.name === name)
-              const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
-              const x = node.pos[0] + node.size[0] / 2, y = node.pos[1] + widget.y + 10
-              return [box.x + (x + offset[0]) * scale, box.y + (y + offset[1]) * scale]
-            }""",
-            [kind, name],
+        self.page.wait_for_function(
+            "() => !LiteGraph.vueNodesMode || document.querySelector('[data-node-id] [data-testid^=node-body]')"
         )
-        self.page.mouse.click(x, y)
+        self.page.wait_for_timeout(200)  # it is drawn
+        self.page.mouse.click(*self.at(kind, 60, -15))
+        self.page.mouse.move(*self.at(kind, -100, -60))  # no tooltip in the way
+
+    def at(self, kind: str, x: float, y: float) -> tuple[float, float]:
+        """Where a place of the first node of a kind, from its upper left corner, is in the window."""
+        return self.js(
+            """([kind, x, y]) => {
+              const node = app.graph.nodes.find(n => n.type === kind)
+              const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+              return [box.x + (node.pos[0] + x + offset[0]) * scale, box.y + (node.pos[1] + y + offset[1]) * scale]
+            }""",
+            [kind, x, y],
+        )
 
     def choose(self, kind: str, name: str, value: str) -> None:
-        """An entry of a combo on the canvas, with the mouse."""
-        self.click_widget(kind, name)
+        """An entry of a combo on a node, with the mouse."""
+        if NODES_2:
+            widget = self.page.get_by_test_id("node-widget").filter(
+                has=self.page.get_by_text(name, exact=True)
+            )
+            widget.get_by_role("combobox").first.click()
+            self.page.get_by_role("option").get_by_text(value, exact=True).click()
+            return
+        y = self.node(kind, f"node.widgets.find(w => w.name === '{name}').y")
+        self.page.mouse.click(*self.at(kind, 150, y + 10))
         self.page.locator(".litemenu-entry", has_text=value).click()
 
     def run(self) -> None:
