@@ -143,8 +143,8 @@ def test_pinned_memory_is_bounded_whatever_the_batch(monkeypatch):
         )
         out = rife.interpolate(Fader(), frames, batch_size=20)
     assert torch.equal(out, expected)
-    assert set(made) == {4096} and len(made) <= copies._OUTWARD + copies._INWARD
-    assert (copies._OUTWARD + copies._INWARD) * (16 << 20) < 256e6
+    assert set(made) == {4096} and len(made) <= copies._DOWNLOAD_PIECES + copies._UPLOAD_PIECES
+    assert (copies._DOWNLOAD_PIECES + copies._UPLOAD_PIECES) * (16 << 20) < 256e6
 
 
 def test_plain_copies_wherever_it_is_not_from_cuda_to_the_host():

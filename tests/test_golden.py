@@ -67,7 +67,7 @@ def test_update_equals_the_code_that_trained_4_25(case):
     model.add_teacher()
     learner = model.learner_for("4.25")
     golden.fill(model.net.block_tea, "block_tea", seed)
-    golden.fill(learner._alone.timer, "timer", seed)
+    golden.fill(learner._unwrapped.timer, "timer", seed)
     img0, gt, img1 = (golden.frame(*size, d, seed) for d in (0, case["time"], 1))
     imgs = torch.cat((img0, img1), 1)
 
@@ -81,6 +81,6 @@ def test_update_equals_the_code_that_trained_4_25(case):
             assert float(info[name]) == pytest.approx(step[name], rel=1e-3), name
         assert float(merged.mean()) == pytest.approx(step["pred_mean"], abs=1e-5)
 
-    weights = model.net.state_dict() | {f"timer.{k}": v for k, v in learner._alone.timer.state_dict().items()}
+    weights = model.net.state_dict() | {f"timer.{k}": v for k, v in learner._unwrapped.timer.state_dict().items()}
     for key, total in case["param_sums"].items():
         assert float(weights[key].double().sum()) == pytest.approx(total, rel=1e-3, abs=2e-3), key

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import rife
-from rife.model.views import pressed, released
+from rife.model.views import compressed, expanded
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 
@@ -48,9 +48,9 @@ def model() -> rife.Model:
 
 def test_light_is_pressed_into_bounds_and_released_again():
     light = torch.tensor([-30.0, -0.5, 0.0, 0.3, 1.0, 1.01, 12.0, 1000.0])
-    assert pressed(light).min() > -0.5 and pressed(light).max() < 1.5
-    assert torch.equal(pressed(light)[2:5], light[2:5])
-    torch.testing.assert_close(released(pressed(light)), light, rtol=1e-3, atol=1e-5)
+    assert compressed(light).min() > -0.5 and compressed(light).max() < 1.5
+    assert torch.equal(compressed(light)[2:5], light[2:5])
+    torch.testing.assert_close(expanded(compressed(light)), light, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"TTA": True}, {"ensemble": True}])

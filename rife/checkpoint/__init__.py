@@ -1,4 +1,4 @@
-"""Files and state dicts to networks and back: read without trust, recognise by tensors, build, save, download."""
+"""Turns files and state dicts into networks and back: read without trust, recognise, build, save, download."""
 
 from .detection import detect
 from .errors import UnknownCheckpointError

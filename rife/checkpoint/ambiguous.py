@@ -1,7 +1,7 @@
-"""Releases whose files have the same tensors but compute differently: which one is it?
+"""Tells releases apart whose files have the same tensors but compute differently.
 
 Asked in this order: the file's own metadata, the variant that the user names, the file's name, a functional probe
-(which of the twins interpolates better?), and where even that does not tell, the table's default.
+(which of the candidates interpolates better?), and where even that does not tell, the table's default.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..networks.config import AMBIGUOUS, RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet
 from .build import build_from_state_dict
 
-# Better than its twin by this many dB, and better than averaging the frames, or the probe decides nothing. Weights
-# trained for minutes only differed by 0.24 dB (RIFE) and 1.1 dB (RIFE_2R) when run as the wrong twin.
+# Better than the others by this many dB, and better than averaging the frames, or the probe decides nothing. Weights
+# trained for minutes only differed by 0.24 dB (RIFE) and 1.1 dB (RIFE_2R) when run as the wrong one.
 _MARGIN = 0.2
 
 _NAMES = {
@@ -31,33 +31,38 @@ _NAMES = {
 
 
 def ambiguous_releases(config: IFNetConfig) -> tuple[str, ...]:
-    """The releases that a file of this architecture may be, the likeliest first; none where it is unambiguous."""
+    """Returns the releases that a file of this architecture may be, the likeliest first; none where it is
+    unambiguous."""
     return next((group for group in AMBIGUOUS if group[0] in config.versions), ())
 
 
-def resolve(twins: Sequence[str], state_dict: Mapping[str, Tensor], name: str) -> tuple[str, str]:
-    """(which of `twins` it is, why), from the name of the file (and its folder) and, failing that, by a probe."""
-    named = [twin for twin in twins if twin in _NAMES and re.search(_NAMES[twin], name.lower())]
+def resolve(candidates: Sequence[str], state_dict: Mapping[str, Tensor], name: str) -> tuple[str, str]:
+    """Returns (which of `candidates` it is, why), from the name of the file (and its folder) and, failing that, by a
+    probe."""
+    named = [one for one in candidates if one in _NAMES and re.search(_NAMES[one], name.lower())]
     if len(named) == 1:
         return named[0], f"the file's name ({name})"
-    scores, average = probe(twins, state_dict)
-    ranked = sorted(twins, key=lambda twin: -scores[twin])
+    scores, average = probe(candidates, state_dict)
+    ranked = sorted(candidates, key=lambda release: -scores[release])
     best, second = scores[ranked[0]], scores[ranked[1]]
-    found = ", ".join(f"{scores[twin]:.2f} dB as {twin}" for twin in twins) + f", averaging {average:.2f} dB"
+    found = ", ".join(f"{scores[release]:.2f} dB as {release}" for release in candidates)
+    found += f", averaging {average:.2f} dB"
     if best - second >= _MARGIN and best > average:
         return ranked[0], f"a probe on moving pictures ({found})"
-    return twins[0], f"default, {' or '.join(twins)} have the same tensors and a probe cannot tell ({found})"
+    why = f"default, {' or '.join(candidates)} have the same tensors and a probe cannot tell ({found})"
+    return candidates[0], why
 
 
 @torch.no_grad()
-def probe(twins: Sequence[str], state_dict: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
-    """PSNR in dB of the middle frame of moving textures, run as each of `twins`, and of plain averaging."""
+def probe(candidates: Sequence[str], state_dict: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
+    """Measures the PSNR in dB of the middle frame of moving textures, run as each of `candidates`, and of plain
+    averaging."""
     img0, truth, img1 = _moving_textures()
     scores = {}
-    for twin in twins:
-        network = build_from_state_dict(_with_parts_of(RELEASES[twin], state_dict), state_dict)
+    for release in candidates:
+        network = build_from_state_dict(_with_parts_of(RELEASES[release], state_dict), state_dict)
         assert isinstance(network, IFNet)
-        scores[twin] = _psnr(network.predict(img0, img1).image.clamp(0, 1), truth)
+        scores[release] = _psnr(network.predict(img0, img1).image.clamp(0, 1), truth)
     return scores, _psnr((img0 + img1) / 2, truth)
 
 

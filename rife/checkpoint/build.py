@@ -1,4 +1,4 @@
-"""Networks out of configurations and weights that fit each other."""
+"""Builds networks out of configurations and weights that fit each other."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Network = IFNet | LegacyRIFE
 
 
 def empty_network(config: IFNetConfig | LegacyConfig) -> Network:
-    """The network of an architecture on the meta device: names and shapes of its tensors, no weights."""
+    """Builds the network of an architecture on the meta device: names and shapes of its tensors, no weights."""
     with torch.device("meta"):
         return LegacyRIFE(config) if isinstance(config, LegacyConfig) else build_network(config)
 
 
 def build_from_state_dict(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, Tensor]) -> Network:
-    """The network with copies of these weights: float32, on the CPU, in eval mode, ready to be trained.
+    """Builds the network with copies of these weights: float32, on the CPU, in eval mode, ready to be trained.
 
     The tensors are known to fit (`check_tensors`); those that the network has no use for are passed over. Counters
     of batch norm that are absent are 0.

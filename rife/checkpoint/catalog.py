@@ -1,4 +1,4 @@
-"""Where RIFE checkpoints are to be had, and how they get here.
+"""Knows where RIFE checkpoints are to be had, and brings them here.
 
 The weights are those of hzwer's Practical-RIFE (MIT), as other projects repackaged them. A size or sha256 stands
 here only where it is known; every file is loaded far enough to see that it is the RIFE it is named after before it
@@ -31,12 +31,12 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 
 class DownloadError(RuntimeError):
-    """A checkpoint could not be brought; the message says why, and how to get it by hand."""
+    """Is raised where a checkpoint could not be brought; the message says why, and how to get it by hand."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """A checkpoint that can be downloaded as one file."""
+    """Describes a checkpoint that can be downloaded as one file."""
 
     name: str  # unique; what users choose
     version: str  # a key of `RELEASES`
@@ -132,7 +132,8 @@ DOWNLOADS: dict[str, Download] = {row.name: row for row in _ROWS}
 
 
 def find(name: str) -> Download:
-    """The entry called `name`. Raises ValueError that names similar ones."""
+    """Returns the entry called `name`. Raises ValueError that names similar ones. Raises ValueError that names similar
+    ones."""
     if name in DOWNLOADS:
         return DOWNLOADS[name]
     similar = difflib.get_close_matches(name, DOWNLOADS, 4, 0.5) or list(DOWNLOADS)[:5]
@@ -143,7 +144,7 @@ def find(name: str) -> Download:
 
 
 def sources(entry: Download) -> tuple[str, ...]:
-    """The addresses that are tried, in order. HF_ENDPOINT takes the place of huggingface.co and its mirror."""
+    """Returns the addresses that are tried, in order. HF_ENDPOINT takes the place of huggingface.co and its mirror."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if not endpoint:
         return entry.urls
@@ -158,7 +159,7 @@ def download(
     on_progress: OnProgress | None = None,
     patience: RetryPolicy = RETRY_POLICY,
 ) -> Path:
-    """The file of `entry` in `folder`, which is made; brought there unless it is there already.
+    """Returns the file of `entry` in `folder`, which is made; it is brought there unless it is there already.
 
     on_progress: called with (bytes so far, bytes in all or None) at least every `patience.poll` seconds; what it
     raises ends the download. What has come by then is kept and continued next time.
@@ -205,7 +206,7 @@ def _bring(entry: Download, path: Path, on_progress: OnProgress | None, patience
         try:
             if entry.member:
                 _unpack(archive, entry.member, part)
-            _prove(part, entry)
+            _verify(part, entry)
         except TransferError as error:
             problems.append(f"{url}: {error}")
         else:
@@ -255,7 +256,7 @@ def _unpack(archive: Path, member: str, part: Path) -> None:
         raise TransferError(f"the archive cannot be used ({error}), expected {member} in it") from error
 
 
-def _prove(part: Path, entry: Download) -> None:
+def _verify(part: Path, entry: Download) -> None:
     """Raises TransferError unless `part` holds a RIFE of the entry's version that gives a frame."""
     try:
         found = read_checkpoint(part, variant=None)
@@ -263,7 +264,7 @@ def _prove(part: Path, entry: Download) -> None:
         problem = (
             "" if entry.version in versions else f"it is RIFE {' or '.join(versions) or 'of another kind'}"
         )
-        problem = problem or _pass(found.network)
+        problem = problem or _problem_of_frame(found.network)
     except UnknownCheckpointError as error:
         # The cause; what to do about a file on disk is not what to do about a download.
         problem = str(error).replace(f"{part}: ", "").replace(f"{part} ", "it ").split(". ")[0]
@@ -272,7 +273,7 @@ def _prove(part: Path, entry: Download) -> None:
 
 
 @torch.inference_mode()
-def _pass(network: Network) -> str:
+def _problem_of_frame(network: Network) -> str:
     """What is wrong with the frame between two fixed pictures, "" for nothing."""
     side = network.pad_multiple()
     ramp = torch.linspace(0, 1, side)
@@ -280,8 +281,8 @@ def _pass(network: Network) -> str:
         (ramp.expand(side, side), ramp[:, None].expand(side, side), torch.full((side, side), 0.5))
     )
     frame = network.predict(picture[None], picture.flip(1)[None]).image
-    right = frame.shape == (1, 3, side, side) and bool(torch.isfinite(frame).all())
-    return "" if right else "no frame comes out of it"
+    usable = frame.shape == (1, 3, side, side) and bool(torch.isfinite(frame).all())
+    return "" if usable else "no frame comes out of it"
 
 
 def _offline() -> bool:

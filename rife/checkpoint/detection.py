@@ -1,4 +1,4 @@
-"""What a state dict is, by its names and shapes: keys in one spelling, and the architecture that they tell."""
+"""Tells what a state dict is, by its names and shapes: keys in one spelling, and the architecture behind them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MAX_BLOCKS = 8  # released: 3 to 5
 
 
 def clean_keys(raw: Mapping[str, Any]) -> StateDict:
-    """The tensors of a state dict in the released files' spelling.
+    """Returns the tensors of a state dict in the released files' spelling.
 
     Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
     ComfyUI's `blocks.N.` into `blockN.`. Raises UnknownCheckpointError where two tensors would get one name.
@@ -76,7 +76,7 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
 
 
 def detect(state_dict: Mapping[str, Tensor]) -> IFNetConfig | LegacyConfig:
-    """The architecture of a state dict in any spelling, from names and shapes alone.
+    """Detects the architecture of a state dict in any spelling, from names and shapes alone.
 
     Raises UnknownCheckpointError with what was found and what was expected.
     """
@@ -84,7 +84,7 @@ def detect(state_dict: Mapping[str, Tensor]) -> IFNetConfig | LegacyConfig:
 
 
 def detect_cleaned(state_dict: StateDict) -> IFNetConfig | LegacyConfig:
-    """`detect` of what `clean_keys` gave."""
+    """Does what `detect` does, with what `clean_keys` gave. Raises UnknownCheckpointError."""
     if is_legacy(state_dict):
         try:
             return detect_legacy(state_dict)
@@ -104,6 +104,7 @@ def detect_cleaned(state_dict: StateDict) -> IFNetConfig | LegacyConfig:
 
 
 def is_legacy(state_dict: StateDict) -> bool:
+    """Tells whether these cleaned keys are those of a three-network RIFE, or of a part of one."""
     flow = ("", "flownet.")
     marks = ("block0.res0.", "block0.conv1.weight", "block0.convblock0.0.weight")
     if any(key.startswith(("fusionnet.", "flownet.")) for key in state_dict):
@@ -277,6 +278,6 @@ def _complete(found: dict[str, Any]) -> IFNetConfig:
 
 
 def with_parts(row: IFNetConfig, parts: dict[str, Any]) -> IFNetConfig:
-    """`row` with the optional networks that this file really holds."""
+    """Returns `row` with the optional networks that this file really holds."""
     refine = row.refine or parts["refine"] if parts["refine"] else ""
     return replace(row, **{**parts, "refine": refine})

@@ -1,4 +1,4 @@
-"""One file over HTTP, on lines that break: resumed, retried, checked. Knows nothing of RIFE.
+"""Downloads one file over HTTP, on lines that break: resumed, retried, checked. Knows nothing of RIFE.
 
 What arrives is kept as PART beside PART.json, which says of which file it is the beginning. A beginning is only
 continued where the end can be proven to belong to it: by a strong ETag, or by a sha256 of the whole.
@@ -47,7 +47,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be better in 
 
 
 class TransferError(RuntimeError):
-    """This address does not give the file; the message says why."""
+    """Is raised where this address does not give the file; the message says why."""
 
 
 class _PassingError(Exception):
@@ -60,7 +60,7 @@ class _PassingError(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long is waited for a server, in seconds."""
+    """Says how long is waited for a server, in seconds."""
 
     stall: float = 20.0  # without a byte
     attempts: int = 4  # in a row that bring nothing
@@ -73,7 +73,7 @@ RETRY_POLICY = RetryPolicy()
 
 @dataclass
 class PartialFile:
-    """Of which file a PART is the beginning."""
+    """Notes of which file a PART is the beginning."""
 
     url: str
     etag: str = ""  # strong, or none
@@ -82,7 +82,7 @@ class PartialFile:
 
     @classmethod
     def read(cls, note: Path) -> PartialFile:
-        """What `write` left; nothing is known where that is missing or damaged."""
+        """Returns what `write` left; nothing is known where that is missing or damaged."""
         try:
             values = json.loads(note.read_text(encoding="utf-8"))
             total = values["total"]
@@ -93,6 +93,7 @@ class PartialFile:
             return cls("")
 
     def write(self, note: Path) -> None:
+        """Writes it as JSON to `note`. Raises OSError."""
         note.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
@@ -463,7 +464,7 @@ def _sha256(path: Path) -> str:
 def file_lock(lock: Path, tick: Callable[[], None] = lambda: None, poll: float = 0.2) -> Iterator[None]:
     """Holds the file `lock`, which one process at a time can; the system frees it however that process ends.
 
-    tick: called while another process has it; may raise to give up.
+    tick: called while another process has it; may raise to give up. poll: seconds between two tries.
     """
     while True:
         handle = open(lock, "a+b")  # noqa: SIM115 - stays open while it is held

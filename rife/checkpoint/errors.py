@@ -1,13 +1,14 @@
-"""What is said of files that are no RIFE."""
+"""Says what is wrong with files that are no RIFE."""
 
 from __future__ import annotations
 
 
 class UnknownCheckpointError(ValueError):
-    """The file or state dict is not a RIFE that this package knows; the message says what was found."""
+    """Is raised where the file or state dict is not a RIFE that this package knows; the message says what was found."""
 
 
 def damaged(error: BaseException) -> UnknownCheckpointError:
+    """Makes the error of a file that is no plain weights, from what was raised while it was read."""
     return UnknownCheckpointError(
         f"cannot be read as plain weights ({type(error).__name__}: {first_line(error)}). It is damaged or no "
         "checkpoint at all: download it again, or ask its author for a state dict or a safetensors file."
@@ -15,5 +16,5 @@ def damaged(error: BaseException) -> UnknownCheckpointError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, shortened."""
+    """Returns the first line of an error's message, shortened to 200 characters."""
     return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,4 +1,4 @@
-"""Reading checkpoint files: what is inside, without executing anything or trusting what a file claims of itself.
+"""Reads checkpoint files: what is inside, without executing anything or trusting what a file claims of itself.
 
 A file is looked at before it is read. What it names and how large it says to be is taken from its structure alone,
 by a pickle machine that builds nothing (`pickle_audit`); only then PyTorch reads it, with `weights_only`.
@@ -24,11 +24,11 @@ _PARTS = ("flownet", "contextnet", "unet")
 
 
 def read_file(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
-    """Contents of a checkpoint file or folder, and the metadata of a safetensors file. Executes nothing.
+    """Returns the contents of a checkpoint file or folder, and the metadata of a safetensors file. Executes nothing.
 
     A folder holds flownet.* and, for the three-network families, contextnet.* and unet.*; the result then has one
     entry per part, {"flownet": {...}, "contextnet": {...}, "unet": {...}}.
-    Raises FileNotFoundError, UnknownCheckpointError.
+    Raises FileNotFoundError, UnknownCheckpointError. A file that may not be read raises PermissionError.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""From a checkpoint to a network: file -> clean keys -> detect -> build.
+"""Makes a network of a checkpoint: file -> clean keys -> detect -> build.
 
 A checkpoint tells by its tensors what it is. What tensors cannot tell comes, in this order, from `variant`, from the
 file's own metadata (files saved here), or from `ambiguous.resolve`.
@@ -35,7 +35,7 @@ _PARTS = {"flownet": "flownet", "contextnet": "contextnet", "unet": "fusionnet",
 
 
 class Checkpoint(NamedTuple):
-    """A network, and what its file was found to be."""
+    """Holds a network, and what its file was found to be."""
 
     network: Network  # float32, on the CPU, in eval mode
     decided_by: str  # what told which release it is
@@ -45,17 +45,18 @@ class Checkpoint(NamedTuple):
 
     @property
     def versions(self) -> str:
-        """In words: the release, or those that it may be."""
+        """Says in words which release it is, or those that it may be."""
         return self.release or " or ".join(self.network.config.versions) or "own training"
 
 
 def load_network(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> Network:
-    """The network of `read_checkpoint`."""
+    """Returns the network of `read_checkpoint`, whose arguments and errors it has."""
     return read_checkpoint(source, variant).network
 
 
 def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], variant: str | None = None) -> Checkpoint:
-    """Network in float32 on the CPU, in eval mode, from a file, a folder or a state dict; and what tells it.
+    """Returns the network in float32 on the CPU, in eval mode, from a file, a folder or a state dict; and what tells
+    it.
 
     source: .safetensors, .pkl, .pth, .pt; or a folder with flownet.* (and contextnet.*, unet.* for the
     three-network families); or a state dict in any of the spellings in circulation.
@@ -110,18 +111,19 @@ def _identify(
     detected = detect_cleaned(state_dict)
     parts = separate(detected, state_dict)
     if variant is not None:
-        return _checked(_named(variant, parts.config), state_dict), f"the variant asked for ({variant})", ""
+        config = _config_of(variant, parts.config)
+        return _checked(config, state_dict), f"the variant asked for ({variant})", ""
     if "rife_config" in metadata:
         config = check_metadata(config_from_metadata(metadata["rife_config"]), detected)
         return _checked(config, state_dict), "the file's metadata", ""
     check_tensors(parts.config, parts.network)
     if release := release_of(_student(parts), path):
-        return _checked(_named(release, parts.config), state_dict), "its sha256", release
-    twins = ambiguous_releases(parts.config) if isinstance(parts.config, IFNetConfig) else ()
-    if not twins:
+        return _checked(_config_of(release, parts.config), state_dict), "its sha256", release
+    candidates = ambiguous_releases(parts.config) if isinstance(parts.config, IFNetConfig) else ()
+    if not candidates:
         return parts, "names and shapes of its tensors", ""
-    twin, reason = resolve(twins, parts.network, hint)
-    return _checked(_named(twin, parts.config), state_dict), reason, ""
+    name, reason = resolve(candidates, parts.network, hint)
+    return _checked(_config_of(name, parts.config), state_dict), reason, ""
 
 
 def _checked(config: IFNetConfig | LegacyConfig, state_dict: StateDict) -> Parts:
@@ -138,7 +140,7 @@ def _student(parts: Parts) -> StateDict:
     return {key: value for key, value in parts.network.items() if not key.startswith(optional)}
 
 
-def _named(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | LegacyConfig:
+def _config_of(variant: str, found: IFNetConfig | LegacyConfig) -> IFNetConfig | LegacyConfig:
     """The release of that name, with the optional networks that the file holds."""
     known: dict[str, IFNetConfig | LegacyConfig] = {**RELEASES, **LEGACY_RELEASES}
     if variant not in known:

@@ -1,4 +1,4 @@
-"""What safetensors files that were saved here say of themselves, held against what they hold."""
+"""Holds what safetensors files that were saved here say of themselves against what they hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDEST = 4096  # pixels of `still_radius`
 
 
 def config_from_metadata(text: str) -> IFNetConfig | LegacyConfig:
-    """The architecture that the entry `rife_config` describes. Raises UnknownCheckpointError."""
+    """Returns the architecture that the entry `rife_config` describes. Raises UnknownCheckpointError."""
     try:
         if len(text) > _LONGEST:
             raise ValueError(f"it has {len(text)} characters, expected less than {_LONGEST}")
@@ -66,7 +66,8 @@ _READ_FROM_TENSORS = (
 def check_metadata(
     config: IFNetConfig | LegacyConfig, found: IFNetConfig | LegacyConfig
 ) -> IFNetConfig | LegacyConfig:
-    """`config`, held against what the tensors say, so that nothing of another size is ever built."""
+    """Returns `config`, held against what the tensors say, so that nothing of another size is ever built. Raises
+    UnknownCheckpointError where they do not agree."""
     if type(config) is not type(found):
         wrong = ["network"]
     elif isinstance(config, IFNetConfig):

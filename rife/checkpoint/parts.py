@@ -1,4 +1,4 @@
-"""What of a file inference needs, what only training needs, and what neither does.
+"""Separates what of a file inference needs, what only training needs, and what neither does.
 
 Released files carry teachers, guessers of time and half-finished refinements; other people's carry loss networks,
 counters and buffers. None of it may keep a network from loading. What the student itself lacks or has in another
@@ -27,7 +27,7 @@ _TEACHER, _BLOCK_TEA, _TIMER = "teacher.", "block_tea.", "caltime."
 
 
 class Parts(NamedTuple):
-    """A state dict, taken apart."""
+    """Holds a state dict, taken apart."""
 
     config: IFNetConfig | LegacyConfig  # with those of the optional networks that the file really holds
     network: dict[str, Tensor]  # what the network is built from
@@ -36,22 +36,24 @@ class Parts(NamedTuple):
 
 
 def separate(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, Tensor]) -> Parts:
-    """The parts of a state dict (keys as `clean_keys` gives them) that `config` was found for.
+    """Returns the parts of a state dict (keys as `clean_keys` gives them) that `config` was found for.
 
     Training-only networks count where all their tensors are there, in the shapes that training needs. Nothing of the
     student is left out, whether it fits or not: that is for `build.check_tensors` to see.
     """
     if isinstance(config, LegacyConfig):
-        return _sorted_out(config, state_dict, {}, {})
+        return _take_apart(config, state_dict, {}, {})
     reasons: dict[str, str] = {}
     config = replace(
-        config, teacher=_teaches(config, state_dict, reasons), refine=_refines(config, state_dict, reasons)
+        config,
+        teacher=_teacher_fits(config, state_dict, reasons),
+        refine=_usable_refinement(config, state_dict, reasons),
     )
     training = _training_parts(config, state_dict, reasons)
-    return _sorted_out(config, state_dict, training, reasons)
+    return _take_apart(config, state_dict, training, reasons)
 
 
-def _sorted_out(
+def _take_apart(
     config: IFNetConfig | LegacyConfig,
     state_dict: Mapping[str, Tensor],
     training: dict[str, Tensor],
@@ -80,7 +82,7 @@ def _count(tensors: int) -> str:
     return "1 tensor" if tensors == 1 else f"{tensors} tensors"
 
 
-def _teaches(config: IFNetConfig, state_dict: Mapping[str, Tensor], reasons: dict[str, str]) -> bool:
+def _teacher_fits(config: IFNetConfig, state_dict: Mapping[str, Tensor], reasons: dict[str, str]) -> bool:
     """Whether `block_tea` is one that this network can learn from. 4.0's takes inputs that nobody published."""
     bare = replace(config, teacher=True, refine="")
     fits = _fits(empty_network(bare).state_dict(), _BLOCK_TEA, state_dict)
@@ -88,7 +90,7 @@ def _teaches(config: IFNetConfig, state_dict: Mapping[str, Tensor], reasons: dic
     return fits
 
 
-def _refines(config: IFNetConfig, state_dict: Mapping[str, Tensor], reasons: dict[str, str]) -> str:
+def _usable_refinement(config: IFNetConfig, state_dict: Mapping[str, Tensor], reasons: dict[str, str]) -> str:
     """The refinement that is built: none where inference can do without it and it is not whole."""
     if not config.refine or config.refine_default:
         note = ", half of a refinement: frames are not refined" if config.refine_default else ""

@@ -1,4 +1,4 @@
-"""What a pickle of weights claims to be, found out without building any of it.
+"""Finds out what a pickle of weights claims to be, without building any of it.
 
 PyTorch reads with `weights_only`, so that no code runs. What that leaves is memory and time: a file of a few bytes may
 describe tensors of terabytes, unfold without end or let the unpickler allocate billions of memo entries. Files come
@@ -27,7 +27,8 @@ _MAGIC = 0x1950A86A20F9469CFC6C  # before the parts of a file in PyTorch's forma
 
 
 def check_zip(file: BinaryIO, size: int) -> None:
-    """PyTorch's format since 1.6. Refuses bombs, other archives, and tensors larger than their data."""
+    """Checks a file of PyTorch's format since 1.6, which has `size` bytes. Refuses bombs, other archives, and tensors
+    larger than their data. Raises UnknownCheckpointError."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -79,9 +80,10 @@ def check_zip(file: BinaryIO, size: int) -> None:
 
 
 def check_stream(data: bytes, size: int) -> None:
-    """PyTorch's format before 1.6: pickles for magic number, version, system, weights and keys, then the data.
+    """Checks PyTorch's format before 1.6: pickles for magic number, version, system, weights and keys, then the data.
 
-    data: the file's beginning, size: bytes of the whole file.
+    data: the file's beginning, size: bytes of the whole file. Raises UnknownCheckpointError where its tensors are
+    larger than the file.
     """
     total = sum(_claims(data, parts=4 if _MAGIC.to_bytes(10, "little") in data[:24] else 1).values())
     if total > size:

@@ -1,4 +1,4 @@
-"""Which release a file is, where its digest is known: releases of one architecture differ in nothing but their weights.
+"""Tells which release a file is, where its digest is known: releases of one architecture differ in weights only.
 
 Two digests tell it: that of a file as it was published, and that of the weights, however they are spelled, wrapped or
 accompanied. The second is the sha256 of the student's float32 tensors as ComfyUI's safetensors hold them (`blocks.N.`,
@@ -55,7 +55,7 @@ _WEIGHTS = {
 
 
 def weights_sha256(student: Mapping[str, Tensor]) -> str:
-    """The digest of weights, "" where they are not float32: another precision has other numbers."""
+    """Returns the digest of weights, "" where they are not float32: another precision has other numbers."""
     if any(value.dtype != torch.float32 for value in student.values() if value.is_floating_point()):
         return ""
     spelled = {
@@ -68,7 +68,8 @@ def weights_sha256(student: Mapping[str, Tensor]) -> str:
 
 
 def release_of(student: Mapping[str, Tensor], path: Path | None) -> str:
-    """The release that these weights are, or that the file at `path` was published as; "" where no digest tells."""
+    """Returns the release that these weights are, or that the file at `path` was published as; "" where no digest
+    tells."""
     found = _WEIGHTS.get(weights_sha256(student), "")
     if not found and path is not None and path.is_file():
         found = _FILES.get(file_sha256(path), "")
@@ -76,7 +77,7 @@ def release_of(student: Mapping[str, Tensor], path: Path | None) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of a file."""
+    """Returns the digest of a file. Raises OSError."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

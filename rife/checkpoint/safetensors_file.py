@@ -1,4 +1,4 @@
-"""Safetensors with metadata: the same bytes for the same content, and a digest that tells whether they stayed so."""
+"""Writes safetensors with metadata: the same bytes for the same content, and a digest of the tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIGEST = "rife_sha256"  # the metadata entry that holds `tensors_sha256`
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """A digest of names, dtypes, shapes and values, whatever their order."""
+    """Returns a digest of names, dtypes, shapes and values, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
@@ -24,7 +24,8 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The file. Its own library writes metadata in an order that changes from run to run; here it is that of names."""
+    """Returns the file's bytes. Its own library writes metadata in an order that changes from run to run; here it is
+    that of names."""
     plain = safetensors.torch.save(dict(tensors))
     length = int.from_bytes(plain[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + length])}

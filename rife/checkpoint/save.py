@@ -1,4 +1,4 @@
-"""Writing safetensors that say what they are."""
+"""Writes safetensors that say what they are."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def convert(
     dtype: torch.dtype | None = None,
     variant: str | None = None,
 ) -> Path:
-    """Any file or folder that `load_network` reads -> one safetensors file that says what it is; where it is.
+    """Writes any file or folder that `load_network` reads as one safetensors file that says what it is; returns where
+    it is.
 
     dtype: of the weights; default that of the source (float32 for float64), so that no bit changes. Networks that
     only training needs (`teacher.`, `caltime.`) are left out. ComfyUI's own loader takes the result where it knows

@@ -1,4 +1,4 @@
-"""Frames in, frames out: a plan run in batches, from memory or as a stream."""
+"""Runs plans in batches, from memory or as a stream: frames in, frames out."""
 
 from .batches import Interpolator
 from .in_memory import interpolate

@@ -1,4 +1,4 @@
-"""New frames in batches: what a model has to offer for it, how many fit into a pass, what happens where they do not."""
+"""Makes new frames in batches: what a model has to offer for it, how many fit into a pass, and what if they do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Task = tuple[int, int, float]
 
 
 class Interpolator(Protocol):
-    """What the engine asks of a model. `rife.Model` has all of it.
+    """Says what the engine asks of a model. `rife.Model` has all of it.
 
     Others inherit from this class, give `run_device`, `run_dtype`, `inference` and `memory_estimate`, and have the
     rest from here: no acceleration, and frames that are looked at once per pair.
@@ -38,12 +38,12 @@ class Interpolator(Protocol):
 
     @property
     def run_device(self) -> torch.device:
-        """Where passes run, and where `encode` and `between` give their results."""
+        """Is where passes run, and where `encode` and `between` give their results."""
         ...
 
     @property
     def run_dtype(self) -> torch.dtype:
-        """What the weights are held in."""
+        """Is what the weights are held in."""
         ...
 
     views: bool = False  # whether `encode` and `between` take a `rife.model.views.View`
@@ -54,24 +54,25 @@ class Interpolator(Protocol):
     def inference(
         self, img0: Tensor, img1: Tensor, *, scale: float, TTA: bool, timestep: Tensor, ensemble: bool
     ) -> Tensor:
-        """The frames (B,C,H,W) in 0..1 at `timestep` (B,) between img0 and img1; see `rife.Model.inference`."""
+        """Returns the frames (B,C,H,W) in 0..1 at `timestep` (B,) between img0 and img1; see `rife.Model.inference`."""
         ...
 
     def memory_estimate(
         self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
         ensemble: bool = False, channels: int = 3,
     ) -> int:  # fmt: skip
-        """Bytes that a pass for `batch` new frames takes at its peak; see `rife.Model.memory_estimate`."""
+        """Estimates the bytes that a pass for `batch` new frames takes at its peak; see
+        `rife.Model.memory_estimate`."""
         ...
 
     @property
     def static_shapes(self) -> bool:
-        """Whether batches of different sizes cost more than batches filled up to one size."""
+        """Tells whether batches of different sizes cost more than batches filled up to one size."""
         return False
 
     @property
     def acceleration(self) -> str:
-        """What passes are accelerated by: one of `rife.model.acceleration.ACCELERATIONS`."""
+        """Is what passes are accelerated by: one of `rife.model.acceleration.ACCELERATIONS`."""
         return "off"
 
     def accelerate(self, how: str = "off") -> Any:
@@ -81,7 +82,7 @@ class Interpolator(Protocol):
         return self
 
     def with_precision(self, precision: str = "auto") -> Any:
-        """This model, or a copy that computes in `precision`. Raises ValueError where there is no choice."""
+        """Returns this model, or a copy that computes in `precision`. Raises ValueError where there is no choice."""
         if precision != "auto":
             raise ValueError(
                 f"precision is {precision!r}, but {type(self).__name__} only runs as it is. Leave it at auto."
@@ -91,14 +92,15 @@ class Interpolator(Protocol):
     def encode(
         self, images: Tensor, scale: float = 1, *, TTA: bool = False, name: str | None = None
     ) -> Tensor:
-        """What `between` wants of each of `images` (N,C,H,W), which `name` calls in errors: (N,...)."""
+        """Returns what `between` wants of each of `images` (N,C,H,W), which `name` calls in errors: (N,...); scale as
+        in `inference`."""
         return images
 
     def between(
         self, source0: Tensor, source1: Tensor, shape: Sequence[int], *, timestep: Tensor, scale: float = 1,
         TTA: bool = False, ensemble: bool = False,
     ) -> Tensor:  # fmt: skip
-        """`inference` from what `encode` made of frames of `shape` (C,H,W)."""
+        """Does `inference`, (B,C,H,W), from what `encode` made of frames of `shape` (C,H,W)."""
         return self.inference(source0, source1, scale=scale, TTA=TTA, timestep=timestep, ensemble=ensemble)
 
 
@@ -110,7 +112,8 @@ def batch_for(
     budget: float | None,
     estimate: Callable[[int], int],
 ) -> int:
-    """New frames of height x width per pass: up to `wanted`, enough to fill a large GPU, within the budget; at least 1.
+    """Returns how many new frames of height x width a pass makes: up to `wanted`, enough to fill a large GPU, within
+    the budget; at least 1.
 
     budget: bytes, None where nobody knows; estimate: bytes that a pass for so many frames takes.
     """
@@ -121,7 +124,7 @@ def batch_for(
 
 
 class TaskList:
-    """The new frames of some steps: what to make, in batches, and where it goes.
+    """Lists the new frames of some steps: what to make, in batches, and where it goes.
 
     A task is (left, right, time): two source frames and a time between them; so a loop, or a jump, is a pair like all
     others. What is asked for twice in a row, as in a freeze, is made once: `targets` are the output frames that show
@@ -134,7 +137,7 @@ class TaskList:
         self._last: Step | None = None
 
     def add(self, k: int, step: Step) -> bool:
-        """Output frame k shows `step`: whether that is new, and to be made."""
+        """Notes that output frame k shows `step`; returns whether that is new, and to be made."""
         if step.kind != "new":
             return False
         if step == self._last:
@@ -173,8 +176,9 @@ class BatchRunner:
         self.transfer: Transfer = transfer_between(model.run_device, result)
         self.made = 0  # frames that have been computed, or will be by themselves
         self._total = total
-        self._looks: dict[int, _Look] = {}  # what frames are like, and those that the model has seen already,
-        self._encoded: dict[tuple[int, Background | None], Tensor] = {}  # as they are or over a background
+        self._traits: dict[int, _FrameTraits] = {}
+        # Frames that the model has seen already, as they are or over a background.
+        self._encoded: dict[tuple[int, Background | None], Tensor] = {}
         self._static = model.static_shapes
         # What fitted into one pass before, for passes that take as much memory as these.
         self._kind = (str(model.run_device), str(model.run_dtype), *shape, options, self._static)
@@ -274,11 +278,11 @@ class BatchRunner:
         """
         needed = sorted({i for left, right, _ in batch for i in (left, right)})
         # Before they are sent, where they are: asking the device would be waiting for it.
-        self._looks = {i: self._looks.get(i) or self._looked(i, frame_at(i)) for i in needed}
-        plain = not self._model.views or all(look.plain for look in self._looks.values())
-        over = [None if plain else self._looks[left].background for left, _, _ in batch]
-        lefts = [(left, ground) for (left, _, _), ground in zip(batch, over, strict=True)]
-        rights = [(right, ground) for (_, right, _), ground in zip(batch, over, strict=True)]
+        self._traits = {i: self._traits.get(i) or self._traits_of(i, frame_at(i)) for i in needed}
+        plain = not self._model.views or all(traits.plain for traits in self._traits.values())
+        backgrounds = [None if plain else self._traits[left].background for left, _, _ in batch]
+        lefts = [(left, colour) for (left, _, _), colour in zip(batch, backgrounds, strict=True)]
+        rights = [(right, colour) for (_, right, _), colour in zip(batch, backgrounds, strict=True)]
         encoded = self._encoded = {
             key: self._encoded[key] for key in (*lefts, *rights) if key in self._encoded
         }
@@ -286,15 +290,15 @@ class BatchRunner:
         if new:
             sent = self.transfer.upload([frame_at(i) for i, _ in new])
             frames = rearrange(to_float(sent), "n h w c -> n c h w")
-            encoded.update(zip(new, self._encode(frames, _view([ground for _, ground in new])), strict=True))
-        view = _view(over)
+            encoded.update(zip(new, self._encode(frames, _view([colour for _, colour in new])), strict=True))
+        view = _view(backgrounds)
         return (
-            _together([encoded[key] for key in lefts]),
-            _together([encoded[key] for key in rights]),
+            _concatenated([encoded[key] for key in lefts]),
+            _concatenated([encoded[key] for key in rights]),
             {} if view is None else {"view": view.to(self._model.run_device)},
         )
 
-    def _looked(self, index: int, frame: Tensor) -> _Look:
+    def _traits_of(self, index: int, frame: Tensor) -> _FrameTraits:
         """What frame `index` (H,W,C) is like. Raises ValueError for NaN."""
         colours = colour_channels(self._channels)
         low, high = 0.0, 1.0
@@ -304,10 +308,10 @@ class BatchRunner:
                 check_finite(frame[..., colours:], f"frame {index} of the clip")
         plain = low >= 0 and high <= 1
         if not self._opacity:
-            return _Look(plain, ())
+            return _FrameTraits(plain, ())
         opaque = bool(frame[..., 3].amin() >= (1 if frame.is_floating_point() else 255))
         background = visible_background(frame.permute(2, 0, 1)[None])[0].tolist()
-        return _Look(plain and opaque, tuple(background))
+        return _FrameTraits(plain and opaque, tuple(background))
 
     def _encode(self, frames: Tensor, view: View | None) -> Sequence[Tensor]:
         """What the model wants of each of `frames` (N,C,H,W)."""
@@ -316,18 +320,18 @@ class BatchRunner:
         made = []
         for start in range(0, len(frames), size):
             part = frames[start : start + size]
-            seen: dict[str, Any] = (
+            keywords: dict[str, Any] = (
                 {} if view is None else {"view": view.part(start, start + size).to(frames.device)}
             )
             options: dict[str, Any] = {"scale": self._options.scale, "TTA": self._options.tta, "name": None}
-            made.append(self._model.encode(part, **options, **seen))
+            made.append(self._model.encode(part, **options, **keywords))
         return made if len(made) > 1 else made[0].split(1)
 
 
 Background = tuple[float, ...]  # colour, empty where frames have no opacity
 
 
-class _Look(NamedTuple):
+class _FrameTraits(NamedTuple):
     """What a frame is like: opaque colours in 0..1, and what it stands out from."""
 
     plain: bool
@@ -341,17 +345,17 @@ def _view(backgrounds: Sequence[Background | None]) -> View | None:
     return View(torch.tensor(backgrounds) if backgrounds[0] else None)
 
 
-def _together(samples: list[Tensor]) -> Tensor:
+def _concatenated(samples: list[Tensor]) -> Tensor:
     return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 
 def to_float(frames: Tensor) -> Tensor:
-    """Bytes as numbers in 0..1; what is floating point already stays as it is."""
+    """Returns bytes of any shape as numbers in 0..1; what is floating point already stays as it is."""
     return frames if frames.is_floating_point() else frames.float().div_(255)
 
 
 def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
-    """The picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two."""
+    """Returns the picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two."""
     if not step.time:
         return frame_at(step.left)
     return torch.lerp(to_float(frame_at(step.left)), to_float(frame_at(step.right)), float(step.time))

@@ -1,4 +1,4 @@
-"""The frames of a part of a plan, computed apart: segments of a file, chunks of a batch loop."""
+"""Computes the frames of a part of a plan by themselves: segments of a file, chunks of a batch loop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def part_frames(
     transfer: Transfer = SRGB,
     **options: Any,
 ) -> Iterator[Tensor]:
-    """The frames (H,W,C) of a part, in order.
+    """Yields the frames (H,W,C) of a part, in order.
 
     images: the source frames that it needs, (H,W,C) in 0..1. clock_of: the clock of so many frames; total: how many the
     clip has; where it turns out to have fewer, the last part ends earlier. finder: `timing.finder`'s, for those who
@@ -98,7 +98,8 @@ def part_frames(
 
 
 class Chunks:
-    """A clip that comes in chunks, as batch loops hand it on: each gives the frames of which all is known by then.
+    """Interpolates a clip that comes in chunks, as batch loops hand it on: each gives the frames of which all is known
+    by then.
 
     Together they are, bit for bit, those of the whole clip. rate: its frames per second. Raises ValueError.
     """
@@ -114,11 +115,11 @@ class Chunks:
         self._count = self._next = 0
 
     def plan(self, last: bool) -> Plan:
-        """The plan of what has come; open unless that was the last."""
+        """Returns the plan of what has come; open unless that was the last."""
         return self.timing.plan(Clock(self._count if last else None, self.rate))
 
     def push(self, images: Sequence[Tensor], last: bool) -> Part:
-        """Takes the next frames (H,W,C); the part that can be made now. `last`: there are no more."""
+        """Takes the next frames (H,W,C); returns the part that can be made now. `last`: there are no more."""
         self._first = self._first or [images[0]]
         self._held += images
         self._count += len(images)
@@ -129,7 +130,7 @@ class Chunks:
         return Part(self._next, end, start, self._count, self.timing.loop and last and start > 0)
 
     def make(self, model: Interpolator, part: Part, last: bool, **options: Any) -> Iterator[Tensor]:
-        """The frames (H,W,C) of `push`'s part; afterwards what no later one needs is let go."""
+        """Yields the frames (H,W,C) of `push`'s part; afterwards what no later one needs is let go."""
         images = [*self._first, *self._held] if part.keeps_first else self._held
 
         def clock_of(_: int) -> Clock:

@@ -1,4 +1,4 @@
-"""A clip in memory: which pair at which time, in batches, written straight into the result.
+"""Interpolates a clip in memory: which pair at which time, in batches, written straight into the result.
 
 Frames are H W C in 0..1, as ComfyUI's IMAGE; the model sees B C H W. Original frames are copied bit-exact.
 """
@@ -42,7 +42,7 @@ def interpolate(
     masks: Tensor | None = None,
     out_masks: Tensor | None = None,
 ) -> Tensor:
-    """`frames` (N,H,W,C) with new frames between each two -> contiguous (M,H,W,C), M = (N-1)*multiplier + 1.
+    """Returns `frames` (N,H,W,C) with new frames between each two, as contiguous (M,H,W,C), M = (N-1)*multiplier + 1.
 
     timesteps: times between 0 and 1 exclusive, rising, made for every pair instead of multiplier's even ones;
     then M = (N-1)*(len(timesteps)+1) + 1. plan: of N frames, by `rife.timeline.plan`, instead of both: any rate, loop,
@@ -68,35 +68,35 @@ def interpolate(
     out = _output(out, (len(plan), *frames.shape[1:]), out_dtype or frames.dtype, frames.device)
     clip = _ClipBuffer(frames, masks, out, out_masks)
     work = TaskList()
-    given = deque((k, step) for k, step in enumerate(plan) if not work.add(k, step))
+    passthrough = deque((k, step) for k, step in enumerate(plan) if not work.add(k, step))
     total = len(work.tasks)
 
-    def tell(done: int) -> None:
+    def report_progress(done: int) -> None:
         if on_progress:
             on_progress(done, total, clip.target(work.targets[done - 1][0])[0] if done else None)
 
     if not total:
-        clip.pass_through(given)
-        tell(0)
+        clip.pass_through(passthrough)
+        report_progress(0)
         return out
     runner = BatchRunner(
         model.with_precision(precision), clip.shape, out.device, batch_size,
         InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, total, clip.opacity,
     )  # fmt: skip
-    tell(0)
+    report_progress(0)
     rows = [[clip.target(k) for k in ks] for ks in work.targets]
     for made in runner.run(work.tasks, rows, clip.frame):
-        clip.pass_through(given, work.targets[made - 1][-1])  # while the device computes
-        tell(runner.transfer.completed)
-    clip.pass_through(given)
+        clip.pass_through(passthrough, work.targets[made - 1][-1])  # while the device computes
+        report_progress(runner.transfer.completed)
+    clip.pass_through(passthrough)
     if runner.transfer.completed < total:
         runner.transfer.wait(total)
-        tell(total)
+        report_progress(total)
     return out
 
 
 def multiplied(count: int | None, multiplier: int, timesteps: Sequence[float] | None) -> Plan:
-    """The plan of `count` frames (None: nobody knows yet) with a multiplier's even steps, or `timesteps` instead."""
+    """Plans `count` frames (None: nobody knows yet) with a multiplier's even steps, or `timesteps` instead."""
     if timesteps is not None:
         return make_plan(Clock(count, Fraction(1)), timesteps=timesteps)
     return make_plan(Clock(count, Fraction(1)), multiplier=multiplier)

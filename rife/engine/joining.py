@@ -1,4 +1,4 @@
-"""Clips that follow each other made one: twins dropped, overlaps morphed, gaps bridged, colours matched.
+"""Makes clips that follow each other one: twins dropped, overlaps morphed, gaps bridged, colours matched.
 
     film = rife.join(model, [first, second, third]).frames
 
@@ -28,7 +28,8 @@ _NO_DIFFERENCE = 1.5 / 255  # of frames that need no morph
 
 
 class Joined(NamedTuple):
-    """The frames (M,H,W,C), the seam in front of each clip but the first, and where each clip's first frame is."""
+    """Holds the frames (M,H,W,C), the seam in front of each clip but the first, and where each clip's first
+    frame is."""
 
     frames: Tensor
     seams: list[Seam]
@@ -36,7 +37,7 @@ class Joined(NamedTuple):
 
 
 class SeamSteps(list[Step]):
-    """The steps of the new frames of a seam, as `rife.interpolate` takes a plan."""
+    """Lists the steps of the new frames of a seam, as `rife.interpolate` takes a plan."""
 
     def __init__(self, steps: Iterable[Step], frames: int):
         super().__init__(steps)
@@ -49,10 +50,11 @@ Make = Callable[[Tensor, SeamSteps], Tensor]
 
 @dataclass(frozen=True)
 class Joining:
-    """What is asked of a join.
+    """Says what is asked of a join.
 
     overlap: frames that two clips have in common, None to find them. match: the later clip's colours are brought to the
     earlier one's at the seam, and fade to its own over `fade` frames. bridge: new frames for a gap, None to choose.
+    Raises ValueError for numbers of frames out of their range.
     """
 
     overlap: int | None = None
@@ -68,11 +70,12 @@ class Joining:
 
     @property
     def window(self) -> int:
-        """Frames on each side of a seam that are held."""
+        """Counts the frames on each side of a seam that are held."""
         return max(LONGEST, self.overlap or 0)
 
     def weight(self, k: int) -> float:
-        """How much of the correction frame k after the seam gets: all at first, falling smoothly to none."""
+        """Says how much of the correction, 0..1, frame k after the seam gets: all at first, falling smoothly to
+        none."""
         x = min(1.0, (k + 0.5) / self.fade) if self.fade else 1.0
         return 1 - x * x * (3 - 2 * x)
 
@@ -87,7 +90,7 @@ def join(
     bridge: int | None = None,
     **options: Any,
 ) -> Joined:
-    """Clips (N,H,W,C) in 0..1 that follow each other -> one clip, and what was found at each seam.
+    """Joins clips (N,H,W,C) in 0..1 that follow each other to one clip, and tells what was found at each seam.
 
     overlap, match, fade, bridge: see `Joining`. options: scale, TTA, ensemble, batch_size, precision ... of
     `rife.interpolate`. Frames away from the seams are those of the clips, bit for bit. Raises ValueError.
@@ -102,7 +105,8 @@ def join_images(
     empty: Callable[[tuple[int, ...]], Tensor] | None = None,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> Joined:
-    """As `join`; `make(frames, plan=steps)` renders, `empty(shape)` gives the result's memory."""
+    """Does what `join` does, with clips (N,H,W,C); `make(frames, plan=steps)` renders, `empty(shape)` gives the
+    result's memory."""
     check_sizes([tuple(clip.shape[1:]) for clip in clips])
     found = find_seams(clips, asked)
     total = sum(map(len, clips)) + sum(seam.bridge - seam.overlap for seam in found)
@@ -121,7 +125,7 @@ def join_images(
 
 
 def find_seams(clips: Sequence[Tensor], asked: Joining) -> list[Seam]:
-    """The seams of clips (N,H,W,C); an overlap never takes frames that the seam before has taken."""
+    """Finds the seams of clips (N,H,W,C); an overlap never takes frames that the seam before has taken."""
     seams: list[Seam] = []
     for before, after in zip(clips, clips[1:], strict=False):
         taken = seams[-1].overlap if seams else 0
@@ -153,7 +157,7 @@ def join_stream(
     on_seam: Callable[[Seam], None] | None = None,
     decide: Callable[[Sequence[Tensor], Sequence[Tensor]], Seam] | None = None,
 ) -> Iterator[Tensor]:
-    """The frames (H,W,C) of a join, one after the other; holds some dozens of each clip, however long they are.
+    """Yields the frames (H,W,C) of a join, one after the other; holds some dozens of each clip, however long they are.
 
     make(frames, plan=steps) renders the new frames; on_seam is told of each seam when it has been found. Frames may be
     uint8; those near a seam are float then. Raises ValueError.
@@ -203,8 +207,8 @@ def _between(
 ) -> Iterator[Tensor]:
     """The frames in place of an overlap, or in a gap. Takes the overlap's, and puts nothing back."""
     if seam.overlap:
-        olds, news = before[-seam.overlap :], list(islice(after, seam.overlap))
-        yield from _morphed(make, olds, news)
+        earlier, later = before[-seam.overlap :], list(islice(after, seam.overlap))
+        yield from _morphed(make, earlier, later)
     elif seam.bridge:
         first = next(after)
         pair = _batch([before[-1], first])
@@ -213,21 +217,21 @@ def _between(
         yield first
 
 
-def _morphed(make: Callable[..., Tensor], olds: list[Tensor], news: list[Tensor]) -> Iterator[Tensor]:
+def _morphed(make: Callable[..., Tensor], earlier: list[Tensor], later: list[Tensor]) -> Iterator[Tensor]:
     """From the one clip's frames to the other's at rising times, some at a time."""
-    times = [Fraction(i, len(olds) + 1) for i in range(1, len(olds) + 1)]
-    for first in range(0, len(olds), LONGEST // 4):
+    times = [Fraction(i, len(earlier) + 1) for i in range(1, len(earlier) + 1)]
+    for first in range(0, len(earlier), LONGEST // 4):
         part = slice(first, first + LONGEST // 4)
-        pairs = [*zip(olds[part], news[part], times[part], strict=True)]
-        if all(_same(old, new) for old, new, _ in pairs):
-            yield from (old for old, _, _ in pairs)
+        pairs = [*zip(earlier[part], later[part], times[part], strict=True)]
+        if all(_equal_to_the_eye(a, b) for a, b, _ in pairs):
+            yield from (a for a, _, _ in pairs)
             continue
         steps = [Step(2 * i, 2 * i + 1, t, "new") for i, (_, _, t) in enumerate(pairs)]
-        frames = _batch([frame for old, new, _ in pairs for frame in (old, new)])
+        frames = _batch([frame for a, b, _ in pairs for frame in (a, b)])
         yield from make(frames, plan=SeamSteps(steps, len(frames)))
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _equal_to_the_eye(one: Tensor, other: Tensor) -> bool:
     return bool((to_float(one) - to_float(other)).abs().amax() <= _NO_DIFFERENCE)
 
 

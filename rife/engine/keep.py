@@ -1,4 +1,4 @@
-"""Regions that new frames take from the nearer given frame, unwarped: logos, subtitles, a game's display.
+"""Keeps regions that new frames take from the nearer given frame, unwarped: logos, subtitles, a game's display.
 
 A mask says where; or they are found: what stands still, to the pixel, for some frames while things move around it.
 """
@@ -21,18 +21,19 @@ _NEAR = 48  # pixels around it in which there must be motion,
 _MOVES = 0.25  # and how much of them moves
 _CONTRAST = 0.08  # between brightest and darkest pixel around one, which is no flat part then
 _GAP = 8  # pixels between edges that belong together
-_GROWN, _FEATHER = 1, 5  # pixels that a region is grown by, and its soft edge
+_DILATION, _FEATHER = 1, 5  # pixels that a region is dilated by, and its soft edge
 
 
 def feathered(mask: Tensor) -> Tensor:
-    """(H,W) in 0..1, grown by a few pixels, with soft edges outside of it."""
-    grown = F.max_pool2d(mask[None, None].float(), 2 * _GROWN + 1, 1, _GROWN)
-    soft = F.avg_pool2d(F.max_pool2d(grown, _FEATHER, 1, _FEATHER // 2), _FEATHER, 1, _FEATHER // 2)
-    return torch.maximum(soft, grown)[0, 0].clamp(0, 1)
+    """Returns a mask (H,W) in 0..1, dilated by a few pixels, with soft edges outside of it."""
+    dilated = F.max_pool2d(mask[None, None].float(), 2 * _DILATION + 1, 1, _DILATION)
+    soft = F.avg_pool2d(F.max_pool2d(dilated, _FEATHER, 1, _FEATHER // 2), _FEATHER, 1, _FEATHER // 2)
+    return torch.maximum(soft, dilated)[0, 0].clamp(0, 1)
 
 
 def check_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (H,W), or (N,H,W) whose parts are put together, as (H,W). Raises ValueError where its size differs."""
+    """Returns a mask (H,W), or (N,H,W) whose parts are put together, as (H,W). Raises ValueError where its size
+    differs. Raises ValueError where its size differs."""
     mask = mask.amax(0) if mask.ndim == 3 else mask
     if tuple(mask.shape) != (height, width):
         raise ValueError(
@@ -42,7 +43,7 @@ def check_mask(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 class KeptMask:
-    """A region that is the same for all frames."""
+    """Keeps a region that is the same for all frames."""
 
     ahead = 0
 
@@ -50,13 +51,13 @@ class KeptMask:
         self._mask = feathered(mask)
 
     def push(self, frame: Tensor) -> None:
-        """It need not be looked for."""
+        """Does nothing with a frame (H,W,C): the region need not be looked for."""
 
     def finish(self) -> None:
-        """The same."""
+        """Does nothing."""
 
     def retouched(self, made: Tensor, step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
-        """A new frame (H,W,C) with the region from the given frame that is nearer in time."""
+        """Returns a new frame `made` (H,W,C) with the region from the given frame that is nearer in time."""
         return _from_nearer(made, self._mask, step, frame_at)
 
 
@@ -75,7 +76,7 @@ class OverlayFinder:
         self._known: tuple[int, Tensor | None] = (-1, None)
 
     def push(self, frame: Tensor) -> None:
-        """The next frame."""
+        """Takes the next frame (H,W,C), in 0..1 or uint8."""
         frame = frame[..., :3]
         self._edges = _edges(frame)
         if self._last is not None:
@@ -85,10 +86,10 @@ class OverlayFinder:
         self._last, self._count = frame, self._count + 1
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Does nothing more: there are no more frames."""
 
     def mask(self, left: int) -> Tensor | None:
-        """(H,W) of what to keep between frame `left` and the next; None for nothing."""
+        """Returns (H,W) in 0..1, what to keep between frame `left` and the next; None for nothing."""
         if self._known[0] != left:
             self._known = left, self._find(left)
         return self._known[1]
@@ -99,25 +100,25 @@ class OverlayFinder:
             return None
         runs = [still.int(), still.int()]  # how long it has stood still up to the pair, and from it on
         for side, direction in enumerate((-1, 1)):
-            going = still
+            standing = still
             for k in range(1, _LONG):
                 other = self._still.get(pair + direction * k)
                 if other is None:
                     break
-                going = going & other
-                runs[side] += going
+                standing = standing & other
+                runs[side] += standing
         enough = min(_LONG, len(self._still))
         overlay = (runs[0] + runs[1] - 1 >= enough) & still
         if enough < 2 or not overlay.any():
             return None
-        overlay = overlay & (_shares(~still) >= _MOVES)
+        overlay = overlay & (_moving_share(~still) >= _MOVES)
         # What is flat may stand still by chance; between edges that do, it belongs to them.
         overlay = overlay & _closed(overlay & self._edges)
         # The soft edge ends where something moves.
-        return feathered(overlay.float()) * (still | _grown(overlay)) if overlay.any() else None
+        return feathered(overlay.float()) * (still | _dilated(overlay)) if overlay.any() else None
 
     def retouched(self, made: Tensor, step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
-        """A new frame (H,W,C) with what was found from the given frame that is nearer in time."""
+        """Returns a new frame `made` (H,W,C) with what was found from the given frame that is nearer in time."""
         mask = self.mask(step.left) if step.right == step.left + 1 else None
         return made if mask is None else _from_nearer(made, mask, step, frame_at)
 
@@ -126,7 +127,8 @@ Keeper = KeptMask | OverlayFinder
 
 
 def keeper_of(keep: Tensor | str | None) -> Keeper | None:
-    """For a mask (H,W), "auto", or None or "off"."""
+    """Returns what keeps a mask (H,W), "auto" what finds one, None or "off" nothing. Raises ValueError for another
+    word."""
     if keep is None or (isinstance(keep, str) and keep == OFF):
         return None
     if isinstance(keep, Tensor):
@@ -137,19 +139,19 @@ def keeper_of(keep: Tensor | str | None) -> Keeper | None:
 
 
 class Watchers:
-    """Several of them as one."""
+    """Shows frames to several watchers as to one."""
 
     def __init__(self, watchers: Iterable):
         self._all = list(watchers)
         self.ahead = max((watcher.ahead for watcher in self._all), default=0)
 
     def push(self, frame: Tensor) -> None:
-        """The next frame, to each."""
+        """Shows the next frame (H,W,C) to each."""
         for watcher in self._all:
             watcher.push(frame)
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Tells each that there are no more frames."""
         for watcher in self._all:
             watcher.finish()
 
@@ -178,15 +180,15 @@ def _closed(mask: Tensor) -> Tensor:
     """(H,W) bool with gaps of some pixels filled."""
     side = 2 * _GAP + 1
     padded = F.pad(mask[None, None].float(), (_GAP,) * 4)
-    grown = F.max_pool2d(padded, side, 1, _GAP)
-    return (-F.max_pool2d(-grown, side, 1, _GAP))[0, 0, _GAP:-_GAP, _GAP:-_GAP] > 0
+    dilated = F.max_pool2d(padded, side, 1, _GAP)
+    return (-F.max_pool2d(-dilated, side, 1, _GAP))[0, 0, _GAP:-_GAP, _GAP:-_GAP] > 0
 
 
-def _grown(mask: Tensor) -> Tensor:
+def _dilated(mask: Tensor) -> Tensor:
     return F.max_pool2d(mask[None, None].float(), 3, 1, 1)[0, 0] > 0
 
 
-def _shares(moving: Tensor) -> Tensor:
+def _moving_share(moving: Tensor) -> Tensor:
     """(H,W): how much of what is around each pixel moves."""
     height, width = moving.shape
     small = F.avg_pool2d(moving[None, None].float(), 8, 8, ceil_mode=True, count_include_pad=False)

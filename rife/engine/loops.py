@@ -1,4 +1,4 @@
-"""Clips that are to be repeated: a last frame that is the first again, and colours that drift from begin to end."""
+"""Makes clips loops: a last frame that is the first again, and colours that drift from begin to end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LOOKED_AT = 12  # frames at each end, at most
 
 
 def ends_of(count: int) -> int:
-    """Frames at each end of a clip of `count` that are looked at; none of them at both."""
+    """Counts the frames at each end of a clip of `count` that are looked at; none of them at both."""
     return min(_LOOKED_AT, count // 2)
 
 
 def find_loop(first: Sequence[Tensor], last: Sequence[Tensor], drift: bool = False) -> Seam:
-    """The seam from the last frames (H,W,C) of a clip back to its first ones; overlap: how many are there twice.
+    """Finds the seam from the last frames (H,W,C) of a clip back to its first ones; overlap: how many are there twice.
 
     A clip that stands still has no twin. drift: with gain and offset of the end's colours, which bring them to the
     begin's.
@@ -35,14 +35,14 @@ def find_loop(first: Sequence[Tensor], last: Sequence[Tensor], drift: bool = Fal
 
 
 def without_drift(frames: Iterable[Tensor], seam: Seam, count: int) -> Iterator[Tensor]:
-    """`count` frames (H,W,C) with the drift of their colours taken back: none at first, all of it at the end."""
+    """Yields `count` frames (H,W,C) with the drift of their colours taken back: none at first, all of it at the end."""
     gain, offset = torch.tensor(seam.gain), torch.tensor(seam.offset)
     for i, frame in enumerate(frames):
         yield corrected_colours(frame, gain, offset, i / count) if i else frame
 
 
 def as_loop(frames: Tensor, twin: bool = True, drift: bool = False) -> tuple[Tensor, Seam]:
-    """A clip (N,H,W,C) that can be repeated without a freeze or a jump, and what was found.
+    """Returns a clip (N,H,W,C) that can be repeated without a freeze or a jump, and what was found.
 
     twin: leaves out frames at the end that are the first ones again. drift: spreads a change of colours from the begin
     to the end over the clip.

@@ -1,4 +1,4 @@
-"""Where one clip goes over into the next: what both show, how far they are apart, how their colours differ.
+"""Finds where one clip goes over into the next: what both show, how far they are apart, how their colours differ.
 
 Frames are compared small and grey, without their mean and contrast: so drift of exposure or colour hides nothing.
 """
@@ -29,7 +29,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Seam:
-    """What was found between two clips, and what is done about it.
+    """Holds what was found between two clips, and what is done about it.
 
     kind: "twin" the last frame and the first are the same, "overlap" several are, "meet" the one follows the other,
     "gap" frames are missing between them, "cut" they show different scenes. overlap: frames that both have; bridge:
@@ -46,14 +46,14 @@ class Seam:
     jump_left: float = 0.0
 
     def as_dict(self) -> dict:
-        """Plain data, for a report."""
+        """Returns plain data, for a report."""
         return asdict(self)
 
 
 def find_seam(
     tail: Sequence[Tensor], head: Sequence[Tensor], overlap: int | None = None, bridge: int | None = None
 ) -> Seam:
-    """The seam between the last frames (H,W,C) of a clip and the first ones of the next.
+    """Finds the seam between the last frames (H,W,C) of a clip and the first ones of the next.
 
     overlap: frames that both have, 0 for none, None to find them. bridge: new frames for a gap, None to choose up to
     `MOST_BRIDGED` of them by how far apart the clips are. Raises ValueError where a clip is shorter than the overlap.
@@ -78,13 +78,14 @@ def find_seam(
 
 
 def moves(frames: Sequence[Tensor]) -> bool:
-    """Whether frames (H,W,C) of one clip differ at all."""
+    """Tells whether frames (H,W,C) of one clip differ at all."""
     signatures = _signatures(frames)
     return len(frames) > 1 and bool((_distances(signatures, signatures).diagonal(1) > 2 * _SAME).any())
 
 
 def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], match: bool = True) -> Seam:
-    """`seam` with gain and offset of the second clip, from the mean and the deviation of what both show.
+    """Returns `seam` with gain and offset of the second clip, from the mean and the deviation of what both show, in
+    frames (H,W,C).
 
     Of clips that meet, that is the last frame and the first, less what changes from frame to frame anyway. Not across a
     cut, and not where nothing stands out from that; match False: measured only.
@@ -113,20 +114,20 @@ def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], ma
 
 
 def corrected_colours(frame: Tensor, gain: Tensor, offset: Tensor, weight: float = 1.0) -> Tensor:
-    """`frame` (H,W,C) as floats in 0..1, its channels times gain plus offset by `weight`."""
+    """Returns `frame` (H,W,C) as floats in 0..1, its channels times gain plus offset, both (C,), by `weight`."""
     frame = to_float(frame)
     gain, offset = gain.to(frame), offset.to(frame)
     return (frame * (1 + weight * (gain - 1)) + weight * offset).clamp_(0, 1)
 
 
 def to_float(frame: Tensor) -> Tensor:
-    """Bytes as numbers in 0..1."""
+    """Returns bytes of any shape as numbers in 0..1."""
     return frame if frame.is_floating_point() else frame.float().div(255)
 
 
 def _statistics(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each channel over some frames, in float64."""
-    pixels = torch.stack([_every(frame, 512) for frame in frames]).double().flatten(0, 2)
+    pixels = torch.stack([_subsampled(frame, 512) for frame in frames]).double().flatten(0, 2)
     return pixels.mean(0), pixels.std(0)
 
 
@@ -142,7 +143,7 @@ def _usual_steps(tail: Sequence[Tensor], head: Sequence[Tensor]) -> tuple[Tensor
     return (ends.mean(0) if len(ends) else torch.zeros_like(levels[0][0])), usual
 
 
-def _every(frame: Tensor, side: int) -> Tensor:
+def _subsampled(frame: Tensor, side: int) -> Tensor:
     step = max(1, max(frame.shape[:2]) // side)
     return to_float(frame[::step, ::step])
 

@@ -1,4 +1,4 @@
-"""Motion blur as a shutter makes it: each output frame is the mean light of frames made while the shutter is open.
+"""Makes motion blur as a shutter does: each frame is the mean light of frames made while the shutter is open.
 
 The shutter is open around the time that a frame shows, for angle/360 of the time to the next; no sample lies outside.
 """
@@ -27,7 +27,8 @@ Motion = Callable[[int], "float | None"]
 
 
 def motion_of(scenes: Scenes) -> Motion:
-    """Pixels that a clip moves from frame i to the next, as far as `scenes` knows; thumbnails see no small motion."""
+    """Returns what tells the pixels that a clip moves from frame i to the next, as far as `scenes` knows; thumbnails
+    see no small motion."""
 
     def moved(i: int) -> float | None:
         evidence = scenes.evidence[i] if 0 <= i < len(scenes.evidence) else None
@@ -39,7 +40,7 @@ def motion_of(scenes: Scenes) -> Motion:
 
 
 class ShutterPlan(LazySequence[Step]):
-    """`SLOTS` steps for each output frame of a plan: its samples while the shutter is open, evenly spread.
+    """Lists `SLOTS` steps for each output frame of a plan: its samples while the shutter is open, evenly spread.
 
     motion: pixels that the clip moves from source frame i to the next, or None where nobody knows; more of it gets more
     samples.
@@ -58,7 +59,8 @@ class ShutterPlan(LazySequence[Step]):
         return self.known_length
 
     def item(self, j: int) -> Step:
-        """Step j: a sample of output frame j // SLOTS, or a picture that is held."""
+        """Returns step j: a sample of output frame j // SLOTS, or a picture that is held. Raises IndexError where there
+        is none."""
         if j < 0 or (self.known_length is not None and j >= self.known_length):
             raise IndexError(f"step {j} of {self.known_length}")
         center = self.plan[j // SLOTS]
@@ -68,7 +70,8 @@ class ShutterPlan(LazySequence[Step]):
         return self.plan.step_at(*self._within_scene(index, t, center.left))
 
     def position(self, j: int) -> int:
-        """The last source frame at or before the step's time, however many samples there are, for a stream to read."""
+        """Returns the last source frame at or before the step's time, however many samples there are, for a stream to
+        read."""
         return max(self._sample(j, samples)[0] for samples in (SLOTS // 4, SLOTS // 2, SLOTS))
 
     def _samples(self, k: int) -> int:
@@ -108,7 +111,8 @@ class ShutterPlan(LazySequence[Step]):
 
 
 def averaged(samples: Iterable[Tensor], transfer: Transfer = SRGB) -> Iterator[Tensor]:
-    """Each `SLOTS` frames (H,W,C) as one, the mean of their light; alpha as it is. One picture alone stays as it is."""
+    """Yields each `SLOTS` frames (H,W,C) as one, the mean of their light; alpha as it is. One picture alone stays as it
+    is."""
     samples = iter(samples)
     while group := list(islice(samples, SLOTS)):
         different = [frame for i, frame in enumerate(group) if not i or frame is not group[i - 1]]

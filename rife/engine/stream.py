@@ -1,4 +1,4 @@
-"""A clip as a stream: one frame in, one frame out, in constant memory."""
+"""Interpolates a clip as a stream: one frame in, one frame out, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Retouch = Callable[[Tensor, Step, Callable[[int], Tensor]], Tensor]
 
 
 class StreamPlan(Protocol):
-    """What a stream asks of a plan: a `Plan`, or a part of one."""
+    """Says what a stream asks of a plan: a `Plan`, or a part of one."""
 
     options: PlanOptions
 
@@ -29,12 +29,12 @@ class StreamPlan(Protocol):
     def __getitem__(self, k: int, /) -> Step: ...
 
     def position(self, k: int) -> int:
-        """The source frame that is shown, or was last, at output k's time."""
+        """Returns the source frame that is shown, or was last, at output k's time."""
         ...
 
 
 class Watcher(Protocol):
-    """What a stream asks about scenes as its frames go by; `rife.scenes.SceneFinder` is one."""
+    """Says what a stream asks about scenes as its frames go by; `rife.timeline.scenes.SceneFinder` is one."""
 
     ahead: int  # frames to push past the one that is asked about
 
@@ -43,7 +43,7 @@ class Watcher(Protocol):
         ...
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Learns that there are no more frames."""
         ...
 
 
@@ -64,7 +64,7 @@ def interpolate_stream(
     on_oom: Callable[[], None] | None = None,
     retouch: Retouch | None = None,
 ) -> Iterator[Tensor]:
-    """As `interpolate`, one frame (H,W,C) at a time, in constant memory.
+    """Does what `interpolate` does, one frame (H,W,C) at a time, in constant memory.
 
     Holds the source frames of one batch, of two on CUDA, which computes one while the caller gets the frames of the one
     before. They may be uint8, a quarter of the memory; new ones are float then. Originals are yielded as they came.
@@ -78,30 +78,30 @@ def interpolate_stream(
         def plan_for(count: int | None) -> Plan:
             return multiplied(count, multiplier, timesteps)
 
-    window = _FrameBuffer(frames, watcher)
-    steps = window.steps(plan_for)
+    buffer = _FrameBuffer(frames, watcher)
+    steps = buffer.steps(plan_for)
     first = next(steps, None)
     if first is None:
         return
-    like = window.frame(first.left)
+    like = buffer.frame(first.left)
     runner = BatchRunner(
         model.with_precision(precision), like.shape, like.device, batch_size,
         InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, opacity=like.shape[-1] == 4,
     )  # fmt: skip
     pending, in_flight = [first], deque[_InFlight]()
     while pending:
-        in_flight.append(_begin(runner, pending, window))
+        in_flight.append(_begin(runner, pending, buffer))
         while len(in_flight) > runner.transfer.lag:
-            yield from _finished(runner, in_flight.popleft(), window, retouch)
+            yield from _finished(runner, in_flight.popleft(), buffer, retouch)
         try:
             pending = list(islice(_whole_batch(steps, runner.batch), 4 * runner.batch))
         except Exception:
             # The source broke: what was made before it did is given first.
             for last in in_flight:
-                yield from _finished(runner, last, window, retouch)
+                yield from _finished(runner, last, buffer, retouch)
             raise
     for last in in_flight:
-        yield from _finished(runner, last, window, retouch)
+        yield from _finished(runner, last, buffer, retouch)
 
 
 def _whole_batch(steps: Iterator[Step], batch: int) -> Iterator[Step]:
@@ -120,41 +120,41 @@ class _InFlight(NamedTuple):
     made: int
 
 
-def _begin(runner: BatchRunner, steps: list[Step], window: _FrameBuffer) -> _InFlight:
-    """Launches the passes of `steps`, whose source frames `window` holds."""
+def _begin(runner: BatchRunner, steps: list[Step], buffer: _FrameBuffer) -> _InFlight:
+    """Launches the passes of `steps`, whose source frames `buffer` holds."""
     work = TaskList()
     frames: dict[int, Tensor] = {}
     rows: list[list[list[Tensor]]] = []
     for k, step in enumerate(steps):
         work.add(k, step)
     for targets in work.targets:
-        like = window.frame(steps[targets[0]].left)
+        like = buffer.frame(steps[targets[0]].left)
         frame = torch.empty_like(like, dtype=like.dtype if like.is_floating_point() else torch.float32)
         frames.update(dict.fromkeys(targets, frame))
         rows.append([[frame]])
-    for _ in runner.run(work.tasks, rows, window.frame):
+    for _ in runner.run(work.tasks, rows, buffer.frame):
         pass
     return _InFlight(steps, frames, runner.made)
 
 
 def _finished(
-    runner: BatchRunner, batch: _InFlight, window: _FrameBuffer, retouch: Retouch | None
+    runner: BatchRunner, batch: _InFlight, buffer: _FrameBuffer, retouch: Retouch | None
 ) -> Iterator[Tensor]:
     """The frames (H,W,C) of a batch, each as soon as it is there; lets go of source frames that are done with."""
     made = shown = torch.empty(0)
     for k, step in enumerate(batch.steps):
         if step.kind != "new":
-            yield passthrough_frame(step, window.frame)
+            yield passthrough_frame(step, buffer.frame)
             continue
         runner.transfer.wait(batch.made)
         frame = batch.frames.pop(k)
         if retouch and frame is not made:  # what is shown several times is the same tensor
-            shown = retouch(frame, step, window.frame)
+            shown = retouch(frame, step, buffer.frame)
         elif not retouch:
             shown = frame
         made = frame
         yield shown
-    window.forget(batch.steps[-1].left)
+    buffer.forget(batch.steps[-1].left)
 
 
 class _FrameBuffer:

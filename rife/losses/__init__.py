@@ -1,4 +1,4 @@
-"""What training minimises: the paper's losses and those of later releases."""
+"""Defines what training minimises: the paper's losses and those of later releases."""
 
 from .objective import RECIPES, Objective
 

@@ -1,4 +1,4 @@
-"""Networks that only 4.25's training has: one that guesses the time of a frame, one that looks at frames."""
+"""Holds networks that only 4.25's training has: one guesses the time of a frame, one looks at frames."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class TimePredictor(nn.Sequential):
             super().__init__(*layers, nn.Conv2d(64, 1, 3, 1, 1), nn.Sigmoid())
 
     def forward(self, src0: Tensor, src1: Tensor, gt: Tensor) -> Tensor:  # type: ignore[override]
-        """`IFNet.source` of both frames and the frame between (B,3,H,W) -> (B,1,1,1) in 0..1."""
+        """Returns a guess (B,1,1,1) in 0..1, from `IFNet.source` of both frames (B,3+f,H,W) and the frame between
+        (B,3,H,W)."""
         seen = torch.cat((src0[:, :3], src1[:, :3], gt, src0[:, 3:], src1[:, 3:]), 1)
         return super().forward(seen).float().mean((2, 3), True)
 
 
 class EncoderLoss(nn.Module):
-    """Sum of the mean absolute differences of what each layer of a network's encoder makes of two frames (scalar).
+    """Sums the mean absolute differences of what each layer of a network's encoder makes of two frames (scalar).
 
     The encoder is a copy that follows the one in training slowly (`follow`), so that it cannot make the task easy.
     """
@@ -45,7 +46,7 @@ class EncoderLoss(nn.Module):
         self.encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Of a frame (B,3,H,W): each convolution's output, activated but for the last one's."""
+        """Returns, of a frame (B,3,H,W), each convolution's output, activated but for the last one's."""
         encoder = self.encoder
         layers: Iterable[nn.Module]
         if isinstance(encoder, Head):
@@ -63,6 +64,7 @@ class EncoderLoss(nn.Module):
         return found
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss (scalar) of image and target, both (B,3,H,W) in 0..1; gradients go to the image only."""
         with torch.no_grad():
             wanted = self.maps(target)
         differences = ((a - b).abs().mean() for a, b in zip(self.maps(image), wanted, strict=True))
@@ -70,6 +72,6 @@ class EncoderLoss(nn.Module):
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, share: float = 1e-3) -> None:
-        """Takes over `share` of the weights of the one in training."""
+        """Takes over `share`, in 0..1, of the weights of the one in training."""
         for mine, its in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
             mine.lerp_(its, share)

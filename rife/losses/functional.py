@@ -1,4 +1,4 @@
-"""Losses of RIFE's training. Images B C H W in 0..1, flows in pixels."""
+"""Computes the losses of RIFE's training. Images B C H W in 0..1, flows in pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def _blur(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def laplacian_pyramid(x: Tensor, levels: int = 5) -> list[Tensor]:
-    """Band-pass levels of x, finest first; fewer than `levels` once a side is too small to be blurred.
+    """Returns the band-pass levels of x (B,C,H,W), finest first; fewer than `levels` once a side is too small to be
+    blurred.
 
     Any size: where a side is odd, the up-sampled level is cropped.
     """
@@ -44,14 +45,15 @@ def laplacian_pyramid(x: Tensor, levels: int = 5) -> list[Tensor]:
 
 
 def laplacian_loss(image: Tensor, target: Tensor, levels: int = 5) -> Tensor:
-    """Sum over the pyramid's levels of the mean absolute difference (RIFE paper, equation 6; scalar)."""
+    """Sums the mean absolute difference over the pyramid's levels (RIFE paper, equation 6; scalar)."""
     # The pyramid is linear, so that of the difference is the difference of the pyramids.
     pyramid = laplacian_pyramid(image - target, levels) or [image - target]
     return sum((level.abs().mean() for level in pyramid), image.new_zeros(()))
 
 
 def distillation_loss(prediction: Prediction, gt: Tensor, margin: float = 0.01, mean: bool = True) -> Tensor:
-    """Distance of every stage's flow to each teacher's, where the teacher's frame is better by `margin` (scalar).
+    """Returns the distance of every stage's flow to each teacher's, where the teacher's frame is better by `margin`
+    (scalar).
 
     RIFE paper section 3.4, ECCV2022-RIFE model/IFNet.py: root of the mean of the four squared differences, or of
     their sum where `mean` is off, as 4.25 was trained. The epsilon keeps the root's gradient finite where teacher and
@@ -69,7 +71,7 @@ def distillation_loss(prediction: Prediction, gt: Tensor, margin: float = 0.01, 
 
 
 def flow_loss(flows: Sequence[Tensor], target: Tensor, gamma: float = 0.8) -> Tensor:
-    """Mean end-point error in pixels of each stage's flow (B,4,H,W), stage i of n weighted gamma^(n-1-i).
+    """Returns the mean end-point error in pixels of each stage's flow (B,4,H,W), stage i of n weighted gamma^(n-1-i).
 
     The sequence loss of RAFT (arXiv:2003.12039, equation 7), with the Euclidean distance per direction.
     """
@@ -81,7 +83,7 @@ def flow_loss(flows: Sequence[Tensor], target: Tensor, gamma: float = 0.8) -> Te
 
 
 def epe(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """End-point error in pixels (B,1,H,W) of a flow (B,2,H,W), 0 where `valid` (B,1,H,W) is 0.
+    """Returns the end-point error in pixels (B,1,H,W) of a flow (B,2,H,W), 0 where `valid` (B,1,H,W) is 0.
 
     `EPE` of ECCV2022-RIFE model/loss.py, epsilon included.
     """
@@ -90,7 +92,7 @@ def epe(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def time_loss(guess: Tensor, timestep: float | Tensor) -> Tensor:
-    """Squared error of guessed timesteps (B,1,1,1), 0 where the true one (float or (B,)) is 0.5 (scalar).
+    """Returns the squared error of guessed timesteps (B,1,1,1), 0 where the true one (float or (B,)) is 0.5 (scalar).
 
     So in 4.25: a middle frame looks the same played backward, and tells no time.
     """
@@ -99,7 +101,7 @@ def time_loss(guess: Tensor, timestep: float | Tensor) -> Tensor:
 
 
 def sobel_loss(image: Tensor, target: Tensor) -> Tensor:
-    """Absolute difference of horizontal and vertical Sobel edges, summed over both, (B,C,H,W).
+    """Returns the absolute difference of horizontal and vertical Sobel edges, summed over both, (B,C,H,W).
 
     `SOBEL` of ECCV2022-RIFE model/loss.py: channel by channel, zeros beyond the border.
     """
@@ -111,7 +113,8 @@ def sobel_loss(image: Tensor, target: Tensor) -> Tensor:
 
 
 def census_loss(image: Tensor, target: Tensor, patch: int = 7) -> Tensor:
-    """Soft Hamming distance of the ternary census transforms of two RGB frames, (B,1,H,W), 0 on the outermost pixels.
+    """Returns the soft Hamming distance of the ternary census transforms of two RGB frames, (B,1,H,W), 0 on the
+    outermost pixels.
 
     `Ternary` of ECCV2022-RIFE model/loss.py, after UnFlow (arXiv:1711.07837, section 3.2): the difference d of each of
     the patch x patch neighbours to the centre, in grey, becomes d / sqrt(0.81 + d^2), and two of them differ by
@@ -130,7 +133,8 @@ def _census(image: Tensor, patch: int) -> Tensor:
 
 
 def ssim(image: Tensor, target: Tensor, size: int = 11, stride: int = 1, padding: int = 0) -> Tensor:
-    """Mean structural similarity, channel by channel, over a Gaussian of sigma 1.5, 11x11 (scalar; differentiable).
+    """Returns the mean structural similarity, channel by channel, over a Gaussian of sigma 1.5, 11x11 (scalar;
+    differentiable).
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13; without
     padding (with zeros) only windows that lie in the frame count. Smaller frames get a smaller window. 4.25 was trained

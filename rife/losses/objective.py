@@ -1,4 +1,4 @@
-"""What one step of training minimises."""
+"""Defines what one step of training minimises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Parts = dict[str, tuple[float, Tensor]]  # name of a loss -> its weight, the los
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a release was trained, as far as releases differ in it."""
+    """Says how a release was trained, as far as releases differ in it."""
 
     losses: Callable[[Objective, Prediction, Tensor], Parts]
     weight_decay: float  # of AdamW; so large that it guards against NaN
@@ -30,7 +30,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Objective:
-    """What one step minimises.
+    """Computes what one step minimises.
 
     recipe: a key of `RECIPES`. distill: weight of the distillation (0.01; 0.005 or 0.002 for RIFE_m). flow: weight of
     the end-point error of every block, where the data knows the flow. mse: weight of the mean squared error besides,
@@ -132,7 +132,7 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """The row of `RECIPES`. Raises ValueError."""
+    """Returns the row of `RECIPES` of that name. Raises ValueError for another name. Raises ValueError."""
     if name not in RECIPES:
         raise ValueError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}.")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""The perceptual loss of RIFE's training, for those who have VGG's weights; nobody needs it."""
+"""Computes the perceptual loss of RIFE's training, for those who have VGG's weights; nobody needs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 5
 
 
 def gram_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of the Gram matrices of two feature maps (B,C,H,W), per pixel (scalar).
+    """Returns the mean squared difference of the Gram matrices of two feature maps (B,C,H,W), per pixel (scalar).
 
     Which features occur together, wherever: texture. Gatys et al. (arXiv:1508.06576), for interpolation as in FILM
     (arXiv:2202.04901).
@@ -29,7 +29,7 @@ def gram_loss(features: Tensor, target: Tensor) -> Tensor:
 
 
 class VGGLoss(nn.Module):
-    """L1 distance of VGG19's features of two frames (B,3,H,W) in 0..1 (scalar).
+    """Computes the L1 distance of VGG19's features of two frames (B,3,H,W) in 0..1 (scalar).
 
     recipe "paper": `VGGPerceptualLoss` of ECCV2022-RIFE model/loss.py, after Ledig et al. (arXiv:1609.04802): five
     layers, weights as there, times 0.1. "4.25": other weights, `gram_loss` of the same layers with the same weights,
@@ -64,6 +64,7 @@ class VGGLoss(nn.Module):
         self.features.load_state_dict(found)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss (scalar) of image and target, both (B,3,H,W) in 0..1; gradients go to the image only."""
         x, y = image.float(), target.detach().float()
         if not self.textures:
             x, y = ((frame - self.mean) / self.std for frame in (x, y))

@@ -1,4 +1,4 @@
-"""`Model`, the one core that nodes, scripts and commands share: inference, update, devices, precision, memory."""
+"""Defines `Model`, the core that nodes, scripts and commands share: inference, update, devices, precision, memory."""
 
 from .devices import PRECISIONS
 from .model import BUNDLED_CHECKPOINT, Model, Motion, load_model

@@ -1,4 +1,4 @@
-"""Passes with less overhead, by choice: torch.compile, CUDA graphs, and a Triton kernel in place of a dozen operations.
+"""Makes passes with less overhead, by choice: torch.compile, CUDA graphs, or a Triton kernel.
 
 All are made for one shape of input. The engine fills its last batch up (`static_shapes`), so that a clip of any length
 needs one shape only. Where they do not work (no compiler, no Triton, no CUDA) a warning says so and the pass is plain.
@@ -29,20 +29,22 @@ ACCELERATIONS = ("off", "compile", "cuda graphs", "triton")
 _PASSES = 4
 _RUNS = 3  # of each kind, to see which is faster
 # Image, flow and mask of a pass: tensors alone, since compilers and graphs take nothing else.
-_Found = tuple[Tensor, Tensor, Tensor]
+_Outputs = tuple[Tensor, Tensor, Tensor]
 # Whether Triton's kernel does: by architecture, shapes, dtype, device and pyramid.
-_wins: dict[tuple, bool] = {}
+_kernel_wins: dict[tuple, bool] = {}
 
 
 def most_per_pass(total: int, how: str) -> int:
-    """New frames of a clip with so many that one pass may have: in a single pass nothing would be accelerated."""
+    """Returns how many new frames, of a clip of `total`, one pass may have: in a single pass nothing would be
+    accelerated."""
     return total if how == "off" else -(-total // _PASSES)
 
 
 class Accelerated:
-    """`predict_from` of a network without training and teacher, made faster at its second call per shape.
+    """Runs `predict_from` of a network without training and teacher, made faster at its second call per shape.
 
     The first call is plain: it makes the grids (`WarpGrids`), warms the kernels up, and is all that one frame needs.
+    Raises ValueError for an acceleration of another name.
     """
 
     def __init__(self, network: Any, how: str, backend: str | Callable = "inductor"):
@@ -84,7 +86,7 @@ class Accelerated:
         image, flow, mask = _run(self._network, *inputs, *options)
         return Prediction(image, flow, mask)
 
-    def _make(self, inputs: tuple[Tensor, ...], options: tuple[Any, ...]) -> Callable[..., _Found]:
+    def _make(self, inputs: tuple[Tensor, ...], options: tuple[Any, ...]) -> Callable[..., _Outputs]:
         """What runs frames of these shapes from now on."""
         network, device = self._network, inputs[0].device
         scales, ensemble, grids = options
@@ -94,7 +96,7 @@ class Accelerated:
 
         def plain(
             src0: Tensor, src1: Tensor, timestep: Tensor, fast_paths: FastPaths = NO_FAST_PATHS
-        ) -> _Found:
+        ) -> _Outputs:
             return _run(network, src0, src1, timestep, scales, ensemble, grids, fast_paths)
 
         if self.how == "cuda graphs":
@@ -107,9 +109,9 @@ class Accelerated:
         # Models are made anew for each run of a node; what is faster on this device is not asked anew.
         shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
         case = network.config, network.get_dtype(), shapes, options[:-1]
-        if case not in _wins:
-            _wins[case] = _faster(fused, plain, inputs, network.get_dtype())
-        return fused if _wins[case] else plain
+        if case not in _kernel_wins:
+            _kernel_wins[case] = _faster(fused, plain, inputs, network.get_dtype())
+        return fused if _kernel_wins[case] else plain
 
 
 def _unfit(config: Any, how: str) -> str | None:
@@ -124,7 +126,7 @@ def _unfit(config: Any, how: str) -> str | None:
 def _run(
     network: Any, src0: Tensor, src1: Tensor, timestep: Tensor, scales: Sequence[float], ensemble: bool,
     grids: WarpGrids, fast_paths: FastPaths = NO_FAST_PATHS,
-) -> _Found:  # fmt: skip
+) -> _Outputs:  # fmt: skip
     how = {"grids": grids} | ({"fast_paths": fast_paths} if any(fast_paths) else {})
     found = network.predict_from(src0, src1, timestep, scales, ensemble, **how)
     return found.image, found.flow, found.mask
@@ -173,7 +175,8 @@ def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype:
 
 
 def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> Callable:
-    """`function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is copied out."""
+    """Captures `function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is copied out.
+    What it gave is copied out."""
     held = [x.clone() for x in inputs]
     graph = cuda.CUDAGraph()
     with cuda.device(inputs[0].device):  # else it would capture what happens on another card

@@ -1,4 +1,4 @@
-"""Memory of the device: what is needed and free, whether it ran out, what fitted; and host memory that it reads."""
+"""Knows the device's memory: what is needed and free, whether it ran out, what fitted; and pinned host memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CLIPS_PER_TRIAL = 10  # where the device does not tell what is free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` means that memory ran out, of any kind of device or of the host."""
+    """Tells whether `error` means that memory ran out, of any kind of device or of the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower() if isinstance(error, RuntimeError) else ""
@@ -37,7 +37,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a run on `device` may still take, those that PyTorch holds without using them included.
+    """Returns the bytes that a run on `device` may still take, those that PyTorch holds without using them included.
 
     None where nobody tells: on the CPU, DirectML, and XPUs whose driver does not know.
     """
@@ -54,12 +54,12 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def largest_fitting_batch(wanted: int, budget: float, estimate: Callable[[int], int]) -> int:
-    """The largest batch up to `wanted` whose `estimate` is within `budget` bytes; at least 1."""
+    """Returns the largest batch up to `wanted` whose `estimate` is within `budget` bytes; at least 1."""
     return next((batch for batch in range(wanted, 1, -1) if estimate(batch) <= budget), 1)
 
 
 class KnownBatch(NamedTuple):
-    """What fitted once a larger batch did not."""
+    """Holds what fitted once a larger batch did not."""
 
     batch: int
     free: int | None  # bytes when that clip began
@@ -67,7 +67,7 @@ class KnownBatch(NamedTuple):
 
 
 class BatchSizes:
-    """How many new frames fit into one pass, learnt by running out of memory: for each kind of pass.
+    """Learns how many new frames fit into one pass, by running out of memory: for each kind of pass.
 
     What fitted is a lower bound: memory that another model held then may be free now. So a later clip begins with that
     many times its free memory over the free memory of then; where nobody tells what is free, every tenth clip
@@ -79,7 +79,7 @@ class BatchSizes:
 
     @classmethod
     def of(cls, network: Any) -> BatchSizes:
-        """Those of a network, which all models around it share, and copies of the network, too."""
+        """Returns those of a network, which all models around it share, and copies of the network, too."""
         if not hasattr(network, "_batch_sizes"):
             network._batch_sizes = cls()
         return network._batch_sizes
@@ -88,7 +88,7 @@ class BatchSizes:
         return self  # a copy in another precision has a kind of its own, and shares the rest
 
     def begin(self, kind: Hashable, wanted: int, free: int | None) -> int:
-        """New frames per pass for a clip that begins with `free` bytes."""
+        """Returns how many new frames a pass may have in a clip that begins with `free` bytes."""
         known = self._fitted.get(kind)
         if known is None:
             return wanted
@@ -101,7 +101,8 @@ class BatchSizes:
         return min(wanted, batch)
 
     def lower(self, kind: Hashable, failed: int, free: int | None) -> int:
-        """New frames per pass now that `failed` were too many, in a clip that began with `free` bytes."""
+        """Returns how many new frames a pass may have now that `failed` were too many, in a clip that began with `free`
+        bytes."""
         known = self._fitted.get(kind)
         batch = known.batch if known is not None and known.batch < failed else failed // 2
         self._fitted[kind] = KnownBatch(batch, free)
@@ -109,7 +110,8 @@ class BatchSizes:
 
 
 def pinned(shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Host memory that the device copies from and to by itself; plain memory, with a warning, where there is none."""
+    """Allocates a tensor of `shape` in host memory that the device copies from and to by itself; plain memory, with a
+    warning, where there is none."""
     try:
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Devices and precisions by name: where a network runs, and what it computes in."""
+"""Names devices and precisions: where a network runs, and what it computes in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAINING_PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def default_device() -> torch.device:
-    """The accelerator of this machine (CUDA or ROCm, XPU, MPS, in that order), or the CPU."""
+    """Returns the accelerator of this machine (CUDA or ROCm, XPU, MPS, in that order), or the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if hasattr(torch, "xpu") and torch.xpu.is_available():
@@ -23,7 +23,8 @@ def default_device() -> torch.device:
 
 
 def named_dtype(precision: str) -> torch.dtype | None:
-    """The dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name."""
+    """Returns the dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name. Raises ValueError
+    for another name."""
     if precision not in PRECISIONS:
         raise ValueError(
             f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
@@ -32,7 +33,7 @@ def named_dtype(precision: str) -> torch.dtype | None:
 
 
 def good_dtype(device: torch.device) -> torch.dtype:
-    """What "auto" means on `device`: float16 where it is fast at it, else float32.
+    """Returns what "auto" means on `device`: float16 where it is fast at it, else float32.
 
     It is on CUDA from compute capability 7 on, ROCm, XPU and MPS. Not bfloat16 on a CPU that has it: 1.2 to 1.6 times
     as fast there, but off by up to 3 of 255 in one value of a thousand, and by 20 to 35 at the worst (docs/speed.md).
@@ -44,7 +45,8 @@ def good_dtype(device: torch.device) -> torch.dtype:
 
 
 def placed(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    """`network` itself, moved to `device` and cast to `dtype` (None: as it is), in the layout that is fastest there."""
+    """Returns `network` itself, moved to `device` and cast to `dtype` (None: as it is), in the layout that is fastest
+    there."""
     kept = next(network.parameters()).dtype if dtype is None else dtype
     # A keyword that the stubs of nn.Module.to know only together with a tensor.
     return network.to(device, dtype, memory_format=memory_format(device, kept))  # type: ignore[call-overload]

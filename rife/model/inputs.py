@@ -1,4 +1,4 @@
-"""What comes into a `Model`: frames and times checked, frames padded; every error before any work."""
+"""Checks what comes into a `Model`, frames and times, and pads frames; every error comes before any work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def colour_channels(channels: int) -> int:
-    """How many of a frame's channels are its picture (1 for grey, 3 for RGB); what is behind them are maps."""
+    """Counts those of a frame's channels that are its picture (1 for grey, 3 for RGB); what is behind them are maps."""
     return 1 if channels < 3 else 3
 
 
 def pad_to(x: Tensor, multiple: int) -> Tensor:
-    """(B,C,H,W) grown right and down to multiples of `multiple`: mirrored, or repeated where it is too small."""
+    """Grows (B,C,H,W) right and down to multiples of `multiple` pixels: mirrored, or repeated where it is too small."""
     height, width = x.shape[-2:]
     down, right = -height % multiple, -width % multiple
     if not (down or right):
@@ -50,7 +50,8 @@ def check_images(img0: Tensor, img1: Tensor) -> None:
 
 
 def checked_times(timestep: float | Tensor, batch: int) -> list[float]:
-    """The time of each of `batch` pairs, from one for all or (B,). Raises ValueError outside of 0 < t < 1."""
+    """Returns the time of each of `batch` pairs, from one for all or (B,). Raises ValueError outside of 0 < t < 1.
+    Raises ValueError outside of 0 < t < 1."""
     if isinstance(timestep, Tensor):
         times = [float(t) for t in timestep.flatten().tolist()]
     else:

@@ -1,4 +1,4 @@
-"""`Model`: one network with padding, scales, test-time augmentation, any timestep, and a training step.
+"""Defines `Model`: a network with padding, scales, test-time augmentation, any timestep, and a training step.
 
 The interface is that of ECCV2022-RIFE's and CogVideo's `Model`; images are (B,C,H,W) in 0..1, RGB.
 """
@@ -27,7 +27,7 @@ from .acceleration import Accelerated
 from .devices import default_device, good_dtype, named_dtype, placed
 from .inputs import check_finite, check_images, checked_times, colour_channels, pad_to
 from .options import SCALES, TIMESTEP_METHODS
-from .passes import Pair, Passes, reached
+from .passes import Pair, Passes, reached_by_middles
 from .training_step import Batch, TrainingStep
 from .views import View
 
@@ -42,7 +42,7 @@ def load_model(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
 ) -> Model:
-    """A ready model from any RIFE checkpoint; without a path, the bundled one.
+    """Makes a ready model from any RIFE checkpoint; without a path, the bundled one.
 
     path_or_state_dict: file (.safetensors .pkl .pth .pt), folder holding flownet.pkl, or state dict.
     variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
@@ -59,7 +59,7 @@ def load_model(
 
 
 class Model:
-    """RIFE: `inference` between two frames, `update` for one step of training.
+    """Runs RIFE: `inference` between two frames, `update` for one step of training.
 
     `Model()` is the paper's network with fresh weights, `Model(arbitrary=True)` its timestep version RIFE_m.
     local_rank: index of this process's device under DistributedDataParallel; -1 for a single process.
@@ -74,13 +74,13 @@ class Model:
 
     @classmethod
     def from_network(cls, network: nn.Module, local_rank: int = -1) -> Model:
-        """A model around an existing network: nothing is copied or moved."""
+        """Makes a model around an existing network: nothing is copied or moved."""
         model = cls.__new__(cls)
         model._adopt(network, local_rank)
         return model
 
     def copy(self) -> Model:
-        """An independent model in the same state, that of its optimiser included.
+        """Makes an independent model in the same state, that of its optimiser included.
 
         It can be trained wherever this one was made, also where ComfyUI made it (in torch.inference_mode).
         """
@@ -99,37 +99,38 @@ class Model:
 
     @property
     def flownet(self) -> nn.Module:
-        """The network, under the name that ECCV2022-RIFE uses."""
+        """Is the network, under the name that ECCV2022-RIFE uses."""
         return self.net
 
     @property
     def config(self) -> IFNetConfig | LegacyConfig:
-        """Architecture: family, candidate versions, timestep and ensemble support, padding."""
+        """Describes the architecture: family, candidate versions, timestep and ensemble support, padding."""
         return self.net.config
 
     @property
     def run_device(self) -> torch.device:
-        """Device of the weights."""
+        """Is the device of the weights."""
         return next(self.net.parameters()).device
 
     @property
     def run_dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
+        """Is the dtype of the weights."""
         return next(self.net.parameters()).dtype
 
     @property
     def static_shapes(self) -> bool:
-        """Whether batches of different sizes cost more than batches filled up to one size."""
+        """Tells whether batches of different sizes cost more than batches filled up to one size."""
         return self.acceleration != "off"
 
     @property
     def acceleration(self) -> str:
-        """What `accelerate` was last asked for, as far as it works."""
+        """Is what `accelerate` was last asked for, as far as it works."""
         accelerated = self._passes.accelerated
         return accelerated.how if accelerated and accelerated.works else "off"
 
     def by_timesteps(self, method: str = "direct") -> Model:
-        """This network, which makes frames at other times than the middle by `method` (one of `TIMESTEP_METHODS`).
+        """Returns this network, which makes frames at other times than the middle by `method` (one of
+        `TIMESTEP_METHODS`).
 
         direct: in one pass, by the network's timestep. recursive: at j/2^k, up to j/64, as the middle between a given
         frame and a middle, in k passes; other times stay direct. Networks without a timestep know only that way.
@@ -146,7 +147,8 @@ class Model:
         return model
 
     def accelerate(self, how: str = "off") -> Model:
-        """Passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see `rife.acceleration`.
+        """Runs passes with less overhead from now on: "compile", "cuda graphs", "triton" or "off"; see
+        `rife.model.acceleration`.
 
         Where that does not work a warning says so, and the passes stay plain. Raises ValueError for another word.
         """
@@ -154,7 +156,8 @@ class Model:
         return self
 
     def with_precision(self, precision: str = "auto") -> Model:
-        """This model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16."""
+        """Returns this model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16. Raises
+        ValueError for another name."""
         dtype = named_dtype(precision)
         if dtype in (None, self.run_dtype):
             return self
@@ -165,11 +168,13 @@ class Model:
 
     @property
     def learner(self) -> TrainingStep:
-        """Optimiser and guard of `update`, made at first use, when the network is on its device; see `learner_for`."""
+        """Is the optimiser and guard of `update`, made at first use, when the network is on its device; see
+        `learner_for`."""
         return self._learner or self.learner_for("paper")
 
     def learner_for(self, recipe: str) -> TrainingStep:
-        """The learner of a recipe (`losses.RECIPES`); it starts afresh where the last steps were of another one.
+        """Returns the training step of a recipe (`losses.RECIPES`); it starts afresh where the last steps were of
+        another one.
 
         Raises ValueError for networks that nobody published a recipe for.
         """
@@ -185,7 +190,7 @@ class Model:
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all weights."""
+        """Is AdamW over all weights."""
         return self.learner.optimizer
 
     def add_teacher(self, seed: int = 0) -> Model:
@@ -201,12 +206,12 @@ class Model:
         return self
 
     def train(self) -> Model:
-        """Training mode."""
+        """Sets training mode."""
         self.net.train()
         return self
 
     def eval(self) -> Model:
-        """Evaluation mode."""
+        """Sets evaluation mode."""
         self.net.eval()
         return self
 
@@ -216,14 +221,16 @@ class Model:
         return self.run_device
 
     def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:
-        """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have."""
+        """Takes weights and architecture from any RIFE checkpoint. Ranks above 0 keep what they have. Raises
+        FileNotFoundError, UnknownCheckpointError."""
         if rank <= 0:
             device, dtype, training = self.run_device, self.run_dtype, self.net.training
             self._adopt(placed(load_network(path), device, dtype).train(training))
         return self
 
     def save_model(self, path: str | os.PathLike, rank: int = 0) -> Path | None:
-        """Writes safetensors with metadata: to `path` if it ends in .safetensors, else `path`/flownet.safetensors."""
+        """Writes safetensors with metadata: to `path` if it ends in .safetensors, else `path`/flownet.safetensors;
+        rank: number of this process. Ranks above 0 write nothing and return None. Raises OSError."""
         if rank > 0:
             return None
         path = Path(path)
@@ -235,15 +242,16 @@ class Model:
         self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
         ensemble: bool = False, channels: int = 3,
     ) -> int:  # fmt: skip
-        """Bytes that `inference` needs at its peak for `batch` pairs of frames of this size and so many channels.
+        """Estimates the bytes that `inference` needs at its peak for `batch` pairs of frames of this size, in pixels,
+        and so many channels.
 
         Beyond what tensors hold at once (tests/test_memory.py counts it), devices need workspace for convolutions.
         """
         multiple = self.net.pad_multiple(self._scales(scale, None))
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         reverse = ensemble and self.config.ensemble == "no"
-        need = self.net.estimate_memory(height, width, scale, ensemble)
-        return need.peak(height * width, batch, TTA, reverse, channels - colour_channels(channels))
+        estimate = self.net.estimate_memory(height, width, scale, ensemble)
+        return estimate.peak(height * width, batch, TTA, reverse, channels - colour_channels(channels))
 
     @torch.no_grad()
     def inference(
@@ -256,7 +264,7 @@ class Model:
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """The frame at `timestep` between img0 (t=0) and img1 (t=1).
+        """Returns the frame at `timestep` between img0 (t=0) and img1 (t=1).
 
         img0, img1: (B,C,H,W) in 0..1, C of 1 (grey), 3 (RGB), or more: alpha, masks, depth and other maps follow the
         flow of the colours, behind 3 colours, or one map behind grey (2); any size, device and floating dtype.
@@ -287,7 +295,8 @@ class Model:
         name: str | None = "img0",
         view: View | None = None,
     ) -> Tensor:
-        """What `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the device.
+        """Returns what `between` wants of a frame (B,C,H,W), once for all pairs it belongs to: (B,K,H',W') on the
+        device.
 
         Options as in `inference`, the same as for `between`. Raises ValueError for NaN, calling the frame `name`;
         with None the caller has looked. view: of frames that are not opaque colours in 0..1.
@@ -315,19 +324,22 @@ class Model:
         ensemble: bool = False,
         view: View | None = None,
     ) -> Tensor:
-        """`inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device."""
+        """Does `inference` from what `encode` made of frames of `shape` (C,H,W): (B,C,H,W) on the model's device.
+        Options as in `inference`. Raises ValueError for a time or a scale that the network cannot do."""
         times = checked_times(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
         channels, height, width = shape
         pair = Pair(source0, source1, channels, view)
-        recursive = self.timestep_method == "recursive" and any(t != 0.5 and reached(t) for t in times)
+        recursive = self.timestep_method == "recursive" and any(
+            t != 0.5 and reached_by_middles(t) for t in times
+        )
         if all(t == 0.5 for t in times) or (self.config.timestep and not recursive):
             image = self._passes.frame(pair, self._passes.times(times, source0.device), scales, TTA, ensemble)
         else:
             made = []
             for i, t in enumerate(times):
                 one = pair.sample(i)
-                if reached(t) or not self.config.timestep:
+                if reached_by_middles(t) or not self.config.timestep:
                     made.append(self._passes.bisected(one, t, scales, TTA, ensemble, self._name()))
                 else:
                     when = self._passes.times([t], source0.device)
@@ -338,7 +350,7 @@ class Model:
 
     @torch.no_grad()
     def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: float = 1) -> Motion:
-        """What the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
+        """Returns what the frame at `timestep` is made of; arguments as in `inference`, alpha is not looked at.
 
         Raises ValueError, also for another timestep than 0.5 where the network only knows that one: frames at other
         times are then middles of middles, which have no flow of their own.
@@ -353,11 +365,11 @@ class Model:
         height, width = img0.shape[-2:]
         source0, source1 = (self.encode(x[:, :3], scale, name=n) for x, n in ((img0, "img0"), (img1, "img1")))
         t = torch.tensor(times, device=source0.device, dtype=torch.float32)
-        known = self.net.predict_from(source0, source1, t, self._scales(scale, None))
-        flow0, flow1 = known.flow.float().split(2, 1)
+        prediction = self.net.predict_from(source0, source1, t, self._scales(scale, None))
+        flow0, flow1 = prediction.flow.float().split(2, 1)
         mode = getattr(self.config, "sampling", "bilinear")
         warped = (warp(x[:, :3], f, mode=mode) for x, f in ((source0, flow0), (source1, flow1)))
-        parts = (flow0, flow1, known.mask.float(), *(x.float().clamp(0, 1) for x in warped))
+        parts = (flow0, flow1, prediction.mask.float(), *(x.float().clamp(0, 1) for x in warped))
         return Motion(*(x[:, :, :height, :width] for x in parts))
 
     def _scales(self, scale: float, scale_list: Sequence[float] | None) -> tuple[float, ...]:
@@ -403,7 +415,7 @@ class Model:
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         guess_time: bool = False,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """One optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
+        """Does one optimiser step; with training=False only the evaluation. Trains inside torch.inference_mode, too.
 
         imgs: (B,6,H,W), img0 and img1; gt: (B,3,H,W), the true frame at `timestep` (float or (B,), where the network
         has a timestep); H and W are multiples of the padding. flow_gt: (B,4,H,W) in pixels, t->0 and t->1, where the
@@ -418,7 +430,7 @@ class Model:
         loss_distill, loss_flow, further losses of the recipe, and skipped (whether the step was). Raises ValueError.
         """
         objective = Objective(recipe, distill_weight, flow_weight, perceptual)
-        learner = self.learner_for(recipe)
+        training_step = self.learner_for(recipe)
         self.check_update(imgs, gt, timestep)
         self.train() if training else self.eval()
         batch = Batch(imgs, gt, timestep, flow_gt)
@@ -428,10 +440,10 @@ class Model:
         skipped = False
         with torch.inference_mode(False), torch.enable_grad():
             if training:
-                prediction, losses = learner.backward(batch, objective, **options)
-                skipped = learner.step(learning_rate, max_grad_norm)
+                prediction, losses = training_step.backward(batch, objective, **options)
+                skipped = training_step.step(learning_rate, max_grad_norm)
             else:
-                prediction, losses = learner.evaluate(batch, objective, **options)
+                prediction, losses = training_step.evaluate(batch, objective, **options)
         final = prediction.flow
         flow_tea, merged_tea = (*prediction.teachers, (final, prediction.image))[0]
         return prediction.image, {
@@ -468,7 +480,8 @@ class Model:
 
 
 class Motion(NamedTuple):
-    """What a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then refined."""
+    """Holds what a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then
+    refined."""
 
     flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
     flow1: Tensor  # the same into img1
@@ -477,7 +490,7 @@ class Motion(NamedTuple):
     warped1: Tensor
 
     def occlusion(self) -> Tensor:
-        """(B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
+        """Returns (B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
 
         There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
         mask only says which of the two to believe.

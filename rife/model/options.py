@@ -1,4 +1,4 @@
-"""How a new frame is made from its two neighbours, in one value instead of three that always go together."""
+"""Says how a new frame is made from its two neighbours, in one value instead of three that always go together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMESTEP_METHODS = ("direct", "recursive")
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What `Model.inference` is asked for besides frames and times, the same for all frames of a run.
+    """Holds what `Model.inference` is asked for besides frames and times, the same for all frames of a run.
 
     scale: one of `SCALES`, the size at which flow is estimated, as a factor of the frames' own. tta: average with the
     frames turned by 180 degrees. ensemble: average with time reversed.
@@ -23,5 +23,6 @@ class InferenceOptions:
     ensemble: bool = False
 
     def keywords(self) -> dict[str, Any]:
-        """The same as keyword arguments of the public calls: `Model.inference`, `rife.interpolate` and its stream."""
+        """Returns the same as keyword arguments of the public calls: `Model.inference`, `rife.interpolate` and its
+        stream."""
         return {"scale": self.scale, "TTA": self.tta, "ensemble": self.ensemble}

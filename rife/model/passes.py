@@ -1,4 +1,4 @@
-"""The passes of a network that make one batch of frames: padded pairs in, averages and middles of middles."""
+"""Runs the passes of a network that make one batch of frames: padded pairs in, averages and middles of middles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_BISECTIONS = 6  # a network without timestep reaches j/64 by recursion
 
 
 class Pair(NamedTuple):
-    """What `Passes.encode` made of two padded frames of `channels` channels each, with that `view`."""
+    """Holds what `Passes.encode` made of two padded frames of `channels` channels each, with that `view`."""
 
     source0: Tensor  # (B,K,H,W)
     source1: Tensor
@@ -28,22 +28,23 @@ class Pair(NamedTuple):
     view: View | None = None
 
     def sample(self, i: int) -> Pair:
-        """The pair of one sample of the batch."""
+        """Returns the pair of sample i of the batch."""
         view = self.view and self.view.part(i, i + 1)
         return self._replace(source0=self.source0[i : i + 1], source1=self.source1[i : i + 1], view=view)
 
     def swapped(self) -> Pair:
-        """The pair in reversed time."""
+        """Returns the pair in reversed time."""
         return self._replace(source0=self.source1, source1=self.source0)
 
     def halves(self) -> tuple[Pair, Pair]:
-        """The frames as they are, and turned, as `Passes.encode` put them together for test-time augmentation."""
+        """Splits it into the frames as they are, and turned, as `Passes.encode` put them together for test-time
+        augmentation."""
         (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
         return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
 
 
 class Passes:
-    """A network, the grids of the last frame size, and, where it was asked for, its acceleration."""
+    """Holds a network, the grids of the last frame size, and, where it was asked for, its acceleration."""
 
     def __init__(self, network: Any):
         self.network = network  # IFNet or LegacyRIFE, whose methods a type checker does not see in a Module
@@ -51,7 +52,7 @@ class Passes:
         self._grids: WarpGrids | None = None  # of the last size only, and gone with the model
 
     def encode(self, images: Tensor, tta: bool, view: View | None = None) -> Tensor:
-        """Padded frames (B,C,H,W) -> (B,K,H,W), what `frame` wants of them.
+        """Makes of padded frames (B,C,H,W) what `frame` wants of them, (B,K,H,W).
 
         Along channels: the network's source, the maps behind the colours, with a view all that it carries, and for
         `tta` all this of the turned frame.
@@ -61,14 +62,15 @@ class Passes:
             rgb, carried = images[:, :colours].expand(-1, 3, -1, -1), images[:, colours:]
         else:
             carried = view.carried(images, colours)
-            rgb = view.seen(carried, colours)
+            rgb = view.network_input(carried, colours)
         parts = [self.network.source(rgb)] + ([carried] if carried.shape[1] else [])
         if tta:
             parts.append(self.encode(images.flip(2, 3), False, view))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def times(self, times: Sequence[float], device: torch.device) -> Tensor | None:
-        """(B,) float32 on `device`, for `frame`; None for a network that has no timestep and makes the middle."""
+        """Returns times (B,) in float32 on `device`, for `frame`; None for a network that has no timestep and makes the
+        middle."""
         if not self.network.config.timestep:
             return None
         t = torch.tensor(times, dtype=torch.float32)
@@ -80,7 +82,8 @@ class Passes:
     def frame(
         self, pair: Pair, t: Tensor | None, scales: Sequence[float], tta: bool, ensemble: bool
     ) -> Tensor:
-        """The frames (B,C,H,W) at times `t` (B,), or in the middle, still padded, with as many channels as the pair.
+        """Makes the frames (B,C,H,W) at times `t` (B,), or in the middle, still padded, with as many channels as the
+        pair.
 
         An option that the network itself does not have is the average of two frames that are made without it.
         """
@@ -97,31 +100,31 @@ class Passes:
         # One pass.
         colours = colour_channels(pair.channels)
         follow = pair.channels - (colours if pair.view is None else 0)
-        known = pair.source0.shape[1] - follow
-        src0, src1 = pair.source0[:, :known], pair.source1[:, :known]
+        network_channels = pair.source0.shape[1] - follow
+        src0, src1 = pair.source0[:, :network_channels], pair.source1[:, :network_channels]
         grids = self._grids = WarpGrids.of(src0, self._grids)
         predict = self.accelerated or network.predict_from
         prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, grids=grids)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if not follow:
             return image
-        carried = pair.source0[:, known:], pair.source1[:, known:]
-        moved = _follow(*carried, prediction, grids)
+        carried = pair.source0[:, network_channels:], pair.source1[:, network_channels:]
+        moved = _warp_and_blend(*carried, prediction, grids)
         if pair.view is None:
             return torch.cat((image, moved), 1)
-        seen = _follow(src0[:, :colours], src1[:, :colours], prediction, grids)
-        return pair.view.made(carried, moved, image, seen, colours)
+        seen = _warp_and_blend(src0[:, :colours], src1[:, :colours], prediction, grids)
+        return pair.view.restored(carried, moved, image, seen, colours)
 
     def bisected(
         self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str
     ) -> Tensor:
-        """The frame (1,C,H,W) at t = j/2^k by k middles of middles.
+        """Makes the frame (1,C,H,W) at t = j/2^k by k middles of middles.
 
-        name: of the network, in the ValueError for a time that is not reached so.
+        name: of the network, in the ValueError for a time that is not reached_by_middles so.
         """
-        if not reached(t):
+        if not reached_by_middles(t):
             raise ValueError(
-                f"timestep {t:g} cannot be reached by {name}, which has no timestep input and only knows "
+                f"timestep {t:g} cannot be reached_by_middles by {name}, which has no timestep input and only knows "
                 f"the middle; by recursion it reaches j/2^k up to k={MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
                 "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
             )
@@ -138,12 +141,12 @@ class Passes:
             )
 
 
-def reached(t: float) -> bool:
-    """Whether middles of middles come to time `t`."""
+def reached_by_middles(t: float) -> bool:
+    """Tells whether middles of middles come to time `t`, 0 < t < 1."""
     return (t * 2**MAX_BISECTIONS).is_integer()
 
 
-def _follow(x0: Tensor, x1: Tensor, prediction: Prediction, grids: WarpGrids) -> Tensor:
+def _warp_and_blend(x0: Tensor, x1: Tensor, prediction: Prediction, grids: WarpGrids) -> Tensor:
     """Further channels (B,M,H,W) of both frames, warped and blended as the colours were."""
     flow0, flow1 = prediction.flow.split(2, 1)
     grid = grids.grid

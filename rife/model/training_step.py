@@ -1,4 +1,4 @@
-"""One step of training: forward, loss, gradients, optimiser; nothing that is not finite gets through."""
+"""Does one step of training: forward, loss, gradients, optimiser; nothing that is not finite gets through."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_SKIPPED = 50  # steps in a row without a usable gradient, after which train
 
 
 class Batch(NamedTuple):
-    """What one forward pass learns from, on the network's device."""
+    """Holds what one forward pass learns from, on the network's device."""
 
     imgs: Tensor  # (B,6,H,W), img0 and img1
     gt: Tensor  # (B,3,H,W), the true frame at `timestep`
@@ -60,7 +60,7 @@ class TrainingStep:
     def __init__(self, net: IFNet, local_rank: int = -1, recipe: str = "paper"):
         self.net, self.recipe = net, recipe
         self.skipped = 0  # steps in a row that changed nothing
-        self._broken = False
+        self._not_finite = False
         like = next(net.parameters())
         if like.is_inference():
             raise ValueError(
@@ -73,15 +73,15 @@ class TrainingStep:
         if timer is not None and (kept := net.training_part("caltime")):
             timer.load_state_dict(kept)
         self._encoder = EncoderLoss(net.encode) if rules.encoder_loss and config.head else None
-        self._alone = _Trainable(net, timer)
-        self._weights = list(self._alone.parameters())
-        self._forward: nn.Module = self._alone
+        self._unwrapped = _Trainable(net, timer)
+        self._weights = list(self._unwrapped.parameters())
+        self._forward: nn.Module = self._unwrapped
         if local_rank != -1:
             ids = [local_rank] if like.device.type == "cuda" else None
             # A refinement that the pass does not use has no gradients to wait for.
             unused = bool(config.refine) and not config.refine_default
             self._forward = DistributedDataParallel(
-                self._alone, device_ids=ids, find_unused_parameters=unused
+                self._unwrapped, device_ids=ids, find_unused_parameters=unused
             )
         self.optimizer = torch.optim.AdamW(self._weights, lr=1e-6, weight_decay=rules.weight_decay)
         self._scaler = torch.amp.GradScaler(like.device.type, enabled=False)
@@ -89,15 +89,17 @@ class TrainingStep:
     def evaluate(
         self, batch: Batch, objective: Objective, **options: Any
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """`backward` without gradients."""
+        """Does what `backward` does, on the same (B,...) frames and with the same results, without gradients. Raises
+        ValueError for a precision that training does not know."""
         with torch.no_grad():
-            prediction, _, losses = self._loss(self._alone, batch, objective, **options)
+            prediction, _, losses = self._loss(self._unwrapped, batch, objective, **options)
         return prediction, losses
 
     def backward(
         self, batch: Batch, objective: Objective, share: float = 1.0, last: bool = True, **options: Any
     ) -> tuple[Prediction, dict[str, Tensor]]:
-        """Adds `share` of the gradients of the loss to those of the step; returns prediction and losses, detached.
+        """Adds `share` of the gradients of the loss to those of the step; returns prediction (B,...) and losses
+        (scalars), detached.
 
         last: whether `step` comes next; only then are the gradients of all processes averaged.
         options: scale_list, the pyramid; precision, one of `TRAINING_PRECISIONS`, of the convolutions: weights, warps,
@@ -111,24 +113,25 @@ class TrainingStep:
             prediction, total, losses = self._loss(self._forward, batch, objective, **options)
             self._use_scaler(options.get("precision") == "fp16")
             # A NaN that reaches the backward of grid_sample on the CPU ends the process: ask before.
-            if self._everywhere(torch.isfinite(total.detach())):
+            if self._on_all_processes(torch.isfinite(total.detach())):
                 self._scaler.scale(total * share).backward()
             else:
-                self._broken = True
+                self._not_finite = True
         return _detached(prediction), {name: loss.detach() for name, loss in losses.items()}
 
     def step(self, learning_rate: float, max_grad_norm: float | None = None) -> bool:
-        """Applies the gradients, clipped to `max_grad_norm`; returns whether they had to be dropped.
+        """Applies the gradients at `learning_rate`, clipped to the norm `max_grad_norm`; returns whether they had to be
+        dropped.
 
         They are where a loss or a gradient is not finite. Raises RuntimeError after `MOST_SKIPPED` such in a row.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        dropped = self._broken or not self._apply(max_grad_norm)
+        dropped = self._not_finite or not self._apply(max_grad_norm)
         self.optimizer.zero_grad(set_to_none=True)
         if self._encoder is not None and not dropped:
             self._encoder.follow(self.net.encode)
-        self._broken = False
+        self._not_finite = False
         self.skipped = self.skipped + 1 if dropped else 0
         if self.skipped >= MOST_SKIPPED:
             raise RuntimeError(
@@ -138,8 +141,8 @@ class TrainingStep:
         return dropped
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the optimiser, the loss scaling and the recipe's own networks: with the weights, all that the next step
-        depends on."""
+        """Returns the state of the optimiser, the loss scaling and the recipe's own networks: with the weights, all
+        that the next step depends on."""
         extras = {name: part.state_dict() for name, part in self._extras().items()}
         return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict(), **extras}
 
@@ -154,7 +157,7 @@ class TrainingStep:
             self._scaler.load_state_dict(state["scaler"])
 
     def _extras(self) -> dict[str, nn.Module]:
-        parts = {"timer": self._alone.timer, "encoder": self._encoder}
+        parts = {"timer": self._unwrapped.timer, "encoder": self._encoder}
         return {name: part for name, part in parts.items() if part is not None}
 
     def _loss(
@@ -194,7 +197,7 @@ class TrainingStep:
             device = next(self.net.parameters()).device.type
             self._scaler = torch.amp.GradScaler(device, enabled=wanted)
 
-    def _everywhere(self, finite: Tensor) -> bool:
+    def _on_all_processes(self, finite: Tensor) -> bool:
         """Whether it holds in every process: the others would wait for ever for the gradients of one that skips."""
         if isinstance(self._forward, DistributedDataParallel):
             finite = finite.int()

@@ -1,4 +1,4 @@
-"""What a network sees of frames that it was not trained for: light above one, and pictures with opacity.
+"""Shows a network frames that it was not trained for: light above one, and pictures with opacity.
 
 A network knows colours of 0..1 without holes. So it is shown a picture that is bounded, and the same where colours are
 in 0..1, and opaque over a plain background; the flow and mask that it finds there then move the frames' true values.
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_ROOM = 0.5  # above one and below zero, into which all light beyond is pressed
+_HEADROOM = 0.5  # above one and below zero, into which all light beyond is compressed
 _HIDDEN = 1e-6  # weight of what nobody sees: it counts where there is nothing else
 _LARGEST = 1e30  # of what is infinite: zero times that is zero
 
 
 class View(NamedTuple):
-    """How a batch of frames is looked at, where it is not as it is.
+    """Says how a batch of frames is looked at, where it is not as it is.
 
     background: (B,3) in 0..1, what is seen through transparent pixels; None: the frames have no opacity.
     """
@@ -25,26 +25,27 @@ class View(NamedTuple):
     background: Tensor | None = None
 
     def part(self, start: int, stop: int) -> View:
-        """The view of some samples of the batch."""
+        """Returns the view of samples start to stop - 1 of the batch."""
         return self if self.background is None else View(self.background[start:stop])
 
     def to(self, device: torch.device) -> View:
-        """The same on a device."""
+        """Returns the same on a device."""
         return self if self.background is None else View(self.background.to(device))
 
     def carried(self, images: Tensor, colours: int) -> Tensor:
-        """(B,C,H,W) -> (B,C,H,W), what follows the flow: colours as much as they are seen, and maps."""
+        """Returns what follows the flow, (B,C,H,W) of images (B,C,H,W): colours as much as they are seen, and maps."""
         rgb, maps = images[:, :colours].clamp(-_LARGEST, _LARGEST), images[:, colours:].clamp(0, 1)
         if self.background is not None:
             rgb = rgb * (maps[:, :1] + _HIDDEN)
         return torch.cat((rgb, maps), 1)
 
-    def seen(self, carried: Tensor, colours: int) -> Tensor:
-        """What the network is shown of `carried`: (B,3,H,W) within -0.5..1.5, where nothing is beyond 0..1."""
-        return self._over(pressed(self.straight(carried, colours)), carried, colours).expand(-1, 3, -1, -1)
+    def network_input(self, carried: Tensor, colours: int) -> Tensor:
+        """Returns what the network is shown of `carried` (B,C,H,W): (B,3,H,W) within -0.5..1.5, where nothing is beyond
+        0..1."""
+        return self._over(compressed(self.straight(carried, colours)), carried, colours).expand(-1, 3, -1, -1)
 
     def straight(self, carried: Tensor, colours: int) -> Tensor:
-        """The colours of `carried` (B,C,H,W) as the frames have them, not multiplied by opacity."""
+        """Returns the colours of `carried` (B,C,H,W) as the frames have them, not multiplied by opacity."""
         rgb = carried[:, :colours]
         return rgb if self.background is None else rgb / (carried[:, colours : colours + 1] + _HIDDEN)
 
@@ -53,8 +54,8 @@ class View(NamedTuple):
             return rgb
         return torch.lerp(self.background[..., None, None].to(rgb), rgb, carried[:, colours : colours + 1])
 
-    def plain(self, carried: Tensor, colours: int) -> Tensor:
-        """(B,1,1,1), which frames could as well be shown as they are."""
+    def in_range(self, carried: Tensor, colours: int) -> Tensor:
+        """Tells, (B,1,1,1), which frames could as well be shown as they are."""
         low, high = carried[:, :colours].amin((1, 2, 3)), carried[:, :colours].amax((1, 2, 3))
         most = 1.0
         if self.background is not None:
@@ -62,42 +63,44 @@ class View(NamedTuple):
             low = torch.where(carried[:, colours].amin((1, 2)) < 1, -1.0, low)
         return ((low >= 0) & (high <= most)).view(-1, 1, 1, 1)
 
-    def made(
+    def restored(
         self, carried: tuple[Tensor, Tensor], moved: Tensor, image: Tensor, blended: Tensor, colours: int
     ) -> Tensor:
-        """The frame (B,C,H,W) of true values.
+        """Makes the frame (B,C,H,W) of true values.
 
         carried: of both frames; moved: the two moved by the flow and blended. image: what the network made of what it
-        saw, blended: that moved and blended likewise; the difference is what it mends, where it does.
+        saw, blended: that moved and blended likewise; the difference is what the network corrects.
         """
-        plain = self.plain(carried[0], colours) & self.plain(carried[1], colours)
+        in_range = self.in_range(carried[0], colours) & self.in_range(carried[1], colours)
         rgb, maps = self.straight(moved, colours), moved[:, colours:]
-        mends = image.clamp(0, 1) - blended.clamp(0, 1)  # some networks end in 0..1
+        correction = image.clamp(0, 1) - blended.clamp(0, 1)  # some networks end in 0..1
         if self.background is not None:
-            mends = mends * maps[:, :1]
-        seen = pressed(rgb)
-        rgb = rgb + released(seen + mends) - released(seen)
+            correction = correction * maps[:, :1]
+        seen = compressed(rgb)
+        rgb = rgb + expanded(seen + correction) - expanded(seen)
         ends = [self.straight(x, colours).flatten(2) for x in carried]
         low = torch.minimum(*(x.amin(2) for x in ends))[..., None, None]
         high = torch.maximum(*(x.amax(2) for x in ends))[..., None, None]
-        rgb = torch.where(plain, image.clamp(0, 1), torch.maximum(torch.minimum(rgb, high), low))
+        rgb = torch.where(in_range, image.clamp(0, 1), torch.maximum(torch.minimum(rgb, high), low))
         return torch.cat((rgb, maps.clamp(0, 1)), 1)
 
 
-def pressed(x: Tensor) -> Tensor:
-    """Light of any strength -> -0.5..1.5: the same in 0..1, smooth at both ends, and to be undone by `released`."""
+def compressed(x: Tensor) -> Tensor:
+    """Maps light of any strength into -0.5..1.5, in any shape: the same in 0..1, smooth at both ends, and undone by
+    `expanded`."""
     beyond = x - x.clamp(0, 1)
-    return x.clamp(0, 1) + beyond / (1 + beyond.abs() / _ROOM)
+    return x.clamp(0, 1) + beyond / (1 + beyond.abs() / _HEADROOM)
 
 
-def released(x: Tensor) -> Tensor:
-    """What `pressed` made -0.5..1.5 of."""
+def expanded(x: Tensor) -> Tensor:
+    """Undoes `compressed`: maps -0.5..1.5, in any shape, to light of any strength."""
     beyond = x - x.clamp(0, 1)
-    return x.clamp(0, 1) + beyond / (1 - beyond.abs() / _ROOM).clamp(min=1e-6)
+    return x.clamp(0, 1) + beyond / (1 - beyond.abs() / _HEADROOM).clamp(min=1e-6)
 
 
 def value_range(images: Tensor, name: str) -> tuple[float, float]:
-    """The least and the greatest value; raises ValueError, which calls them `name`, where one is NaN."""
+    """Returns the least and the greatest value of images of any shape; raises ValueError, which calls them `name`,
+    where one is NaN."""
     low, high = (float(x) for x in torch.stack(torch.aminmax(images)).float().tolist())
     if low != low:
         raise ValueError(
@@ -108,7 +111,8 @@ def value_range(images: Tensor, name: str) -> tuple[float, float]:
 
 
 def visible_background(images: Tensor) -> Tensor:
-    """(B,C,H,W), RGB, opacity and perhaps maps, in 0..1 or bytes -> (B,3): colours that pictures stand out from.
+    """Chooses colours (B,3) that pictures stand out from, of images (B,C,H,W): RGB, opacity and perhaps maps, in 0..1
+    or bytes.
 
     Each is a grey of 0, 0.5 or 1.
     """

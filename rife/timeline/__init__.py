@@ -1,4 +1,5 @@
-"""Which output frame is which pair at which time: rates, cuts, repeats, curves. No network, no device."""
+"""Plans which output frame is which pair at which time: rates, cuts, repeats, curves. It knows no network, no device.
+No network, no device."""
 
 from .clock import Clock, exact_rate
 from .curve import Curve

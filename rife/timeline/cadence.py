@@ -1,4 +1,4 @@
-"""Film, or drawings, in a video of another rate: which frames are shown again, in what pattern, and how to undo it.
+"""Finds film, or drawings, in a video of another rate: which frames are shown repeated, in what pattern; and undoes it.
 
 Film in 60 frames per second shows its frames for three and two in turn, film in 30 each fourth one twice, animation
 each drawing for two or three. Where the frames that repeat the one before follow such a pattern, the drawings were
@@ -23,12 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-_WRONG, _CHANGE, _LONGER = 1.0, 3.0, 0.02  # the last: for each frame of a pattern's period
+# Costs of a wrong frame, of another pattern or phase, and, of coming to a pattern, for each frame of its period.
+_WRONG, _CHANGE, _LONGER = 1.0, 3.0, 0.02
 _MOST_WRONG = 0.1  # of a stretch's frames, else the pattern is not certain
 _PERIODS, _DRAWINGS = 2, 5  # of a stretch, at least
-_OFF = (
-    1  # frame that a drawing may be off for all to be even where the pattern breaks; else the break is spread
-)
+# Frames that a drawing may be off for all to be even where the pattern breaks; else the break is spread.
+_MOST_OFF = 1
 _AROUND = 24  # over so many drawings before and after it
 _DRAWING, _STILL = 4, 14  # frames that any drawing may be shown for, and that none may, without being a still
 _PART = 10_000  # frames that are looked at together
@@ -43,18 +43,18 @@ _NAMES = {
 
 
 class Pattern(NamedTuple):
-    """For how many frames one drawing after the other is shown, over and over."""
+    """Says for how many frames one drawing after the other is shown, over and over."""
 
     runs: tuple[int, ...]
 
     @property
     def period(self) -> int:
-        """Frames after which it begins again."""
+        """Counts the frames after which it begins repeated."""
         return sum(self.runs)
 
     @property
     def per_drawing(self) -> Fraction:
-        """Frames for which a drawing is shown, on average."""
+        """Says for how many frames a drawing is shown, on average."""
         return Fraction(self.period, len(self.runs))
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Pattern(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Frames first to after - 1, in which drawings are evenly spaced.
+    """Holds the frames first to after - 1, in which drawings are evenly spaced.
 
     times: of each drawing, in frames since the clip's first; shown: the frame that shows it. The last drawing goes on
     to frame `after`. pattern: the usual one.
@@ -79,7 +79,7 @@ class Stretch(NamedTuple):
     shown: Sequence[int]
 
     def when(self, frame: int) -> Fraction | None:
-        """The time, in frames, of the drawing that `frame` shows first; None where it shows none."""
+        """Returns the time, in frames, of the drawing that `frame` shows first; None where it shows none."""
         if frame == self.after:
             return Fraction(frame)
         i = bisect_right(self.shown, frame) - 1
@@ -88,7 +88,8 @@ class Stretch(NamedTuple):
         return self.times[i] if i >= 0 and self.shown[i] == frame else None
 
     def place(self, time: Fraction) -> tuple[int, int, Fraction]:
-        """The frames to be seen at `time` (in frames): left, right, and how far from one to the other."""
+        """Returns the frames to be seen at `time` (in frames): left, right, and how far from one to the other, 0 <= t <
+        1."""
         i = max(0, bisect_right(self.times, time) - 1)
         last = i + 1 == len(self.times)
         start, end = self.times[i], Fraction(self.after) if last else self.times[i + 1]
@@ -97,23 +98,24 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Cadence:
-    """Where a clip's repeats follow a pattern: stretches in order, of a clip of `count` frames."""
+    """Says where a clip's repeats follow a pattern: stretches in order, of a clip of `count` frames."""
 
     count: int
     stretches: Sequence[Stretch] = field(default_factory=tuple)
 
     def at(self, index: int) -> Stretch | None:
-        """The stretch that a frame is in."""
+        """Returns the stretch that a frame is in; None where it is in none."""
         i = bisect_right(self.stretches, index, key=lambda stretch: stretch.first) - 1
         return self.stretches[i] if i >= 0 and index < self.stretches[i].after else None
 
     @property
     def share(self) -> float:
-        """Of the clip's frames in which a pattern is certain."""
+        """Is the share, 0..1, of the clip's frames in which a pattern is certain."""
         return sum(stretch.after - stretch.first for stretch in self.stretches) / max(1, self.count)
 
     def described(self, rate: Fraction | None = None) -> str:
-        """In words, most frequent pattern first; "" where there is none. rate: of the clip, for that of the film."""
+        """Describes it in words, most frequent pattern first; "" where there is none. rate: of the clip, in frames per
+        second, for that of the film. rate: of the clip, for that of the film."""
         lengths: Counter[Pattern] = Counter()
         for stretch in self.stretches:
             lengths[stretch.pattern] += stretch.after - stretch.first
@@ -125,15 +127,16 @@ class Cadence:
 
 
 def find_cadence(repeats: Collection[int], cuts: Collection[int], count: int) -> Cadence:
-    """Of a clip of `count` frames, from those that repeat the one before and those that begin a scene."""
-    again = np.zeros(count, bool)
-    again[[i for i in repeats if 0 < i < count]] = True
+    """Finds the cadence of a clip of `count` frames, from those that repeat the one before and those that begin a
+    scene."""
+    repeated = np.zeros(count, bool)
+    repeated[[i for i in repeats if 0 < i < count]] = True
     bounds = sorted({0, count, *(i for i in cuts if 0 < i < count)})
     stretches: list[Stretch] = []
     for first, after in zip(bounds, bounds[1:], strict=False):
-        again[first] = False
-        if again[first:after].any():
-            stretches += _of_scene(again, first, after)
+        repeated[first] = False
+        if repeated[first:after].any():
+            stretches += _stretches_of_scene(repeated, first, after)
     return Cadence(count, tuple(stretches))
 
 
@@ -162,27 +165,27 @@ class _States(NamedTuple):
 @lru_cache(maxsize=1)
 def _states() -> _States:
     rows: list[tuple[int, int, bool, int, float]] = []
-    for i, one in enumerate(_patterns()):
-        start, cost = len(rows), _CHANGE + _LONGER * one.period
-        again = [repeats for run in one.runs for repeats in (False, *[True] * (run - 1))]
-        rows += [(i, k, again[k], start + (k - 1) % one.period, cost) for k in range(one.period)]
+    for i, pattern in enumerate(_patterns()):
+        start, cost = len(rows), _CHANGE + _LONGER * pattern.period
+        repeated = [repeats for run in pattern.runs for repeats in (False, *[True] * (run - 1))]
+        rows += [(i, k, repeated[k], start + (k - 1) % pattern.period, cost) for k in range(pattern.period)]
     rows.append((-1, 0, True, len(rows), _CHANGE))
     return _States(*map(np.array, zip(*rows, strict=True)))
 
 
-def _likeliest(again: np.ndarray) -> np.ndarray:
+def _likeliest(repeated: np.ndarray) -> np.ndarray:
     """The state of each frame of a scene, or of a part of one: the first frame begins a drawing, or shows its rest."""
     states = _states()
-    cost, came = states.entry, np.empty((len(again), len(states.entry)), np.int16)
-    for i, seen in enumerate(again[1:], 1):
+    cost, came_from = states.entry, np.empty((len(repeated), len(states.entry)), np.int16)
+    for i, seen in enumerate(repeated[1:], 1):
         best = int(cost.argmin())
         kept, changed = cost[states.before], cost[best] + states.entry
-        came[i] = np.where(kept <= changed, states.before, best)
+        came_from[i] = np.where(kept <= changed, states.before, best)
         cost = np.minimum(kept, changed) + _WRONG * (states.repeats != seen)
-    path = np.empty(len(again), np.int64)
+    path = np.empty(len(repeated), np.int64)
     path[-1] = cost.argmin()
-    for i in range(len(again) - 1, 0, -1):
-        path[i - 1] = came[i, path[i]]
+    for i in range(len(repeated) - 1, 0, -1):
+        path[i - 1] = came_from[i, path[i]]
     return path
 
 
@@ -195,12 +198,12 @@ class _Piece(NamedTuple):
     begin: int
 
 
-def _of_scene(again: np.ndarray, first: int, after: int) -> list[Stretch]:
-    """The stretches of the scene of frames first to after - 1. again: whether each of the clip's frames is a repeat."""
-    parts = [again[i : min(i + _PART, after)] for i in range(first, after, _PART)]
+def _stretches_of_scene(repeated: np.ndarray, first: int, after: int) -> list[Stretch]:
+    """Finds the stretches of the scene of frames first to after - 1. repeated: which frames are repeats."""
+    parts = [repeated[i : min(i + _PART, after)] for i in range(first, after, _PART)]
     path, states = np.concatenate([_likeliest(part) for part in parts]), _states()
     changes = np.flatnonzero(states.before[path[1:]] != path[:-1]) + 1
-    wrong = states.repeats[path] != again[first:after]
+    wrong = states.repeats[path] != repeated[first:after]
     wrong[0] = False
     pieces: list[_Piece | None] = []
     for start, end in pairwise((0, *changes.tolist(), len(path))):
@@ -209,11 +212,11 @@ def _of_scene(again: np.ndarray, first: int, after: int) -> list[Stretch]:
         begin = first + start - int(states.place[path[start]])
         pieces.append(_Piece(first + start, first + end, _patterns()[number], begin) if certain else None)
     groups = groupby(pieces, key=lambda piece: piece and piece.pattern.per_drawing)
-    found = (_stretch([piece for piece in group if piece], again) for ratio, group in groups if ratio)
+    found = (_stretch([piece for piece in group if piece], repeated) for ratio, group in groups if ratio)
     return [stretch for stretch in found if stretch]
 
 
-def _stretch(pieces: Sequence[_Piece], again: np.ndarray) -> Stretch | None:
+def _stretch(pieces: Sequence[_Piece], repeated: np.ndarray) -> Stretch | None:
     """Of pieces of equally many drawings that follow each other; None where they are too short to be sure."""
     pattern = max(pieces, key=lambda piece: piece.after - piece.first).pattern
     pace, first, after = pattern.per_drawing, pieces[0].first, pieces[-1].after
@@ -221,10 +224,10 @@ def _stretch(pieces: Sequence[_Piece], again: np.ndarray) -> Stretch | None:
         return None
     times, shown = [], []
     for piece in pieces:
-        for time, frame in _drawings(piece, again):
+        for time, frame in _drawings(piece, repeated):
             times.append(time)
             shown.append(frame)
-    times = _evened(times, pace)
+    times = _even_times(times, pace)
     for i in range(len(times) - 1, 0, -1):
         if times[i] - times[i - 1] > min(
             max(2 * pace, Fraction(_DRAWING)), Fraction(_STILL)
@@ -232,14 +235,14 @@ def _stretch(pieces: Sequence[_Piece], again: np.ndarray) -> Stretch | None:
             times.insert(i, times[i] - pace)
             shown.insert(i, shown[i - 1])
     first, held = shown[0], ceil(times[0] - pace)
-    if held > 0 and again[held:first].all() and held < first:  # a still before it
+    if held > 0 and repeated[held:first].all() and held < first:  # a still before it
         times.insert(0, times[0] - pace)
         shown.insert(0, held)
         first = held
     return Stretch(first, after, pattern, times, shown)
 
 
-def _drawings(piece: _Piece, again: np.ndarray) -> Iterator[tuple[Fraction, int]]:
+def _drawings(piece: _Piece, repeated: np.ndarray) -> Iterator[tuple[Fraction, int]]:
     """When each drawing of a piece was meant to be seen, and the first frame that shows it.
 
     A drawing is shown from the first frame on whose time has come; one that no frame shows is left out.
@@ -250,32 +253,33 @@ def _drawings(piece: _Piece, again: np.ndarray) -> Iterator[tuple[Fraction, int]
     for begin in range(piece.begin, piece.after, piece.pattern.period):
         for k, (start, end) in enumerate(pairwise(starts)):
             frames = range(max(begin + start, piece.first), min(begin + end, piece.after))
-            frame = next((i for i in frames if not again[i]), None)
+            frame = next((i for i in frames if not repeated[i]), None)
             if frame is not None:
                 yield begin + k * pace + early, frame
 
 
-def _evened(times: Sequence[Fraction], pace: Fraction) -> list[Fraction]:
+def _even_times(times: Sequence[Fraction], pace: Fraction) -> list[Fraction]:
     """Times with what breaks of the pattern add or take away spread over all of them, or over the drawings around."""
     numbers = [0]
     for before, after in pairwise(times):
         # Half a drawing more is a frame too many, a whole one is a drawing that is missing.
         numbers.append(numbers[-1] + max(1, round((after - before) / pace - Fraction(1, 4))))
-    late = [time - number * pace for time, number in zip(times, numbers, strict=True)]
-    if len(set(late)) == 1:
+    offsets = [time - number * pace for time, number in zip(times, numbers, strict=True)]
+    if len(set(offsets)) == 1:
         return list(times)
     slope, start = (
-        Fraction(float(x)).limit_denominator(100_000) for x in np.polyfit(numbers, np.array(late, float), 1)
+        Fraction(float(x)).limit_denominator(100_000)
+        for x in np.polyfit(numbers, np.array(offsets, float), 1)
     )
     line = [start + number * slope for number in numbers]
-    off = [a - b for a, b in zip(late, line, strict=True)]
-    if max(off) - min(off) <= 2 * _OFF:
-        line = [here + (max(off) + min(off)) / 2 for here in line]
+    residuals = [a - b for a, b in zip(offsets, line, strict=True)]
+    if max(residuals) - min(residuals) <= 2 * _MOST_OFF:
+        line = [value + (max(residuals) + min(residuals)) / 2 for value in line]
     else:
-        sums, line = list(accumulate(late, initial=Fraction(0))), []
-        for i in range(len(late)):
-            wide = min(_AROUND, i, len(late) - 1 - i)
+        sums, line = list(accumulate(offsets, initial=Fraction(0))), []
+        for i in range(len(offsets)):
+            wide = min(_AROUND, i, len(offsets) - 1 - i)
             line.append((sums[i + wide + 1] - sums[i - wide]) / (2 * wide + 1))
-    evened = [number * pace + off for number, off in zip(numbers, line, strict=True)]
+    evened = [number * pace + offset for number, offset in zip(numbers, line, strict=True)]
     early = max(Fraction(0), evened[0] - times[0])  # no frame comes before the first drawing
     return [time - early for time in evened]

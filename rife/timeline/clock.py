@@ -1,4 +1,4 @@
-"""Exact frame rates, and when a source's frames are shown."""
+"""Keeps exact frame rates, and when a source's frames are shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_USUAL, LONGEST_GAP = 4, Fraction(1, 5)
 
 
 def exact_rate(value: Rate) -> Fraction:
-    """A frame rate as the exact fraction that is meant: 23.976 and "24000/1001" are both 24000/1001.
+    """Returns a frame rate as the exact fraction that is meant: 23.976 and "24000/1001" are both 24000/1001.
 
     Decimals within 0.005 of a whole number times 1000/1001, and not whole themselves, are taken as that NTSC rate.
     Raises ValueError.
@@ -53,7 +53,7 @@ def exact_rate(value: Rate) -> Fraction:
 
 @dataclass(frozen=True)
 class Clock:
-    """When the source frames are shown: `count` frames at a constant `rate`, or at rising `times`.
+    """Tells when the source frames are shown: `count` frames at a constant `rate`, or at rising `times`, in seconds.
 
     count None: not known yet, as in a stream; then a plan has no end. end: when the last frame's showing is over; the
     default is 1 / `rate` after it, for `times` as long after it as the frame before lasted. longest_gap: seconds that a
@@ -93,20 +93,20 @@ class Clock:
 
     @cached_property
     def usual_gap(self) -> Fraction:
-        """How long a frame is usually shown, seconds: the median."""
-        if self.rate is not None or len(self._shown) < 2:
+        """Says how long a frame is usually shown, in seconds: the median."""
+        if self.rate is not None or len(self._known_times) < 2:
             return 1 / self.mean_rate
-        return median_low(b - a for a, b in pairwise(self._shown))
+        return median_low(b - a for a, b in pairwise(self._known_times))
 
     @cached_property
     def gap_limit(self) -> Fraction | None:
-        """How long a frame may be shown without being a pause, seconds; None: as long as it likes."""
+        """Says how long a frame may be shown without being a pause, in seconds; None: as long as it likes."""
         if self.rate is not None or self.longest_gap == 0:
             return None
         return self.longest_gap or max(LONGEST_USUAL * self.usual_gap, LONGEST_GAP)
 
     def pause(self, index: int) -> Fraction:
-        """How long frame `index` is held before anything moves, seconds.
+        """Says how long frame `index` is held before anything moves, in seconds.
 
         Where nothing was written for longer than `gap_limit`, nothing moved: then as fast as between other frames.
         """
@@ -118,24 +118,25 @@ class Clock:
 
     @property
     def pauses(self) -> list[int]:
-        """The frames that are held for a pause."""
+        """Lists the frames that are held for a pause."""
         return [] if self.gap_limit is None else [i for i in range(self.known_count - 1) if self.pause(i)]
 
     def at(self, index: int) -> Fraction:
-        """When frame `index` is shown; index `count` is the end of the last one, others lie in further rounds."""
+        """Returns when frame `index` is shown, in seconds; index `count` is the end of the last one, others lie in
+        further rounds."""
         if self.rate is not None:
             if self.end is None or 0 <= index < self.known_count:
                 return index / self.rate
-            turns, index = divmod(index, self.known_count)
-            return index / self.rate + turns * self.end
-        times = self._shown
+            rounds, index = divmod(index, self.known_count)
+            return index / self.rate + rounds * self.end
+        times = self._known_times
         if 0 <= index < len(times):
             return times[index]
-        turns, index = divmod(index, len(times))
-        return times[index] + turns * self.duration
+        rounds, index = divmod(index, len(times))
+        return times[index] + rounds * self.duration
 
     def place(self, time: Fraction) -> tuple[int, Fraction]:
-        """The frame shown at `time`, and how far on the way to the next, 0 <= t < 1."""
+        """Returns the frame shown at `time`, in seconds, and how far it is on the way to the next, 0 <= t < 1."""
         if self.rate is not None:
             # In whole numbers: a Fraction's division costs more than all the rest of a step.
             n, d = time.numerator * self.rate.numerator, time.denominator * self.rate.denominator
@@ -144,16 +145,16 @@ class Clock:
                 start = self.at(self.known_count - 1)
                 return self.known_count - 1, (time - start) / (self.end - start)
             return index, (Fraction(rest, d) if rest else ZERO)
-        index = max(0, bisect_right(self._shown, time) - 1)
+        index = max(0, bisect_right(self._known_times, time) - 1)
         start = self.at(index)
         return index, (time - start) / (self.at(index + 1) - start)
 
     @property
     def duration(self) -> Fraction:
-        """From the first frame's time to the end of the last one's, seconds."""
+        """Is the time from the first frame's to the end of the last one's, in seconds."""
         if self.rate is not None:
             return self.known_count / self.rate if self.end is None else self.end
-        times = self._shown
+        times = self._known_times
         if self.end is not None:
             return self.end - times[0]
         last = times[-1] - times[-2] if len(times) > 1 else Fraction(1)
@@ -161,18 +162,18 @@ class Clock:
 
     @property
     def mean_rate(self) -> Fraction:
-        """Frames per second on the whole."""
+        """Is the number of frames per second on the whole."""
         return self.rate or self.known_count / self.duration
 
     @property
     def known_count(self) -> int:
-        """`count`, where it is known. Raises TypeError."""
+        """Is `count`, where it is known. Raises TypeError where it is not. Raises TypeError."""
         if self.count is None:
             raise TypeError("the source's number of frames is not known")
         return self.count
 
     @property
-    def _shown(self) -> Sequence[Fraction]:
+    def _known_times(self) -> Sequence[Fraction]:
         """`times` of a clock without a rate, which has them."""
         assert self.times is not None
         return self.times

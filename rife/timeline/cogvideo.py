@@ -1,4 +1,4 @@
-"""What CogVideo's demo decides about a clip, so that results can be compared with its own.
+"""Decides what CogVideo's demo decides about a clip, so that results can be compared with its own.
 
 Its `ssim_interpolation_rife` (inference/gradio_composite_demo/rife_model.py, Apache-2.0) shrinks each two frames to
 32x32, padding included, and takes their structural similarity: below 0.2 it holds the frame for a cut, above 0.996 it
@@ -23,7 +23,7 @@ _SIDE = 32  # of the small pictures, and of what the demo pads to
 
 
 def cogvideo_scenes(frames: Iterable[Tensor]) -> Scenes:
-    """The demo's cuts and static frames (as repeats) of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4."""
+    """Returns the demo's cuts and static frames (as repeats) of frames (N,H,W,C) in 0..1 or uint8, C of 1, 3 or 4."""
     scenes, last = Scenes(), None
     for index, frame in enumerate(frames):
         small = _small(frame)

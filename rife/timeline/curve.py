@@ -1,4 +1,4 @@
-"""Retime curves: source times along straight lines between points."""
+"""Defines retime curves: source times along straight lines between points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .numbers import exact_number, shortened
 
 
 class Curve(Times):
-    """Source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
+    """Gives source times along straight lines between (result seconds, source seconds), for `plan(times=)`.
 
     (0, 0), (1, 1), (3, 1.5): one second as it was, then two of quarter speed; level: a freeze; falling: reverse.
     rate: frames per second of the result, from the first point's time up to the last's. Raises ValueError.
@@ -39,7 +39,7 @@ class Curve(Times):
         return self._length
 
     def item(self, k: int) -> Fraction:
-        """The source time in seconds that output frame k shows."""
+        """Returns the source time in seconds that output frame k shows. Raises IndexError outside of the curve."""
         if not 0 <= k < len(self):
             raise IndexError(k)
         now = self._starts[0] + k / self.rate
@@ -49,7 +49,8 @@ class Curve(Times):
 
     @property
     def corners(self) -> list[int]:
-        """The first and last output frames on each line, rising: between two of them times only rise or only fall."""
+        """Lists the first and last output frames on each line, rising: between two of them times only rise or only
+        fall."""
         found: list[int] = []
         for at0, at1 in pairwise(self._starts):
             first, last = (

@@ -1,4 +1,4 @@
-"""Sequences whose items are computed when they are asked for, so that ten hours take no more memory than ten frames."""
+"""Defines sequences whose items are computed when asked for: ten hours take no more memory than ten frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ LONGEST = 10**15  # frames of a result; `len` holds no more than nine thousand t
 
 
 def check_length(frames: int) -> int:
-    """`frames`. Raises ValueError where a result would have more than `LONGEST`."""
+    """Returns `frames`. Raises ValueError where a result would have more than `LONGEST`. Raises ValueError where a
+    result would have more than `LONGEST`."""
     if frames > LONGEST:
         raise ValueError(
             f"the result would have {shortened(frames)} frames, expected {LONGEST:,} at most. Ask for a lower rate, a "
@@ -25,11 +26,11 @@ def check_length(frames: int) -> int:
 
 
 class LazySequence(Sequence[T]):
-    """A sequence by `__len__` and `item`; a slice of it is a list."""
+    """Is a sequence by `__len__` and `item`; a slice of it is a list."""
 
     @abstractmethod
     def item(self, k: int) -> T:
-        """Item k, from 0 on. Raises IndexError where there is none."""
+        """Returns item k, from 0 on. Raises IndexError where there is none. Raises IndexError where there is none."""
 
     @overload
     def __getitem__(self, k: int) -> T: ...
@@ -42,9 +43,10 @@ class LazySequence(Sequence[T]):
 
 
 class Times(LazySequence[Fraction]):
-    """Source times in seconds, which are known to rise or to fall between some of them."""
+    """Lists source times in seconds, which are known to rise or to fall between some of them."""
 
     @property
     @abstractmethod
     def corners(self) -> Iterable[int]:
-        """Items in rising order between which times only rise or only fall; the first and the last are among them."""
+        """Lists items in rising order between which times only rise or only fall; the first and the last are among
+        them."""

@@ -1,4 +1,4 @@
-"""Numbers that people write, read exactly and within bounds: no text, however odd, takes more than a moment.
+"""Reads numbers that people write, exactly and within bounds: no text, however odd, takes more than a moment.
 
 `Fraction("1e999999999")` would compute a power of ten of a billion digits in one call that nothing interrupts.
 """
@@ -18,7 +18,8 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?|[+-]?\d+/\d
 
 
 def exact_number(value: Fraction | int | float | str) -> Fraction:
-    """The number that is meant, exactly. Raises ValueError in a few words that say why it is none."""
+    """Returns the number that is meant, exactly. Raises ValueError in a few words that say why it is none. Raises
+    ValueError in a few words that say why it is none."""
     if isinstance(value, str):
         text = value.strip()
         if len(text) > LONGEST_NUMBER:
@@ -33,7 +34,8 @@ def exact_number(value: Fraction | int | float | str) -> Fraction:
 
 
 def whole_number(text: str, most: int) -> int:
-    """A whole number from 0 to `most`, in ASCII digits. Raises ValueError in a few words."""
+    """Reads a whole number from 0 to `most`, in ASCII digits. Raises ValueError in a few words. Raises ValueError in a
+    few words."""
     text = text.strip()
     if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER and int(text) <= most):
         raise ValueError(f"{shortened(text)} is no whole number from 0 to {most}")
@@ -41,7 +43,8 @@ def whole_number(text: str, most: int) -> int:
 
 
 def words_of(text: str, most: int) -> list[str]:
-    """What stands in a list apart by commas, semicolons or blanks. Raises ValueError for more than `most` words."""
+    """Splits a list at commas, semicolons or blanks. Raises ValueError for more than `most` words. Raises ValueError
+    for more than `most` words."""
     if len(text) > LONGEST_LIST:
         raise ValueError(f"it has {len(text):,} characters, at most {LONGEST_LIST:,} are read")
     words = re.split(r"[,;\s]+", text.strip(",; \t\n\r\f\v"))
@@ -51,7 +54,7 @@ def words_of(text: str, most: int) -> list[str]:
 
 
 def shortened(value: object) -> str:
-    """`value` as a message quotes it: as Python writes it, but of what is long only the beginning."""
+    """Quotes `value` as messages do: as Python writes it, but of what is long only the beginning."""
     if isinstance(value, str) and len(value) > _SHOWN:
         return f"{value[:_SHOWN]!r}... ({len(value):,} characters)"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) > 8:

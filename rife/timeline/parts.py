@@ -1,4 +1,5 @@
-"""Parts of a plan that are computed apart, such as segments of a file: which frames they need. No model.
+"""Cuts plans into parts that are computed apart, such as segments of a file: which frames they need. It knows no model.
+No model.
 
 A part knows which source frames it needs besides its own, so that its frames are, bit for bit, those of the whole.
 """
@@ -24,7 +25,8 @@ MARGIN = 16
 
 
 def check_angle(angle: float) -> float:
-    """`angle` of a shutter, in degrees. Raises ValueError unless a shutter has it."""
+    """Returns the `angle` of a shutter, in degrees. Raises ValueError unless it is in 0..360. Raises ValueError unless
+    a shutter has it."""
     if not 0 <= angle <= 360:
         raise ValueError(
             f"shutter is {angle}, expected 0 (no motion blur) to 360 degrees. 180 is a film camera's."
@@ -34,7 +36,7 @@ def check_angle(angle: float) -> float:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in the whole of a clip before anything is made of it, see `found_in`."""
+    """Holds what was found in the whole of a clip before anything is made of it, see `found_in`."""
 
     cuts: frozenset[int]
     repeats: frozenset[int]
@@ -42,14 +44,15 @@ class Found:
 
 
 def found_in(scenes: Scenes, count: int, cut_frames: Collection[int] = ()) -> Found:
-    """Of a clip of `count` frames; cut_frames: those that begin a scene, instead of the cuts that were found."""
+    """Returns what a clip of `count` frames holds; cut_frames: those that begin a scene, instead of the cuts that were
+    found."""
     cuts = frozenset(cut_frames or scenes.cuts)
     return Found(cuts, frozenset(scenes.repeats), find_cadence(scenes.repeats, cuts, count))
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What is asked of a clip before its scenes are known.
+    """Holds what is asked of a clip before its scenes are known.
 
     at_cuts, at_repeats: what is shown there, as `rife.timeline.plan` takes them, or "off" where neither is heeded.
     cut_frames: the frames that begin a scene, instead of those that are found. steady: no given frames, all as sharp.
@@ -76,29 +79,30 @@ class Timing:
 
     @property
     def wants_whole(self) -> bool:
-        """Whether what is shown depends on frames far ahead, so that the whole clip is to be looked at before."""
+        """Tells whether what is shown depends on frames far ahead, so that the whole clip is to be looked at before."""
         return self.found is None and self.at_repeats in ("retime", "auto")
 
     @property
     def watches(self) -> bool:
-        """Whether scenes are to be found as frames go by."""
+        """Tells whether scenes are to be found as frames go by."""
         if self.found:
             return False
         return self.at_repeats != OFF or (self.at_cuts != OFF and not self.cut_frames) or self.shutter > 0
 
     def margin(self, plan: Plan) -> int:
-        """Frames around a part that are looked at, at most."""
+        """Says how many frames around a part are looked at, at most."""
         if not self.shutter or len(plan) < 2:
             return MARGIN
         # A shutter is open for up to half an output frame before and after, however many frames of the source that is.
         return MARGIN + 1 + int((plan.time(1) - plan.time(0)) * plan.clock.mean_rate)
 
     def finder(self) -> SceneFinder | None:
-        """What finds them, where the frames are: asking the device would be waiting for the batch it computes."""
+        """Makes what finds scenes, where the frames are: asking the device would be waiting for the batch it
+        computes."""
         return SceneFinder(keep_evidence=False) if self.watches else None
 
     def cuts_among(self, finder: SceneFinder | None) -> list[int]:
-        """The frames that begin a scene and are heeded, once `finder` has seen all."""
+        """Returns the frames that begin a scene and are heeded, once `finder` has seen all."""
         if self.at_cuts == OFF:
             return []
         if self.found:
@@ -106,19 +110,19 @@ class Timing:
         return sorted(self.cut_frames or (finder.cuts if finder else ()))
 
     def cadence_among(self, finder: SceneFinder | None, count: int) -> Cadence:
-        """What patterns the repeats of a clip of `count` frames follow, once `finder` has seen all."""
+        """Returns what patterns the repeats of a clip of `count` frames follow, once `finder` has seen all."""
         if self.found or finder is None:
             return self.found.cadence if self.found else Cadence(count)
         return find_cadence(finder.repeats, finder.cuts, count)
 
     @property
     def ahead(self) -> int:
-        """Frames after one that must be known before it is known what is shown next to it."""
+        """Counts the frames after one that must be known before it is known what is shown next to it."""
         retime = LONGEST_DRAWING if self.at_repeats == "retime" else 0
         return 1 + (SceneFinder.ahead if self.watches else 0) + retime
 
     def plan(self, clock: Clock, cuts: Container[int] = (), repeats: Container[int] = ()) -> Plan:
-        """The plan for these frames, with cuts and repeats as they are found."""
+        """Makes the plan for these frames, with cuts and repeats as they are found."""
         options = PlanOptions(self.loop, self.keep_duration, steady=self.steady, check=self.check)
         if self.found:
             cuts, repeats = self.found.cuts, self.found.repeats
@@ -134,7 +138,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Part:
-    """Output frames first to last - 1 of a plan, and the source frames start to stop - 1 that they need.
+    """Names the output frames first to last - 1 of a plan, and the source frames start to stop - 1 that they need.
 
     keeps_first: a loop's end needs the clip's first frame too; it is then the first of the part's.
     """
@@ -146,17 +150,18 @@ class Part:
     keeps_first: bool = False
 
     def local(self, index: int) -> int:
-        """Where a source frame is among the part's own."""
+        """Returns where a source frame is among the part's own."""
         return 0 if self.keeps_first and index == 0 else index - self.start + self.keeps_first
 
     @property
     def count(self) -> int:
-        """How many source frames it needs."""
+        """Counts the source frames that it needs."""
         return self.stop - self.start + self.keeps_first
 
 
 def part_of(plan: Plan, after: int, until: int, margin: int = MARGIN) -> Part:
-    """The part of the output frames at whose time a source frame after <= i < until is shown. Raises ValueError."""
+    """Returns the part of the output frames at whose time a source frame after <= i < until is shown. Raises
+    ValueError."""
     n = plan.clock.known_count
     outputs = range(len(plan))
     first = bisect_left(outputs, after, key=plan.position) if after else 0

@@ -1,4 +1,5 @@
-"""Which output frame is which source frame, or which pair at which time. Exact fractions, no torch.
+"""Plans which output frame is which source frame, or which pair at which time. Fractions are
+exact, and nothing here needs torch.
 
 A plan is a sequence that computes its steps when asked: ten hours take no more memory than ten frames. Its length is
 the number of frames that come out, always. Times are seconds of the source, rates frames per second.
@@ -27,7 +28,7 @@ _CHECKED_EVERY = 1024  # steps
 
 
 class Step(NamedTuple):
-    """One output frame: source frame `left` where `time` is 0, else what is between left and right at 0 < time < 1.
+    """Is one output frame: source frame `left` where `time` is 0, else what is between left and right at 0 < time < 1.
 
     kind: "source" the frame of that very time, "new" to be interpolated, "blend" a cross-fade over a cut,
     "cut", "static", "tail" a source frame held because of a cut, a repeated picture, the end of the clip.
@@ -41,7 +42,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How a plan ends, and what it shows at cuts and repeats: as the arguments of `plan`. Raises ValueError.
+    """Says how a plan ends, and what it shows at cuts and repeats: as the arguments of `plan`. Raises ValueError.
 
     check: called now and then while all steps are gone through; what it raises ends that, as for a cancel button.
     """
@@ -66,7 +67,7 @@ class PlanOptions:
 
 
 class Plan(LazySequence[Step]):
-    """The steps of a result; made by `plan`. `len` is exact; an open plan (`known_length` None) only iterates.
+    """Lists the steps of a result; made by `plan`. `len` is exact; an open plan (`known_length` None) only iterates.
 
     rate: of the result, frames per second. cuts, repeats: looked into when a step is asked for, so that a detector
     may run ahead of the reader.
@@ -75,7 +76,7 @@ class Plan(LazySequence[Step]):
     def __init__(self, clock: Clock, request: Request, options: PlanOptions):
         self.clock, self.request, self.options = clock, request, options
         # Frames after which a loop begins again; an open plan cannot know where it leads back.
-        self._round = clock.count if options.loop else None
+        self._round_length = clock.count if options.loop else None
         self._places = request.places(clock, past_last=options.loop or options.keep_duration)
         # Of all times, as a share of the way to the next frame.
         self._shift = request.half_a_step(clock) if options.steady else ZERO
@@ -89,13 +90,13 @@ class Plan(LazySequence[Step]):
         return self.known_length
 
     def item(self, k: int) -> Step:
-        """Output frame k."""
+        """Returns the step of output frame k. Raises IndexError where there is none."""
         if k < 0 or (self.known_length is not None and k >= self.known_length):
             raise IndexError(f"output frame {k} of {self.known_length}")
         return self.step_at(*self._place(k))
 
     def step_at(self, index: int, t: Fraction) -> Step:
-        """What is shown at t on the way from frame `index` to the next, 0 <= t < 1."""
+        """Returns what is shown at t on the way from frame `index` to the next, 0 <= t < 1."""
         if self._cadence and (stretch := self._cadence.at(index)):
             return self._in_stretch(stretch, index, t)
         if t and (pause := self.clock.pause(index)):
@@ -113,19 +114,20 @@ class Plan(LazySequence[Step]):
             k += 1
 
     def parts(self) -> list[tuple[int, Plan]]:
-        """(first source frame, plan) of each clip; of this one alone."""
+        """Lists (first source frame, plan) of each clip; of this one alone."""
         return [(0, self)]
 
     def position(self, k: int) -> int:
-        """The source frame that is shown, or was last, at output k's time."""
+        """Returns the source frame that is shown, or was last, at output k's time."""
         return self._place(k)[0]
 
     def time(self, k: int) -> Fraction:
-        """The source time that output frame k is asked to show."""
+        """Returns the source time, in seconds, that output frame k is asked to show."""
         return self._time(*self._place(k))
 
     def due(self, k: int) -> Fraction:
-        """When output frame k is shown, on the source's clock: its time, but for the shift of a steady plan."""
+        """Returns when output frame k is shown, in seconds on the source's clock: its time, but for the shift of a
+        steady plan."""
         return self._time(*self._places.place(k))
 
     def _time(self, index: int, t: Fraction) -> Fraction:
@@ -141,10 +143,10 @@ class Plan(LazySequence[Step]):
             return index, t
         if index + 1 != self.clock.count:
             return index + 1, t - 1
-        return (0, t - 1) if self._round else (index, self._shift)  # the last one is held
+        return (0, t - 1) if self._round_length else (index, self._shift)  # the last one is held
 
     def shown(self, step: Step) -> Fraction:
-        """The source time that a step's picture shows."""
+        """Returns the source time, in seconds, that a step's picture shows."""
         start = self._seen_at(step.left, step.left)
         if not step.time:
             return start
@@ -167,7 +169,7 @@ class Plan(LazySequence[Step]):
             return Step(index, index, ZERO, "source")
         right = index + 1
         if right == self.clock.count:
-            if not self._round:
+            if not self._round_length:
                 return Step(index, index, ZERO, "tail")
             right = 0
         if right in options.repeats or right == index:
@@ -182,7 +184,7 @@ class Plan(LazySequence[Step]):
         if not t:
             return Step(left, left, ZERO, "source")
         if right == self.clock.count:
-            if not self._round:
+            if not self._round_length:
                 return Step(left, left, ZERO, "tail" if index == right - 1 else "static")
             right = 0
         if left == right or (right in (0, stretch.after) and right in self.options.repeats):
@@ -206,18 +208,18 @@ class Plan(LazySequence[Step]):
 
         The drawing shown at `index` is the frames first..after-1; in a loop indices count on past either end.
         """
-        n, turn = self.clock.count, self._round
+        n, round_length = self.clock.count, self._round_length
         first, after = index, index + 1
         while index - first < LONGEST_DRAWING and self._repeats(first):
             first -= 1
         while after - first <= LONGEST_DRAWING and self._repeats(after):
             after += 1
-        if after - first > LONGEST_DRAWING or (turn and after - first >= turn):
+        if after - first > LONGEST_DRAWING or (round_length and after - first >= round_length):
             return self._step(index, t)
-        source, right = (first % turn, after % turn) if turn else (first, after)
+        source, right = (first % round_length, after % round_length) if round_length else (first, after)
         if index == first and not t:
             return Step(source, source, ZERO, "source")
-        if after == n and not turn:
+        if after == n and not round_length:
             return Step(source, source, ZERO, "tail" if index == after - 1 and t else "static")
         start = self.clock.at(first)
         t = (self.clock.at(index) + t * self._lasts(index) - start) / (self.clock.at(after) - start)
@@ -225,8 +227,8 @@ class Plan(LazySequence[Step]):
 
     def _repeats(self, index: int) -> bool:
         """Whether a frame repeats the one before it, in a loop also the first the last."""
-        if self._round:
-            return index % self._round in self.options.repeats
+        if self._round_length:
+            return index % self._round_length in self.options.repeats
         n = self.clock.count
         return 0 < index and (n is None or index < n) and index in self.options.repeats
 
@@ -235,7 +237,8 @@ class Plan(LazySequence[Step]):
 
 
 class ConcatenatedPlan(LazySequence[Step]):
-    """Plans of clips that stand one after the other in one batch: each as if it were alone, nothing between them.
+    """Joins the plans of clips that stand one after the other in one batch: each as if it were alone, nothing between
+    them.
 
     Steps count the source frames of the whole batch.
     """
@@ -251,7 +254,7 @@ class ConcatenatedPlan(LazySequence[Step]):
         return self._outputs[-1]
 
     def item(self, k: int) -> Step:
-        """Output frame k of all."""
+        """Returns the step of output frame k of all. Raises IndexError where there is none."""
         if not 0 <= k < len(self):
             raise IndexError(f"output frame {k} of {len(self)}")
         i = bisect_right(self._outputs, k) - 1
@@ -264,7 +267,7 @@ class ConcatenatedPlan(LazySequence[Step]):
                 yield step._replace(left=step.left + first, right=step.right + first)
 
     def parts(self) -> list[tuple[int, Plan]]:
-        """(first source frame, plan) of each clip."""
+        """Lists (first source frame, plan) of each clip."""
         return list(zip(self._firsts, self._plans, strict=False))
 
 
@@ -287,7 +290,7 @@ def plan(
     at_repeats: str = "hold",
     steady: bool = False,
 ) -> Plan:
-    """The plan of one of four requests for n source frames.
+    """Plans one of four requests for n source frames.
 
     multiplier: m - 1 even times between each two frames, (n-1)*m + 1 frames. timesteps: these times between each two,
     0 < t < 1, rising. rate: frames per second; output k shows the time k*speed/rate after the first frame, exactly, up

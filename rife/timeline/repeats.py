@@ -1,4 +1,4 @@
-"""Whether a frame is the one before it again, judged where things move.
+"""Tells whether a frame is the one before it again, judged where things move.
 
 A frame that is shown twice, or drawn once for two or three frames, differs from itself by what a codec leaves: little
 everywhere, and in no direction. A slow pan differs by as little, but each part of it goes on at its own pace, and what
@@ -29,7 +29,7 @@ _ALL_AROUND = 6  # pairs from which on one of them alone does not say how a cell
 
 
 class Change(NamedTuple):
-    """What differs between a frame and the next.
+    """Holds what differs between a frame and the next.
 
     cells: the mean change (rows,columns) of each; moved: as much of it as a shift explains, where that is most of it.
     before, after: thumbnails (3,h,w).
@@ -42,37 +42,37 @@ class Change(NamedTuple):
 
     @property
     def size(self) -> float:
-        """The mean change of the thumbnails."""
+        """Is the mean change of the thumbnails, 0..1."""
         return float((self.after - self.before).abs().mean())
 
 
 def is_repeat(pair: int, around: Mapping[int, Change], most: float) -> bool:
-    """Whether the second frame of `pair` is its first again.
+    """Tells whether the second frame of `pair` is its first again.
 
     around: changes by pair, that one's and those of the pairs on both sides that are of the same scene. most: of its
     cells' changes the largest.
     """
     if most > MOST:
         return False
-    this = around[pair]
-    others = {i: change for i, change in around.items() if i != pair}
+    change = around[pair]
+    others = {i: other for i, other in around.items() if i != pair}
     if most >= REPEAT and most > _STANDS_OUT * max(
         (float(c.cells.amax()) for c in others.values()), default=0
     ):
         return False  # it may as well be noise that is everywhere
     flashes = _flashes(around)
-    steady = [change for i, change in others.items() if i not in flashes]
-    usual = _usual([change.cells for change in steady])
-    rms = _usual([_rms(change.after - change.before) for change in steady])
-    shifted = explained(this.before, this.after, *_WINDOW)
-    return not (_goes_on(this.moved, usual, REPEAT) or _goes_on(shifted, rms, _SEEN))
+    steady = [other for i, other in others.items() if i not in flashes]
+    usual = _usual([other.cells for other in steady])
+    rms = _usual([_rms(other.after - other.before) for other in steady])
+    shifted = explained(change.before, change.after, *_WINDOW)
+    return not (_goes_on(change.moved, usual, REPEAT) or _goes_on(shifted, rms, _SEEN))
 
 
 def _goes_on(moved: Tensor, usual: Tensor | float, least: float) -> bool:
     """Whether motion goes on in enough of what moves at all."""
     moving = (torch.maximum(moved, torch.as_tensor(usual, device=moved.device)) >= least).sum()
-    on = ((moved >= least) & (moved >= _PACE * usual)).sum()
-    return bool(on > _AREA * moving)
+    continuing = ((moved >= least) & (moved >= _PACE * usual)).sum()
+    return bool(continuing > _AREA * moving)
 
 
 def _usual(changes: Sequence[Tensor]) -> Tensor | float:
@@ -102,8 +102,8 @@ def _flashes(around: Mapping[int, Change]) -> set[int]:
 
 
 def explained(before: Tensor, after: Tensor, size: int, step: int) -> Tensor:
-    """What a shift explains of the change between two pictures (C,h,w), root mean square in windows (rows,columns) of
-    `size` pixels, one each `step`; 0 where it is not most of the change, as of noise.
+    """Measures what a shift explains of the change between two pictures (C,h,w), root mean square in windows
+    (rows,columns) of `size` pixels, one each `step`; 0 where it is not most of the change, as of noise.
 
     The shift is Lucas and Kanade's (1981): least squares of the change against the gradient.
     """
@@ -113,9 +113,10 @@ def explained(before: Tensor, after: Tensor, size: int, step: int) -> Tensor:
     y[:, 1:-1] = (picture[:, 2:] - picture[:, :-2]) / 2
     products = x * x, x * y, y * y, x * difference, y * difference, difference * difference
     xx, xy, yy, xt, yt, tt = (_means(product, size, step) for product in products)
-    xx, yy = xx + 1e-9, yy + 1e-9
-    found = ((yy * xt - xy * yt) * xt + (xx * yt - xy * xt) * yt) / (xx * yy - xy * xy)
-    return torch.where(found > _COHERENT * tt, found, 0.0).clamp(min=0).sqrt()
+    xx, yy = xx + 1e-9, yy + 1e-9  # a flat window must not divide by zero
+    # What the least squares explain: b' A^-1 b of the structure tensor A and b = (xt, yt).
+    explained_square = ((yy * xt - xy * yt) * xt + (xx * yt - xy * xt) * yt) / (xx * yy - xy * xy)
+    return torch.where(explained_square > _COHERENT * tt, explained_square, 0.0).clamp(min=0).sqrt()
 
 
 def _rms(difference: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a plan does to a clip, as plain data that can be read and checked."""
+"""Reports what a plan does to a clip, as plain data that can be read and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _HELD = ("cut", "static", "tail")
 
 
 def report(plan: Plan | ConcatenatedPlan, scenes: Scenes | None = None) -> dict:
-    """Counts, timing and every pair of `plan`, JSON-ready; with `scenes`, also the motion and evidence of pairs.
+    """Returns counts, timing and every pair of `plan`, JSON-ready; with `scenes`, also the motion and evidence of
+    pairs.
 
     frames_in, frames_out; passed + new + blended + held = frames_out; source_fps, fps as exact fractions; cuts,
     repeats: the frames found or given; timing_error_s: the largest distance between the time that an output frame

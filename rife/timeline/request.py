@@ -1,4 +1,4 @@
-"""What can be asked of a clip: times between each two frames, a frame rate, or the times themselves.
+"""Says what can be asked of a clip: times between each two frames, a frame rate, or the times themselves.
 
 A request knows nothing of a clip; `places` holds it against one and tells the time of the source that each output
 frame shows. Exact fractions, no torch.
@@ -23,26 +23,28 @@ _HIGHEST_SPEED = 1_000_000
 
 
 class Places(Protocol):
-    """Where output frames lie in the source."""
+    """Tells where output frames lie in the source."""
 
     @property
     def count(self) -> int | None:
-        """Number of output frames; None: as many as the source gives."""
+        """Counts the output frames; None: as many as the source gives."""
         ...
 
     @property
     def rate(self) -> Fraction:
-        """Output frames per second."""
+        """Is the number of output frames per second."""
         ...
 
     def place(self, k: int) -> tuple[int, Fraction]:
-        """The source frame that is shown, or was last, at output k's time, and how far on the way to the next."""
+        """Returns the source frame that is shown, or was last, at output k's time, and how far it is on the way to the
+        next."""
         ...
 
 
 @dataclass(frozen=True)
 class EvenTimes(LazySequence[Fraction]):
-    """1/m, 2/m ... (m-1)/m, computed when asked for. Raises ValueError for an m that is no whole number from 1 on."""
+    """Lists 1/m, 2/m ... (m-1)/m, computed when asked for. (m-1)/m, computed when asked for. Raises ValueError for an m
+    that is no whole number from 1 on."""
 
     multiplier: int
 
@@ -58,7 +60,7 @@ class EvenTimes(LazySequence[Fraction]):
         return self.multiplier - 1
 
     def item(self, k: int) -> Fraction:
-        """(k+1)/m."""
+        """Returns (k+1)/m. Raises IndexError where there is none."""
         if not 0 <= k < len(self):
             raise IndexError(k)
         return Fraction(k + 1, self.multiplier)
@@ -66,7 +68,7 @@ class EvenTimes(LazySequence[Fraction]):
 
 @dataclass(frozen=True)
 class PerPair:
-    """The same `times` between each two frames: fractions 0 < t < 1 of the way, rising. Raises ValueError."""
+    """Asks for the same `times` between each two frames: fractions 0 < t < 1 of the way, rising. Raises ValueError."""
 
     times: Sequence[Fraction] = EvenTimes(2)
 
@@ -87,17 +89,17 @@ class PerPair:
 
     @classmethod
     def multiplied(cls, multiplier: int) -> PerPair:
-        """`multiplier` - 1 even times: as many frames out per frame in. Raises ValueError."""
+        """Asks for `multiplier` - 1 even times: as many frames out per frame in. Raises ValueError."""
         return cls(EvenTimes(multiplier))
 
     @property
     def frames_per_pair(self) -> int:
-        """Output frames per source frame: the source frame itself and those after it."""
+        """Counts the output frames per source frame: the source frame itself and those after it."""
         return len(self.times) + 1
 
     @property
     def denominator(self) -> int:
-        """The smallest number of equal parts of the way that all times are multiples of; of a number too large for
+        """Is the smallest number of equal parts of the way that all times are multiples of; of a number too large for
         anything, some such number."""
         if isinstance(self.times, EvenTimes):
             return self.times.multiplier
@@ -110,23 +112,24 @@ class PerPair:
 
     @property
     def speed(self) -> Fraction:
-        """Seconds of the source per second of the result."""
+        """Is 1: seconds of the source per second of the result."""
         return Fraction(1)
 
     def half_a_step(self, clock: Clock) -> Fraction:
-        """How far a steady plan is behind, of the way to the next frame; 0 where all frames are given ones."""
+        """Says how far a steady plan is behind, as a share of the way to the next frame; 0 where all frames are given
+        ones."""
         ends = (ZERO, *self.times), (*self.times, Fraction(1))
         return max(b - a for a, b in zip(*ends, strict=True)) / 2 if len(self.times) else ZERO
 
     def places(self, clock: Clock, past_last: bool) -> Places:
-        """Of `clock`'s frames; past_last: also the times while the last one is shown."""
+        """Returns the places among `clock`'s frames; past_last: also the times while the last one is shown."""
         return _PairPlaces(clock, self, past_last)
 
 
 @dataclass(frozen=True)
 class AtRate:
-    """A frame every 1/`rate` seconds of the result (None: the source's mean rate), each showing `speed` / `rate`
-    seconds of the source more than the one before. Raises ValueError."""
+    """Asks for a frame every 1/`rate` seconds of the result (None: the source's mean rate), each showing `speed` /
+    `rate` seconds of the source more than the one before. Raises ValueError."""
 
     rate: Fraction | None = None
     speed: Fraction = Fraction(1)
@@ -146,13 +149,14 @@ class AtRate:
         object.__setattr__(self, "speed", speed)
 
     def half_a_step(self, clock: Clock) -> Fraction:
-        """How far a steady plan is behind, of the way to the next frame; 0 where all frames are given ones."""
+        """Says how far a steady plan is behind, as a share of the way to the next frame; 0 where all frames are given
+        ones."""
         # Between two frames all times are multiples of one over this, where the source has a rate.
         steps = (self.speed / (self.rate or clock.mean_rate) * clock.rate).denominator if clock.rate else 2
         return Fraction(1, 2 * steps) if steps > 1 else ZERO
 
     def places(self, clock: Clock, past_last: bool) -> Places:
-        """Of `clock`'s frames; past_last: also the times while the last one is shown."""
+        """Returns the places among `clock`'s frames; past_last: also the times while the last one is shown."""
         return _EvenPlaces(clock, self, past_last)
 
 
@@ -170,12 +174,12 @@ class AtTimes:
 
     @property
     def speed(self) -> None:
-        """None: it changes."""
+        """Is None: it changes."""
         return None
 
     @property
     def corners(self) -> Iterable[int]:
-        """Output frames in rising order between which times only rise or only fall: all, but for `Times`."""
+        """Lists output frames in rising order between which times only rise or only fall: all, but for `Times`."""
         return self.times.corners if isinstance(self.times, Times) else range(len(self.times))
 
     def half_a_step(self, clock: Clock) -> Fraction:
@@ -185,7 +189,8 @@ class AtTimes:
         )
 
     def places(self, clock: Clock, past_last: bool) -> Places:
-        """Of `clock`'s frames; past_last: the last frame's time may be passed. Raises ValueError."""
+        """Returns the places among `clock`'s frames; past_last: the last frame's time may be passed. Raises
+        ValueError."""
         return _ListedPlaces(clock, self, past_last)
 
 
@@ -199,7 +204,8 @@ def request_of(
     speed: Fraction | int = 1,
     times: Sequence[Fraction] | None = None,
 ) -> Request:
-    """The request that `rife.timeline.plan`'s arguments of these names make. Raises ValueError where they are two."""
+    """Returns the request that `rife.timeline.plan`'s arguments of these names make. Raises ValueError where they are
+    two."""
     asked = [name for name, value in (("multiplier", multiplier), ("timesteps", timesteps), ("times", times))
              if value is not None]  # fmt: skip
     if len(asked) > 1 or (rate is not None and asked not in ([], ["times"])):

@@ -1,4 +1,4 @@
-"""Cuts and repeated frames, found from small pictures in one pass.
+"""Finds cuts and repeated frames, from small pictures in one pass.
 
 How much of a frame is explained by its neighbour moved about? Each block of a thumbnail looks for its best match nearby
 in the other one, by normalised correlation, which knows neither brightness nor contrast: so pans, flashes and fades
@@ -46,8 +46,9 @@ _AT_ONCE = 1 << 24  # and numbers in them
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a pair of frames tells: `unexplained` 0..1, `motion` in pixels (of its faster parts), `change` of the most
-    changed cell 0..1, `level` and `level_before` the mean brightness of both frames, `contrast` of the flatter one."""
+    """Holds what a pair of frames tells: `unexplained` 0..1, `motion` in pixels (of its faster parts), `change` of the
+    most changed cell 0..1, `level` and `level_before` the mean brightness of both frames, `contrast` of the flatter
+    one."""
 
     unexplained: float
     motion: float
@@ -59,7 +60,7 @@ class Evidence:
 
 @dataclass
 class Scenes:
-    """Frames that begin a scene, frames that repeat the one before, evidence of pair i - 1, i at [i - 1].
+    """Lists frames that begin a scene, frames that repeat the one before, evidence of pair i - 1, i at [i - 1].
 
     Evidence is None of a pair that is none (of two clips), or was let go.
     """
@@ -70,7 +71,7 @@ class Scenes:
 
     @classmethod
     def joined(cls, parts: Sequence[Scenes], frames: int) -> Scenes:
-        """Those of clips of `frames` frames each that stand one after the other."""
+        """Joins those of clips of `frames` frames each that stand one after the other."""
         whole = cls()
         for first, part in zip(count(0, frames), parts, strict=False):
             whole.cuts |= {first + i for i in part.cuts}
@@ -80,7 +81,7 @@ class Scenes:
 
 
 def find_scenes(frames: Iterable[Tensor], device: torch.device | str | None = None) -> Scenes:
-    """The cuts and repeats of frames (N,H,W,C) in 0..1 or uint8; reads each once, a few at a time."""
+    """Finds the cuts and repeats of frames (N,H,W,C) in 0..1 or uint8; reads each once, a few at a time."""
     finder = SceneFinder(device)
     held: list[Tensor] = []
     for frame in frames:
@@ -95,7 +96,7 @@ def find_scenes(frames: Iterable[Tensor], device: torch.device | str | None = No
 
 
 def choose_scale(scenes: Scenes, height: int, width: int, reach: tuple[float, float]) -> tuple[float, str]:
-    """The scale for `Model.inference` of frames of height x width, and why.
+    """Chooses the scale for `Model.inference` of frames of height x width pixels, and says why.
 
     reach: pixels that the network follows at scale 1 and at 0.5, as `IFNetConfig.reach` has them.
     """
@@ -121,7 +122,7 @@ class SceneFinder:
 
     def __init__(self, device: torch.device | str | None = None, keep_evidence: bool = True):
         self.scenes = Scenes()
-        self._keep = keep_evidence
+        self._keep_evidence = keep_evidence
         self._device = device
         self._last: Tensor | None = None
         self._thumbs: dict[int, Tensor] = {}
@@ -131,20 +132,20 @@ class SceneFinder:
 
     @property
     def cuts(self) -> set[int]:
-        """Frames that begin a scene, so far."""
+        """Holds the frames that begin a scene, so far."""
         return self.scenes.cuts
 
     @property
     def repeats(self) -> set[int]:
-        """Frames that repeat the one before, so far."""
+        """Holds the frames that repeat the one before, so far."""
         return self.scenes.repeats
 
     def push(self, frame: Tensor) -> None:
-        """The next frame."""
+        """Takes the next frame (H,W,C), in 0..1 or uint8."""
         self.push_all([frame])
 
     def push_all(self, frames: Sequence[Tensor]) -> None:
-        """The next frames (H,W,C), of one size.
+        """Takes the next frames (H,W,C), of one size.
 
         They are made small where they are, which takes a millisecond of one core, less than to send them.
         """
@@ -166,7 +167,7 @@ class SceneFinder:
         self._decide(len(self.scenes.evidence) - _AROUND)
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Decides about the rest: there are no more frames."""
         self._decide(len(self.scenes.evidence))
 
     def _decide(self, end: int) -> None:
@@ -176,7 +177,7 @@ class SceneFinder:
             elif self._stands_out(pair) and not self._is_fade(pair) and not self._is_flash(pair):
                 self.scenes.cuts.add(pair + 1)
             used = pair - 2 * _AROUND
-            if not self._keep and used >= 0:
+            if not self._keep_evidence and used >= 0:
                 self.scenes.evidence[used] = None
         self._decided = max(self._decided, end)
         for known in (self._thumbs, self._cells):
@@ -238,8 +239,8 @@ class SceneFinder:
 
 
 def thumbnails(frames: Tensor) -> Tensor:
-    """(N,H,W,C), 0..1 or bytes -> (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice, maps left
-    out."""
+    """Shrinks (N,H,W,C), 0..1 or bytes, to (N,3,h,w) float32, by area, the longer side `SIDE` at most; grey thrice,
+    maps left out."""
     height, width = frames.shape[1:3]
     cell = max(1, max(height, width) // SIDE)
     rows, columns = max(1, height // cell), max(1, width // cell)
@@ -270,7 +271,8 @@ def _floats(numbers: Tensor) -> Tensor:
 
 
 def unexplained(thumbs0: Tensor, thumbs1: Tensor) -> Tensor:
-    """(P,3,h,w) twice -> (P,): the share of the pictures' structure that moving blocks about does not explain."""
+    """Returns, for (P,3,h,w) twice, the share (P,) in 0..1 of the pictures' structure that moving blocks about does not
+    explain."""
     return _compare(_Pictures.of(thumbs0), _Pictures.of(thumbs1))[0]
 
 
@@ -318,12 +320,14 @@ class _Pictures(NamedTuple):
 
 def _compare(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor, Tensor]:
     """P pictures twice -> unexplained, motion in thumbnail pixels, contrast of the flatter picture; all (P,)."""
-    found, moved = (torch.cat(part, 1) for part in zip(_match(one, other), _match(other, one), strict=True))
+    correlation, moved = (
+        torch.cat(part, 1) for part in zip(_match(one, other), _match(other, one), strict=True)
+    )
     contrasts = one.blocks.contrast, other.blocks.contrast
     flatter = torch.minimum(*(contrast.mean(1) for contrast in contrasts))
     weight = torch.cat(contrasts, 1).clamp(max=_MOST_CONTRAST)
     weight = weight * weight / (weight + _FAINT)
-    missing = (weight * (1 - found.clamp(min=0) ** 2)).sum(1)
+    missing = (weight * (1 - correlation.clamp(min=0) ** 2)).sum(1)
     # A picture of next to no structure explains nothing and is no evidence either.
     share = missing / (weight.sum(1) + weight.shape[1] * _NOISE / 2)
     return share, torch.nanquantile(moved, 0.9, dim=1).nan_to_num(), flatter
@@ -339,11 +343,11 @@ def _match(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor]:
     correlation.masked_fill_(distance > max(2, round(one.side * _REACH)), -1.0)
     # Motion is the nearest of nearly equal matches: smooth and striped pictures match far away as well.
     near = (correlation - distance * _NEARER).max(2).indices
-    alike, way = (
+    best, moved = (
         x.gather(2, near[:, :, None])[:, :, 0] for x in (correlation, distance.expand_as(correlation))
     )
-    way = torch.where((alike > _SURE) & (blocks.contrast > _FAINT), way, torch.nan)
-    return correlation.amax(2), way
+    moved = torch.where((best > _SURE) & (blocks.contrast > _FAINT), moved, torch.nan)
+    return correlation.amax(2), moved
 
 
 def _evidence(changes: Sequence[Tensor], thumbs: Tensor, side: int) -> list[Evidence]:

@@ -1,4 +1,4 @@
-"""What people write of times: lists of them, points of a retime curve, frames, places in a clip."""
+"""Reads what people write of times: lists of them, points of a retime curve, frames, places in a clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_CUTS, MOST_POINTS = 200_000, 20_000  # in a text: of frames that begin a sc
 
 
 def parse_timesteps(text: str) -> list[Fraction] | None:
-    """Numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none.
+    """Reads numbers or fractions in `text`, apart by commas, semicolons or blanks; None where there are none.
 
     Raises ValueError.
     """
@@ -27,7 +27,7 @@ def parse_timesteps(text: str) -> list[Fraction] | None:
 
 
 def parse_curve(text: str) -> list[tuple[Fraction, Fraction]]:
-    """Points like 0:0, 1:1, 3:1.5 in `text`. Raises ValueError."""
+    """Reads points like 0:0, 1:1, 3:1.5 in `text`: (result seconds, clip seconds). Raises ValueError."""
     try:
         points = []
         for word in words_of(text or "", MOST_POINTS):
@@ -44,7 +44,7 @@ def parse_curve(text: str) -> list[tuple[Fraction, Fraction]]:
 
 
 def parse_cuts(text: str, count: int) -> set[int]:
-    """Frame numbers in `text`, each between 0 and `count` - 1. Raises ValueError."""
+    """Reads frame numbers in `text`, each between 0 and `count` - 1. Raises ValueError."""
     try:
         return {whole_number(word, count - 1) for word in words_of(text or "", MOST_CUTS)}
     except ValueError as error:
@@ -55,7 +55,8 @@ def parse_cuts(text: str, count: int) -> set[int]:
 
 
 def parse_place(text: str, times: Sequence[Fraction]) -> Fraction:
-    """Seconds that are meant by "12.5", "1:02.5" or "1:00:00", or by "300f", the frame shown at `times[300]`.
+    """Returns the seconds that are meant by "12.5", "1:02.5" or "1:00:00", or by "300f", the frame shown at
+    `times[300]`.
 
     Raises ValueError.
     """

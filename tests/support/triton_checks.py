@@ -150,9 +150,9 @@ def choice() -> dict:
     sources = [net.source(x) for x in torch.rand(2, 1, 3, 32, 32)]
     grids = WarpGrids(32, 32, torch.device("cpu"))
     images = [run(*sources, 0.5, net.config.scales, False, grids=grids).image for _ in range(3)]
-    lost = list(acceleration._wins.values())
+    lost = list(acceleration._kernel_wins.values())
     run._fast = None
-    acceleration._wins.update(dict.fromkeys(acceleration._wins, True))
+    acceleration._kernel_wins.update(dict.fromkeys(acceleration._kernel_wins, True))
     images.append(run(*sources, 0.5, net.config.scales, False, grids=grids).image)
     return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run.works}
 
