@@ -81,6 +81,8 @@ def test_update_equals_the_code_that_trained_4_25(case):
             assert float(info[name]) == pytest.approx(step[name], rel=1e-3), name
         assert float(merged.mean()) == pytest.approx(step["pred_mean"], abs=1e-5)
 
-    weights = model.net.state_dict() | {f"timer.{k}": v for k, v in learner._unwrapped.timer.state_dict().items()}
+    weights = model.net.state_dict() | {
+        f"timer.{k}": v for k, v in learner._unwrapped.timer.state_dict().items()
+    }
     for key, total in case["param_sums"].items():
         assert float(weights[key].double().sum()) == pytest.approx(total, rel=1e-3, abs=2e-3), key
