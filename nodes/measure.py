@@ -225,7 +225,7 @@ def _bytes(images: Tensor) -> Tensor:
 
 
 class _Node:
-    """A loaded INTERP_MODEL as a method of `rife.scoring`."""
+    """A loaded INTERP_MODEL as a method of `rife.evaluation.scoring`."""
 
     def __init__(self, patcher, options: InferenceOptions):
         self.patcher, self.options = patcher, options
@@ -243,7 +243,7 @@ class _Node:
 
 
 class _Heat:
-    """`on_frames` of `rife.scoring.score`: heat maps of one method's errors, progress, cancel."""
+    """`on_frames` of `rife.evaluation.scoring.score`: heat maps of one method's errors, progress, cancel."""
 
     def __init__(self, method: str, total: int):
         self.method, self.maps, self.done = method, [], 0

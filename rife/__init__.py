@@ -1,4 +1,4 @@
-"""RIFE (Real-Time Intermediate Flow Estimation) for every released checkpoint: inference, training, video.
+"""Interpolates frames by RIFE (Real-Time Intermediate Flow Estimation), any checkpoint: inference, training, video.
 
 import rife
 model = rife.load_model()                      # the bundled checkpoint, or a path to any RIFE file

@@ -1,4 +1,4 @@
-"""`python -m rife`."""
+"""Runs `python -m rife`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process or the machine in the middle."""
+"""Writes files that are there whole or not at all, whatever ends the process or the machine in the middle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def flush_and_rename(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
-    """A finished file of the same file system takes the name `path`, once it is safely on the disk. Raises OSError."""
+    """Gives a finished file of the same file system the name `path`, once it is safely on the disk. Raises OSError."""
     with open(temporary, "rb+") as file:  # Windows flushes no file that is open for reading only
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -37,7 +37,7 @@ def flush_and_rename(temporary: str | os.PathLike, path: str | os.PathLike) -> N
 
 
 def write_text(path: str | os.PathLike, text: str, newline: str | None = None) -> None:
-    """A text file in UTF-8, through `atomic_write`. newline: as of `open`."""
+    """Writes a text file in UTF-8, through `atomic_write`. newline: as of `open`. Raises OSError."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline=newline) as file:
         file.write(text)
 

@@ -1,4 +1,4 @@
-"""ComfyUI workflows with other packs' RIFE nodes, rewritten for ours, as saved (UI format) or as exported (API format).
+"""Rewrites ComfyUI workflows with other packs' RIFE nodes for ours, as saved (UI format) or exported (API format).
 
 Fannovel16's `RIFE VFI` loads and runs in one node: it becomes a loader and RIFE Interpolate, or, where it does what
 that form does not have (interpolation states, settings that come over links), the all-in-one node `RIFEVFI`.
@@ -43,14 +43,15 @@ _OVER_LINKS = {"frames", "multiplier", "batch_size"}  # what may come over links
 
 
 def offered(ckpt_name: str) -> str:
-    """What our loader calls a file of Fannovel16's: rife49.pth is "4.9 (download)"; others keep their names."""
+    """Returns what our loader calls a file of Fannovel16's: rife49.pth is "4.9 (download)"; others keep their names."""
     number = re.fullmatch(r"rife4(\d+)\.pth", ckpt_name)
     version = f"4.{number[1]}" if number else ""
     return version + DOWNLOAD if version in DOWNLOADS else ckpt_name
 
 
 def convert(workflow: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A copy for our nodes, and a line for each node that was changed. Raises ValueError for what is no workflow."""
+    """Returns a copy for our nodes, and a line for each node that was changed. Raises ValueError for what is no
+    workflow."""
     workflow = copy.deepcopy(workflow)
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
         graphs = [_Graph(one) for one in (workflow, *workflow.get("definitions", {}).get("subgraphs", []))]

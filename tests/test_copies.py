@@ -109,7 +109,7 @@ def test_masks_land_in_a_result_of_their_own(monkeypatch):
     assert torch.equal(out, expected) and torch.equal(*outs)
 
 
-ORDERS = r"\S+\.(wait_stream|record_stream)\(.*\)|(gone|piece\.arrived)\.synchronize\(\)"
+ORDERS = r"\S+\.(wait_stream|record_stream)\(.*\)|(uploaded|piece\.arrived)\.synchronize\(\)"
 ORDERINGS = [line for line in inspect.getsource(copies).splitlines() if re.fullmatch(ORDERS, line.strip())]
 
 

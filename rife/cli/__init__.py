@@ -1,4 +1,4 @@
-"""The command line: one file per command."""
+"""Is the command line: one file per command."""
 
 from .app import main
 

@@ -1,4 +1,4 @@
-"""The command line `rife`: its commands, what is logged, and how errors are told."""
+"""Runs the command line `rife`: its commands, what is logged, and how errors are told."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands. --debug may stand before the command or behind it."""
+    """Makes the parser of all commands. --debug may stand before the command or behind it."""
     parser = argparse.ArgumentParser(prog="rife", description="Frame interpolation with RIFE.")
     parser.add_argument("--version", action="version", version=f"rife {__version__}")
     parser.add_argument("--debug", action="store_true", help="log more, show tracebacks")

@@ -1,4 +1,4 @@
-"""The commands about checkpoints: `rife info`, `rife convert`, `rife download`."""
+"""Runs the commands about checkpoints: `rife info`, `rife convert`, `rife download`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .options import add_variant_option
 
 
 def add_info_options(parser: argparse.ArgumentParser) -> None:
-    """Of `rife info`."""
+    """Adds the options of `rife info`."""
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", default=BUNDLED_CHECKPOINT, help="default: the bundled one"
     )
@@ -30,7 +30,7 @@ def add_info_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_convert_options(parser: argparse.ArgumentParser) -> None:
-    """Of `rife convert`."""
+    """Adds the options of `rife convert`."""
     parser.add_argument("input", type=Path, help="file, or folder with flownet.pkl")
     parser.add_argument("output", type=Path, help=".safetensors; replaced if it exists")
     choices = [name for name, dtype in PRECISIONS.items() if dtype]
@@ -40,7 +40,7 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_download_options(parser: argparse.ArgumentParser) -> None:
-    """Of `rife download`."""
+    """Adds the options of `rife download`."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="such as 4.25 (default: list all)")
     parser.add_argument(
         "--to", type=Path, default=Path(), metavar="FOLDER", help="where the file goes (default: here)"

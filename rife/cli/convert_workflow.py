@@ -1,4 +1,4 @@
-"""The command `rife convert-workflow`: other packs' graphs, rewritten for ours."""
+"""Runs the command `rife convert-workflow`: other packs' graphs, rewritten for ours."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ..comfyui_workflow import convert
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.add_argument("input", type=Path, help="as saved, or exported for the API")
     parser.add_argument("output", type=Path, help="JSON; replaced if it exists")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Rewrites one file and says which nodes were changed. Raises ValueError."""
+    """Rewrites one file and says which nodes were changed. Raises ValueError for a file without such nodes. Raises
+    ValueError."""
     try:
         workflow, changes = convert(json.loads(args.input.read_text(encoding="utf-8")))
     except ValueError as error:

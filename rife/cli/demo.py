@@ -1,4 +1,4 @@
-"""The command `rife demo`: a rendered clip, interpolated and compared with its true frames."""
+"""Runs the command `rife demo`: a rendered clip, interpolated and compared with its true frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .options import add_model_options, load
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.add_argument(
         "--out", type=Path, default=Path("rife_demo"), help="folder for the results (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""The command `rife interpolate`: files in, files out, alone or as one of several processes."""
+"""Runs the command `rife interpolate`: files in, files out, alone or as one of several processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _KEPT = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.add_argument(
         "input", nargs="+", help="videos, globs, folders of videos or pictures, frames/%%05d.png"
     )
@@ -197,7 +197,7 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does all inputs; 0, or 1 where one failed."""
+    """Does all inputs; returns 0, or 1 where one failed. Raises ValueError, OSError where there is only one."""
     pairs = _pairs(args)
     model, failed = None, 0
     with _ended_like_interrupted():

@@ -1,4 +1,4 @@
-"""The command `rife join`: clips that follow each other, made one file."""
+"""Runs the command `rife join`: clips that follow each other, made one file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUTO = "auto"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.add_argument("input", nargs="+", help="two videos or more, in order, of one size and rate")
     parser.add_argument("output", help="a video")
     parser.add_argument(
@@ -59,7 +59,7 @@ def _frames(word: str) -> int | None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Joins and says what was found."""
+    """Joins and says what was found. Raises VideoError, ValueError."""
     target = Path(args.output)
     asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
     clips = open_clips(args.input, target)
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def described(seam: Seam) -> str:
-    """A seam in one line."""
+    """Describes a seam in one line."""
     what = {
         "twin": "the last frame was the first again, one of them is dropped",
         "overlap": f"{seam.overlap} frames were in both, morphed from one to the other",
@@ -95,7 +95,7 @@ def described(seam: Seam) -> str:
 
 
 def report(made: JoinedVideo) -> dict:
-    """All that was found, as plain data."""
+    """Returns all that was found, as plain data."""
     seams = [
         {"frame": start, **seam.as_dict()} for seam, start in zip(made.seams, made.starts[1:], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the model that they ask for."""
+"""Holds options that several commands share, and loads the model that they ask for."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ AUTO = "auto"
 
 
 def add_variant_option(parser: argparse.ArgumentParser, meaning: str = "where tensors cannot tell") -> None:
-    """--variant: which release a checkpoint is."""
+    """Adds --variant: which release a checkpoint is."""
     versions = [*RELEASES, *LEGACY_RELEASES]
     parser.add_argument("--variant", choices=versions, metavar="VERSION", help=meaning)
 
 
 def add_device_option(parser: argparse._ActionsContainer) -> None:
-    """--device: where the network runs."""
+    """Adds --device: where the network runs."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, xpu (default: this machine's accelerator)")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --variant and --device: what `load` loads."""
+    """Adds --model, --variant and --device: what `load` loads."""
     parser.add_argument(
         "--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)"
     )
@@ -39,7 +39,7 @@ def _scale(word: str) -> float | str:
 
 
 def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> None:
-    """How the network makes frames: --scale, --tta, --ensemble, --precision, --acceleration, --batch-size.
+    """Adds how the network makes frames: --scale, --tta, --ensemble, --precision, --acceleration, --batch-size.
 
     auto: also --scale auto.
     """
@@ -66,7 +66,7 @@ def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> 
 
 
 def load(args: argparse.Namespace, device: str | None = None) -> Model:
-    """The model that `add_model_options` asked for, in --precision where the command has it. device: instead of
+    """Loads the model that `add_model_options` asked for, in --precision where the command has it. device: instead of
     --device."""
     precision = getattr(args, "precision", None)
     model = load_model(args.model, variant=args.variant, device=device or args.device, dtype=precision)

@@ -1,4 +1,4 @@
-"""`rife score`: checkpoints, scales and options against each other, averaging and classical flow, in one run."""
+"""Runs `rife score`: checkpoints, scales and options against each other, averaging and classical flow, in one run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .options import add_device_option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.description = run.__doc__
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -99,7 +99,7 @@ def _task(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """How close made frames come to true ones: on clips from which frames are held out, or on a published benchmark."""
+    """Measures how close made frames come to true ones: on clips from which frames are held out, or on a benchmark."""
     _check(args)
     began = time.perf_counter()
     protocol = PROTOCOLS.get(args.protocol)

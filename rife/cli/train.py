@@ -1,4 +1,4 @@
-"""`rife train`, alone or under torchrun."""
+"""Runs `rife train`, alone or under torchrun."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def _settings(args: argparse.Namespace, device: torch.device) -> Settings:
 def _real(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
     learn, held_out = [], {}
     for folder in args.data:
-        mine, judged = read_folder(folder, args.held_out_fraction, args.max_frames, args.max_width)
-        learn += mine
+        learned, judged = read_folder(folder, args.held_out_fraction, args.max_frames, args.max_width)
+        learn += learned
         name = folder.name if folder.name not in held_out else str(folder)
         for stride in range(1, max(2, args.reach // 2 + 1)):
             held_out[f"{name} stride {stride}"] = triplets(judged, args.held_out_count, stride)
@@ -191,7 +191,7 @@ def _rendered(args: argparse.Namespace, model: Model) -> tuple[Source, HeldOut]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.description, parser.epilog = run.__doc__, _EPILOG
     parser.set_defaults(run=run, log_format="%(asctime)s %(message)s")
     parser.add_argument(

@@ -98,9 +98,9 @@ class OverlappedTransfer(Transfer):
                 for i, in_piece, in_frame in _frames_of_piece(start, len(lines), first.shape[0]):
                     piece[in_piece].copy_(frames[i][in_frame])
                 lines.copy_(piece, non_blocking=True)
-                sent_off = cuda.Event()
-                sent_off.record(self._upload_stream)
-                self._uploading.append((buffer, sent_off))
+                uploaded = cuda.Event()
+                uploaded.record(self._upload_stream)
+                self._uploading.append((buffer, uploaded))
         # The pass must not begin before its frames are there.
         computing.wait_stream(self._upload_stream)
         # Allocated on the other stream, which else could give the memory away while the pass reads it.
@@ -111,8 +111,8 @@ class OverlappedTransfer(Transfer):
         """A piece of pinned memory that nothing is sent from any more."""
         if len(self._uploading) < _UPLOAD_PIECES:
             return pinned((_PIECE,), torch.uint8)
-        buffer, sent_off = self._uploading.popleft()
-        sent_off.synchronize()
+        buffer, uploaded = self._uploading.popleft()
+        uploaded.synchronize()
         return buffer
 
     def save(self, images: Tensor, rows: Rows) -> None:

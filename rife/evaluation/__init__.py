@@ -1,4 +1,4 @@
-"""How good frames are: metrics, baselines, published benchmarks, tables and charts."""
+"""Measures how good frames are: metrics, baselines, published benchmarks, tables and charts."""
 
 from .metrics import interpolation_error, psnr, ssim
 

@@ -1,6 +1,6 @@
-"""What a network has to beat: frame averaging, and warping by classical optical flow (OpenCV, optional).
+"""Makes what a network has to beat: frame averaging, and warping by classical optical flow (OpenCV, optional).
 
-Frames are (3,H,W) in 0..1; a baseline is a method of `rife.scoring`.
+Frames are (3,H,W) in 0..1; a baseline is a method of `rife.evaluation.scoring`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def average(img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
-    """The cross-fade (T,3,H,W): each frame weighs what it is near to the time."""
+    """Returns the cross-fade (T,3,H,W): each frame weighs what it is near to the time."""
     return torch.stack([torch.lerp(img0, img1, t) for t in times])
 
 
 class FlowWarping:
-    """Both frames warped to the time by flow in both directions, and blended by nearness in time.
+    """Warps both frames to the time by flow in both directions, and blends them by nearness in time.
 
     Flow at the time is that of Super SloMo (Jiang et al., CVPR 2018, equation 4), in which the flows of both
     directions at one pixel are mixed: it did better on our clips than flow taken as it stands or carried along itself.
@@ -45,14 +45,16 @@ class FlowWarping:
 
 
 def dis(img0: Tensor, img1: Tensor) -> Tensor:
-    """Flow (2,H,W) in pixels from img0 to img1 by Dense Inverse Search (Kroeger et al. 2016), medium preset."""
+    """Returns the flow (2,H,W) in pixels from img0 to img1 by Dense Inverse Search (Kroeger et al. 2016), medium
+    preset. Raises RuntimeError without OpenCV."""
     cv2 = _opencv()
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return _flow(search.calc(*_grey(img0, img1), None), img0)
 
 
 def farneback(img0: Tensor, img1: Tensor) -> Tensor:
-    """Flow (2,H,W) in pixels from img0 to img1 by polynomial expansion (Farnebäck 2003), five-level pyramid."""
+    """Returns the flow (2,H,W) in pixels from img0 to img1 by polynomial expansion (Farnebäck 2003), five-level
+    pyramid. Raises RuntimeError without OpenCV."""
     cv2 = _opencv()
     flow = cv2.calcOpticalFlowFarneback(
         *_grey(img0, img1), None, pyr_scale=0.5, levels=5, winsize=15, iterations=5, poly_n=7, poly_sigma=1.5,
@@ -65,12 +67,13 @@ BASELINES = {"dis": FlowWarping(dis), "farneback": FlowWarping(farneback)}
 
 
 def motion_size(img0: Tensor, img1: Tensor) -> float:
-    """How far the faster parts of img0 move, in pixels: 95th percentile of the length of DIS flow."""
+    """Measures how far the faster parts of img0 move, in pixels: 95th percentile of the length of DIS flow. Raises
+    RuntimeError without OpenCV."""
     return float(torch.quantile(dis(img0, img1).norm(dim=0)[::2, ::2].flatten(), 0.95))
 
 
 def has_opencv() -> bool:
-    """Whether the flow baselines and `motion_size` can run."""
+    """Tells whether the flow baselines and `motion_size` can run."""
     return importlib.util.find_spec("cv2") is not None
 
 

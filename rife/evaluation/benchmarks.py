@@ -1,4 +1,4 @@
-"""The published benchmarks of frame interpolation, for folders in the layout in which their authors give them out.
+"""Reads the published benchmarks of frame interpolation, in the layout in which their authors give them out.
 
 Which frames, padded how, which figures, averaged over what: as in the code named at each entry of `PROTOCOLS`. Nothing
 is downloaded; docs/measuring.md says where the sets are.
@@ -35,7 +35,8 @@ _YUV_FROM_RGB = torch.tensor(
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a set is scored. `samples` reads a folder; `count`: how many it has; `of_groups`: means of clips' means."""
+    """Says how a set is scored. `samples` reads a folder; `count`: how many it has; `of_groups`: means of
+    clips' means."""
 
     title: str
     samples: Callable[[Path], Iterator[Sample]]
@@ -46,7 +47,8 @@ class Protocol:
 
 
 def psnr_y(made: Tensor, true: Tensor, *_: Tensor) -> float:
-    """PSNR of luma (skimage's rgb2yuv) of two (3,H,W) in 0..1, both rounded to 8 bit; ECCV2022-RIFE benchmark/HD.py."""
+    """Returns the PSNR in dB of luma (skimage's rgb2yuv) of two (3,H,W) in 0..1, both rounded to 8 bit; ECCV2022-RIFE
+    benchmark/HD.py."""
     weights = _YUV_FROM_RGB[0].view(3, 1, 1).to(made.device)
     ours, theirs = (((x * 255).round() / 255 * weights).sum(0) for x in (made.double(), true.double()))
     return psnr(ours, theirs, rounded=False)
@@ -135,7 +137,7 @@ def _hd(factor: int) -> Callable[[Path], Iterator[Sample]]:
 
 
 def read_yuv(path: Path, height: int, width: int, index: int) -> Tensor | None:
-    """Frame `index` of a raw 4:2:0 file as (3,H,W) uint8, None past its end.
+    """Reads frame `index` of a raw 4:2:0 file of height x width pixels as (3,H,W) uint8, None past its end.
 
     As benchmark/yuv_frame_io.py of ECCV2022-RIFE: chroma resized as Pillow does (bicubic), all three taken for full
     range, RGB cut off to integers.

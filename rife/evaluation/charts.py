@@ -1,4 +1,4 @@
-"""Pictures of what was measured: flow in Middlebury's colours, heat maps of errors, charts as SVG."""
+"""Draws what was measured: flow in Middlebury's colours, heat maps of errors, charts as SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#
 
 
 def flow_picture(flow: Tensor, max_flow: float = 0.0) -> Tensor:
-    """Flow (…,2,H,W) in pixels -> (…,H,W,3) in 0..1 by Middlebury's colour wheel.
+    """Draws flow (…,2,H,W) in pixels as (…,H,W,3) in 0..1 by Middlebury's colour wheel.
 
     Direction is hue (right red, down yellow, left cyan, up blue), length is saturation: white rests, `max_flow` pixels
     have the full colour, longer ones are darkened. max_flow 0: the longest finite one, of all pictures together.
@@ -38,7 +38,7 @@ def flow_picture(flow: Tensor, max_flow: float = 0.0) -> Tensor:
 
 
 def longest_flow(flow: Tensor) -> float:
-    """Length in pixels of the longest finite flow in (…,2,H,W); 1 where nothing moves at all."""
+    """Returns the length in pixels of the longest finite flow in (…,2,H,W); 1 where nothing moves at all."""
     lengths = flow.float().norm(dim=-3)
     return float(lengths[lengths.isfinite()].amax()) if (lengths > 0).any() else 1.0
 
@@ -54,7 +54,7 @@ def _colour_wheel() -> Tensor:
 
 
 def heat_map(values: Tensor, top: float = 1.0) -> Tensor:
-    """(…,H,W) -> (…,H,W,3) in 0..1: black at 0, over red, to pale yellow at `top` and above."""
+    """Draws values (…,H,W) as (…,H,W,3) in 0..1: black at 0, over red, to pale yellow at `top` and above."""
     anchors = torch.tensor(_HEAT, device=values.device)
     position = (values.float() / top).clamp(0, 1) * (len(anchors) - 1)
     low = position.floor().long().clamp(max=len(anchors) - 2)
@@ -62,7 +62,7 @@ def heat_map(values: Tensor, top: float = 1.0) -> Tensor:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about `count` of them."""
+    """Returns round numbers from `low` to `high`, about `count` of them."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -73,13 +73,13 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def line_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour per line of a chart; grey for averaging, to which the others are compared."""
+    """Chooses a colour per line of a chart; grey for averaging, to which the others are compared."""
     colours = cycle(_COLOURS)
     return {name: "#888888" if name == "average" else next(colours) for name in names}
 
 
 class Axes(NamedTuple):
-    """Where values lie in a chart: the box in pixels, x from 0 to `last`, y from `low` to `high`."""
+    """Says where values lie in a chart: the box in pixels, x from 0 to `last`, y from `low` to `high`."""
 
     left: float
     top: float
@@ -93,34 +93,34 @@ class Axes(NamedTuple):
     def around(
         cls, box: tuple[float, float, float, float], last: float, values: Iterable[float], margin: float
     ) -> Axes:
-        """Axes that the finite `values` fill, with `margin` beyond them where they are all the same."""
+        """Makes axes that the finite `values` fill, with `margin` beyond them where they are all the same."""
         finite = [y for y in values if math.isfinite(y)] or [0.0]
         low, high = min(finite), max(finite)
         return cls(*box, max(1, last), *((low - margin, high + margin) if low == high else (low, high)))
 
     def x(self, value: float) -> float:
-        """Pixels from the left."""
+        """Returns the place of `value` in pixels from the left."""
         return self.left + (self.right - self.left) * value / self.last
 
     def y(self, value: float) -> float:
-        """Pixels from the top."""
+        """Returns the place of `value` in pixels from the top."""
         return self.bottom - (self.bottom - self.top) * (value - self.low) / (self.high - self.low)
 
     @property
     def y_ticks(self) -> list[float]:
-        """Round values of y."""
+        """Lists round values of y."""
         return ticks(self.low, self.high)
 
     @property
     def x_ticks(self) -> list[float]:
-        """Round values of x that are whole: there is no frame 0.2."""
+        """Lists round values of x that are whole: there is no frame 0.2."""
         return [x for x in ticks(0, self.last) if x == int(x)]
 
 
 def chart_svg(
     title: str, series: Mapping[str, Sequence[float]], unit: str, width: int = 860, height: int = 320
 ) -> str:
-    """Lines over their index as SVG text. NaN and infinite values leave gaps."""
+    """Draws lines over their index as SVG text, of width x height pixels. NaN and infinite values leave gaps."""
     left, top, right, bottom = 60, 40, width - 160, height - 30
     longest = max((len(line) for line in series.values()), default=1)
     values = (y for line in series.values() for y in line)

@@ -1,4 +1,4 @@
-"""Names for checkpoints that stand side by side in a table, however alike their files are called."""
+"""Names checkpoints that stand side by side in a table, however alike their files are called."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ BUNDLED = "bundled"
 def checkpoint_names(
     paths: Sequence[Path | None], versions: Sequence[str], taken: Collection[str] = ()
 ) -> list[str]:
-    """A name for each of `paths` (files, folders with flownet.pkl, None: the bundled one), no two the same.
+    """Returns a name for each of `paths` (files, folders with flownet.pkl, None: the bundled one), no two the same.
 
     The file's, without its ending; where several have it, as every released RIFE is called flownet.pkl, as much of the
     folder as tells them apart; in one folder or below folders of the same names, version and digest. versions: of each
     checkpoint, as text; taken: what else stands in the table. Raises ValueError where two are the same checkpoint.
     """
     names = [_parts(path)[-1] for path in paths]
-    for group in _same(names):
+    for group in _duplicates(names):
         for i, longer in zip(group, _with_folders([paths[i] for i in group]), strict=True):
             names[i] = longer
     for i in {
-        *(i for group in _same(names) for i in group),
+        *(i for group in _duplicates(names) for i in group),
         *(i for i, name in enumerate(names) if name in taken),
     }:
         names[i] = f"{names[i]} {versions[i] or 'own training'} {_digest(paths[i])}"
-    for first, second, *_ in _same(names):
+    for first, second, *_ in _duplicates(names):
         raise ValueError(
             f"{paths[first] or BUNDLED} and {paths[second] or BUNDLED} are the same checkpoint, expected different "
             "ones. Give it once."
@@ -35,7 +35,7 @@ def checkpoint_names(
     return names
 
 
-def _same(names: Iterable[str]) -> list[list[int]]:
+def _duplicates(names: Iterable[str]) -> list[list[int]]:
     """Places of each name that stands more than once."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -59,7 +59,7 @@ def _parts(path: Path | None) -> tuple[str, ...]:
 
 
 def checkpoint_digest(path: Path) -> str:
-    """The SHA-256 of a file, or of a folder's checkpoint files one after the other. Raises OSError."""
+    """Returns the SHA-256 of a file, or of a folder's checkpoint files one after the other. Raises OSError."""
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.glob("*.pkl")):
         digest.update(file.read_bytes())

@@ -1,4 +1,4 @@
-"""Held-out samples of clips, and pictures of what was made of them best and worst."""
+"""Takes held-out samples of clips, and pictures of what was made of them best and worst."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def clip_samples(
     max_width: int | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[Sample]:
-    """Held-out samples of one clip at every (factor, stride). It is read once per task, a window at a time."""
+    """Yields held-out samples of one clip at every (factor, stride). It is read once per task, a window at a time.
+    Raises ValueError for a clip without frames."""
 
     def frames() -> Iterator[Tensor]:
         return clip_frames(path, max_frames, max_width)
@@ -60,7 +61,7 @@ class Gallery:
         self.kept: dict[tuple[str, str, str], tuple[float, Row, Tensor]] = {}
 
     def __call__(self, sample: Sample, method: str, frames: Tensor, rows: list[Row]) -> None:
-        """`on_frames` of `rife.evaluation.scoring.score`; averaging comes before the method."""
+        """Is `on_frames` of `rife.evaluation.scoring.score`; averaging comes before the method."""
         if method == AVERAGE:
             self._averaged = rows
         if method != self.method:
@@ -73,7 +74,7 @@ class Gallery:
                     self.kept[key] = gain, row, error_picture(sample, k, frames[k])
 
     def save(self, folder: Path) -> None:
-        """One PNG each."""
+        """Writes one PNG each into `folder`. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         for (name, task, which), (_, row, picture) in self.kept.items():
             stem = f"{name} {task} {which} {row.name} at {row.time}".replace("/", "of").replace(" ", "_")
@@ -81,7 +82,8 @@ class Gallery:
 
 
 def error_picture(sample: Sample, k: int, made: Tensor) -> Tensor:
-    """(2H,2W,3) in 0..1: above the truth and what was made of it, below the heat maps of averaging and of this."""
+    """Draws (2H,2W,3) in 0..1: above the truth and what was made (3,H,W) of it, below the heat maps of averaging and of
+    this."""
     img0, img1, true = (x.float() / 255 for x in (sample.img0, sample.img1, sample.truth[k]))
     averaged = average(img0, img1, [float(sample.times[k])])[0]
     heat = [heat_map((x - true).abs().mean(0), BRIGHT_ERROR) for x in (averaged, made.to(true))]

@@ -1,4 +1,4 @@
-"""FLIP: how different two pictures look when they are flipped between, 0 (the same) to 1. Needs no weights.
+"""Computes FLIP: how different two pictures look when they are flipped between, 0 (the same) to 1, without weights.
 
 Andersson, Nilsson, Akenine-Möller, Oskarsson, Åström, Fairchild: "FLIP: A Difference Evaluator for Alternating Images",
 HPG 2020, for pictures of standard dynamic range; constants and equations are the paper's.
@@ -31,15 +31,16 @@ _KNEE, _AT_KNEE = 0.4, 0.95  # differences beyond 0.4 of the largest share the l
 
 
 def flip(image: Tensor, target: Tensor, pixels_per_degree: float = PIXELS_PER_DEGREE) -> float:
-    """The mean FLIP of two pictures (3,H,W), sRGB in 0..1; lower is better."""
+    """Returns the mean FLIP of two pictures (3,H,W), sRGB in 0..1; lower is better."""
     return float(flip_map(image, target, pixels_per_degree).mean())
 
 
 def flip_map(image: Tensor, target: Tensor, pixels_per_degree: float = PIXELS_PER_DEGREE) -> Tensor:
-    """FLIP at each pixel, (H,W)."""
-    both = [_opponent(_linear(x.float().clamp(0, 1))) for x in (image, target)]
-    colour = _colour_difference(*(_seen(x, pixels_per_degree) for x in both))
-    lightness, lightness_of_target = ((x[0] + 16) / 116 for x in both)
+    """Returns FLIP at each pixel, (H,W), of two pictures (3,H,W), sRGB in 0..1; pixels_per_degree: of the
+    viewer's eye."""
+    opponents = [_opponent(_linear(x.float().clamp(0, 1))) for x in (image, target)]
+    colour = _colour_difference(*(_perceived(x, pixels_per_degree) for x in opponents))
+    lightness, lightness_of_target = ((x[0] + 16) / 116 for x in opponents)
     feature = _feature_difference(lightness, lightness_of_target, pixels_per_degree)
     return colour ** (1 - feature)
 
@@ -64,7 +65,7 @@ def _from_opponent(ycc: Tensor) -> Tensor:
     return _mixed(torch.linalg.inv(_TO_XYZ), xyz)
 
 
-def _seen(ycc: Tensor, pixels_per_degree: float) -> Tensor:
+def _perceived(ycc: Tensor, pixels_per_degree: float) -> Tensor:
     """What the eye resolves of it, as Hunt-adjusted L*a*b*."""
     widest = max(row[1] for row in _SENSITIVITY)
     radius = math.ceil(3 * math.sqrt(widest / (2 * math.pi**2)) * pixels_per_degree)
@@ -114,17 +115,17 @@ def _feature_difference(a: Tensor, b: Tensor, pixels_per_degree: float) -> Tenso
     deviation = 0.5 * _FEATURE_WIDTH * pixels_per_degree
     radius = math.ceil(3 * deviation)
     x = torch.arange(-radius, radius + 1).float()
-    bell = torch.exp(-(x**2) / (2 * deviation**2))
-    bell2 = bell[:, None] * bell
+    gaussian = torch.exp(-(x**2) / (2 * deviation**2))
+    gaussian2d = gaussian[:, None] * gaussian
     found = []
-    for kernel in (-x * bell2, (x**2 / deviation**2 - 1) * bell2):
+    for kernel in (-x * gaussian2d, (x**2 / deviation**2 - 1) * gaussian2d):
         # Where it is positive it sums to 1, where negative to -1.
         kernel = torch.where(
             kernel > 0, kernel / kernel.clamp_min(0).sum(), kernel / -kernel.clamp_max(0).sum()
         )
-        both = torch.stack((kernel, kernel.T))[:, None].to(a)
+        directions = torch.stack((kernel, kernel.T))[:, None].to(a)
         strengths = [
-            F.conv2d(F.pad(y[None, None], (radius,) * 4, mode="replicate"), both)[0].norm(dim=0)
+            F.conv2d(F.pad(y[None, None], (radius,) * 4, mode="replicate"), directions)[0].norm(dim=0)
             for y in (a, b)
         ]
         found.append((strengths[0] - strengths[1]).abs())

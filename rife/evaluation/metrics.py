@@ -1,4 +1,4 @@
-"""Fidelity of a frame against the true one: PSNR, SSIM, interpolation error, the error where something moves, LPIPS.
+"""Measures a frame against the true one: PSNR, SSIM, interpolation error, the error where something moves, LPIPS.
 
 Frames are (3,H,W) in 0..1, RGB. As all interpolation benchmarks do, they are rounded to 8 bit first, unless `rounded`
 is False: what a file cannot hold does not count.
@@ -22,7 +22,7 @@ _AROUND = 2  # and so many pixels around it
 
 
 def psnr(image: Tensor, target: Tensor, rounded: bool = True) -> float:
-    """Peak signal-to-noise ratio in dB of two (…,H,W) in 0..1; infinite for equal ones.
+    """Returns the peak signal-to-noise ratio in dB of two (…,H,W) in 0..1; infinite for equal ones.
 
     One mean over all channels and pixels, as in ECCV2022-RIFE's benchmarks.
     """
@@ -34,7 +34,7 @@ def psnr(image: Tensor, target: Tensor, rounded: bool = True) -> float:
 def interpolation_error(
     image: Tensor, target: Tensor, mask: Tensor | None = None, rounded: bool = True
 ) -> float:
-    """IE: mean absolute difference in 8-bit levels, 0..255, of two (3,H,W); lower is better.
+    """Returns IE: the mean absolute difference in 8-bit levels, 0..255, of two (3,H,W); lower is better.
 
     This is what papers since SepConv list for Middlebury OTHER (ECCV2022-RIFE benchmark/MiddleBury_Other.py);
     Middlebury's own tables have `interpolation_error_rms`. mask: (H,W) bool, pixels that count; NaN if none does.
@@ -46,7 +46,8 @@ def interpolation_error(
 def interpolation_error_rms(
     image: Tensor, target: Tensor, mask: Tensor | None = None, rounded: bool = True
 ) -> float:
-    """Root of the mean over pixels of the squared distance in RGB, in 8-bit levels; lower is better.
+    """Returns the root of the mean over pixels of the squared distance in RGB of two (3,H,W), in 8-bit levels; lower is
+    better.
 
     Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
     """
@@ -56,7 +57,7 @@ def interpolation_error_rms(
 
 
 def moving(img0: Tensor, img1: Tensor) -> Tensor:
-    """(H,W) bool: where the given frames (3,H,W) differ by `MOVING` in some channel, and two pixels around.
+    """Tells, (H,W) bool, where the given frames (3,H,W) differ by `MOVING` in some channel, and two pixels around.
 
     It looks at what was given, not at any flow, so all methods are measured on the same pixels.
     """
@@ -65,7 +66,7 @@ def moving(img0: Tensor, img1: Tensor) -> Tensor:
 
 
 def ssim(image: Tensor, target: Tensor, window: str = "volume", rounded: bool = True) -> float:
-    """Structural similarity of two (3,H,W) in 0..1; 1 for equal ones.
+    """Returns the structural similarity of two (3,H,W) in 0..1; 1 for equal ones.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004, with K1 = 0.01,
     K2 = 0.03 and one of these windows:
@@ -81,7 +82,8 @@ def ssim(image: Tensor, target: Tensor, window: str = "volume", rounded: bool = 
 
 
 def lpips_metric(net: str = "alex") -> Callable[[Tensor, Tensor], float] | None:
-    """LPIPS (Zhang et al. 2018) of two (3,H,W) in 0..1, lower is better; None where the package `lpips` is missing.
+    """Makes LPIPS (Zhang et al. 2018) of two (3,H,W) in 0..1, lower is better; None where the package `lpips` is
+    missing.
 
     Making it downloads the weights of torchvision's network if they are not there yet.
     """

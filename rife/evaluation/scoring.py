@@ -1,4 +1,4 @@
-"""Scores of methods that make frames between frames, on frames that were held out: samples x methods -> rows.
+"""Scores methods that make frames between frames, on frames that were held out: samples x methods -> rows.
 
 A sample is two given frames and the true ones between them. A method is anything that makes frames at given times
 from the two. All methods of a run see the same samples; every true frame gives one row per method.
@@ -40,7 +40,7 @@ MOTION_CLASSES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Two given frames (3,H,W) uint8 and the true ones (T,3,H,W) uint8 at `times`."""
+    """Holds two given frames (3,H,W) uint8 and the true ones (T,3,H,W) uint8 at `times`."""
 
     set: str  # what a mean is taken over: a clip, or a benchmark
     name: str
@@ -76,12 +76,13 @@ HELD_OUT_METRICS = ("psnr", "ssim", "ie", "moving_ie")
 
 
 def held_out_metrics() -> dict[str, Metric]:
-    """The figures of held-out frames."""
+    """Returns the figures of held-out frames."""
     return {name: METRICS[name] for name in HELD_OUT_METRICS}
 
 
 def lpips() -> dict[str, Metric]:
-    """LPIPS as a further figure. Raises ValueError where its package is missing."""
+    """Returns LPIPS as a further figure. Raises ValueError where its package is missing. Raises ValueError where its
+    package is missing."""
     distance = lpips_metric()
     if distance is None:
         raise ValueError(
@@ -92,7 +93,7 @@ def lpips() -> dict[str, Metric]:
 
 @dataclass(frozen=True)
 class Row:
-    """One frame that one method made, and its figures."""
+    """Holds one frame's figures, as one method made it."""
 
     set: str
     task: str
@@ -105,7 +106,7 @@ class Row:
 
 
 class Network:
-    """A `Model` with its options as a method."""
+    """Makes a method of a `Model` with its options."""
 
     def __init__(self, model: Model, scale: float = 1.0, tta: bool = False, ensemble: bool = False):
         self.model, self.options = model, InferenceOptions(scale, tta, ensemble)
@@ -125,7 +126,7 @@ def score(
     motion_of: Callable[[Tensor, Tensor], float] | None = None,
     on_frames: Callable[[Sample, str, Tensor, list[Row]], None] | None = None,
 ) -> Iterator[Row]:
-    """Every method on every sample.
+    """Scores every method on every sample.
 
     motion_of: measures the motion between two given frames (3,H,W) in pixels. on_frames: is shown what was made,
     (T,3,H,W) in 0..1, with its rows, as for pictures of it.
@@ -161,14 +162,15 @@ def _made(method: Method, sample: Sample, img0: Tensor, img1: Tensor) -> Tensor:
 
 
 def task_name(factor: int, stride: int) -> str:
-    """How a task is called in tables."""
+    """Returns how a task is called in tables; factor and stride in frames."""
     return f"{factor}x" + (f" stride {stride}" if stride > 1 else "")
 
 
 def held_out(
     frames: Iterable[Tensor], name: str, factor: int, stride: int, starts: Sequence[int]
 ) -> Iterator[Sample]:
-    """Samples of a clip (H,W,3) uint8 frame by frame: given frames `factor * stride` apart, true ones between them.
+    """Yields samples of a clip (H,W,3) uint8 frame by frame: given frames `factor * stride` apart, true ones between
+    them.
 
     starts: indices of the first given frame, rising, as `usable_starts` finds them. Holds one window of frames.
     """
@@ -188,7 +190,7 @@ def held_out(
 
 
 def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_frames: int = 0) -> list[int]:
-    """First frames of the windows of a clip of `count` frames that can be scored.
+    """Returns the first frames of the windows of a clip of `count` frames that can be scored.
 
     Left out are windows with a cut in them, and with a repeated frame: nobody knows which time that one shows.
     true_frames: how many to score at most, in windows evenly spread over the clip, which may overlap; 0: windows end
@@ -208,7 +210,7 @@ def usable_starts(scenes: Scenes, count: int, factor: int, stride: int, true_fra
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of the figures that are there; infinite PSNR counts as `EQUAL_DB`. NaN for none."""
+    """Returns the mean of the figures that are there; infinite PSNR counts as `EQUAL_DB`. NaN for none."""
     counted = [EQUAL_DB if value == math.inf else value for value in values if not math.isnan(value)]
     return statistics.fmean(counted) if counted else math.nan
 
@@ -216,7 +218,7 @@ def mean(values: Iterable[float]) -> float:
 def means(
     rows: Iterable[Row], by: Callable[[Row], Hashable], of_groups: bool = False
 ) -> dict[tuple[Hashable, str], dict[str, float]]:
-    """(what `by` says, method) -> mean of each figure, and `frames`, their number.
+    """Returns (what `by` says, method) -> mean of each figure, and `frames`, their number.
 
     of_groups: means of the groups' means, as where a protocol averages clips.
     """
@@ -234,14 +236,14 @@ def means(
 
 
 def motion_class(motion: float) -> str:
-    """The class of `MOTION_SIZES` that a motion in pixels belongs to; empty where it was not measured."""
+    """Returns the class of `MOTION_SIZES` that a motion in pixels belongs to; empty where it was not measured."""
     if math.isnan(motion):
         return ""
     return MOTION_CLASSES[bisect_right(MOTION_SIZES, motion)]
 
 
 def rows_csv(rows: Sequence[Row]) -> str:
-    """Every row as CSV: set, group, pair, time, method, motion_px and the figures."""
+    """Writes every row as CSV text: set, group, pair, time, method, motion_px and the figures."""
     names = list(rows[0].figures) if rows else []
     header = ("set", "task", "group", "pair", "time", "method", "motion_px", *names)
     lines = (
@@ -253,12 +255,12 @@ def rows_csv(rows: Sequence[Row]) -> str:
 
 
 def write_rows(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """`rows_csv` as a file."""
+    """Writes `rows_csv` as a file. Raises OSError."""
     write_text(path, rows_csv(rows), newline="")
 
 
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """A CSV file, under its name once it is whole."""
+    """Writes a CSV file, which gets its name once it is whole. Raises OSError."""
     write_text(path, _csv(header, rows), newline="")
 
 
@@ -269,5 +271,5 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def shown(value: float, digits: int) -> str:
-    """A figure as text; empty for NaN."""
+    """Writes a figure as text with so many digits behind the point; empty for NaN."""
     return "" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Scores as tables: lines of text, the first of them the header."""
+"""Makes tables of scores: lines of text, the first of them the header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DIGITS = {"psnr": 2, "psnr_y": 2, "ssim": 4, "ie": 3, "ie_rms": 3, "moving_ie":
 
 
 def held_out_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Header and lines of text: every clip at every task, their mean, and every task by motion size."""
+    """Returns header and lines of text: every clip at every task, their mean, and every task by motion size."""
     methods = list(dict.fromkeys(row.method for row in rows))
     tasks = list(dict.fromkeys(row.task for row in rows))
     names = list(rows[0].figures)
@@ -25,8 +25,8 @@ def held_out_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         for clip in clips:
             lines += _lines(clip, task, {m: per_clip[(task, clip), m] for m in methods}, names)
         if len(clips) > 1:
-            over = {m: _over([per_clip[(task, clip), m] for clip in clips]) for m in methods}
-            lines += _lines("mean of clips", task, over, names)
+            mean_of_clips = {m: _mean_over([per_clip[(task, clip), m] for clip in clips]) for m in methods}
+            lines += _lines("mean of clips", task, mean_of_clips, names)
     for task in tasks:
         for size in MOTION_CLASSES:
             if ((task, size), methods[0]) in per_size:
@@ -37,7 +37,7 @@ def held_out_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def protocol_table(rows: Sequence[Row], of_groups: bool) -> list[tuple[str, ...]]:
-    """Header and lines of text, one per set and method."""
+    """Returns header and lines of text, one per set and method."""
     names = list(rows[0].figures)
     lines = [("set", "task", "method", "frames", *names, "gain_dB")]
     found = means(rows, lambda row: row.set, of_groups)
@@ -46,7 +46,7 @@ def protocol_table(rows: Sequence[Row], of_groups: bool) -> list[tuple[str, ...]
     return lines
 
 
-def _over(figures: Sequence[dict]) -> dict[str, float]:
+def _mean_over(figures: Sequence[dict]) -> dict[str, float]:
     return {key: mean(f[key] for f in figures) for key in figures[0]} | {
         "frames": sum(f["frames"] for f in figures)
     }
@@ -65,7 +65,7 @@ def _lines(name: str, task: str, figures: dict[str, dict], names: Sequence[str])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The table as text: names left, figures right."""
+    """Returns the table as text: names left, figures right."""
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     rows = []
     for line in lines:
@@ -77,7 +77,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def paired(rows: Sequence[Row], ours: str, other: str) -> list[tuple[float, Row]]:
-    """(gain in dB of `ours` over `other`, our row) of every true frame, the worst first."""
+    """Returns (gain in dB of `ours` over `other`, our row) of every true frame, the worst first."""
     by_frame: dict[tuple, dict[str, Row]] = {}
     for row in rows:
         by_frame.setdefault((row.set, row.task, row.name, row.time), {})[row.method] = row
@@ -89,7 +89,7 @@ def paired(rows: Sequence[Row], ours: str, other: str) -> list[tuple[float, Row]
 
 
 def worst_frames(rows: Sequence[Row], ours: str, other: str, count: int = 8) -> str:
-    """As text, on how many frames `ours` is below `other`, and where it loses most."""
+    """Says as text on how many frames `ours` is below `other`, and where it loses most."""
     pairs = paired(rows, ours, other)
     lost = sum(gain < 0 for gain, _ in pairs)
     lines = [f"{ours} is below {other} on {lost} of {len(pairs)} frames; the worst:"]

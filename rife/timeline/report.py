@@ -20,7 +20,7 @@ def report(plan: Plan | ConcatenatedPlan, scenes: Scenes | None = None) -> dict:
     should show and the time its picture is of, where it is not held; held_for_s: the same where it is.
     cadence: stretches of frames (first, after) whose repeats follow a pattern, with how many drawings a second that is.
     pairs: [left, right] with kind (new, blend, cut, static, tail), timesteps as fractions, motion_px (that of
-    the faster blocks) and unexplained (0..1, see rife.scenes).
+    the faster blocks) and unexplained (0..1, see rife.timeline.scenes).
     """
     tally = _Tally(scenes)
     for first, part in plan.parts():

@@ -1,4 +1,4 @@
-"""Training on clips and rendered scenes: data, the loop, run folders, held-out validation."""
+"""Trains on clips and rendered scenes: data, the loop, run folders, held-out validation."""
 
 from .schedule import Settings
 from .trainer import Result, StopTraining, Trainer

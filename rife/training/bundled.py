@@ -1,4 +1,4 @@
-"""How the bundled checkpoint is made: its network, its first weights, and what it sees when.
+"""Makes the bundled checkpoint: its network, its first weights, and what it sees when.
 
 Flow does not emerge from pictures alone in a short training: the first layers start as matching costs
 (`match_init`), known flow teaches on rendered motion whose largest displacement grows, then real frames join, whose
@@ -54,7 +54,8 @@ def match_init(network: IFNet, gain: float = 3.0) -> None:
     Each pair of filters subtracts the grey of one frame at one offset from that of the other at another, once with
     either sign: behind the activation their sum grows with the absolute difference, a cost volume of one pixel
     around. From random filters nothing left zero flow within 500 steps of batch 12; from these, the end-point
-    error of translations of 2 to 8 px falls by 29% in 100 steps of batch 16.
+    error of translations of 2 to 8 px falls by 29% in 100 steps of batch 16. gain: of the differences, against weights
+    of a convolution.
     """
     for block in network.blocks:
         layer = next(m for m in block.conv0.modules() if isinstance(m, nn.Conv2d))
@@ -70,7 +71,7 @@ def match_init(network: IFNet, gain: float = 3.0) -> None:
 
 @dataclass
 class Curriculum:
-    """Rendered motion that grows, then every second step real frames; a `Source`.
+    """Renders motion that grows, then gives real frames every second step; a `Source`.
 
     All shares are of the steps of the run. timestep: None for random ones, 0.5 for networks that only know that.
     """
@@ -85,7 +86,7 @@ class Curriculum:
     timestep: float | None = None
 
     def example(self, seed: int, step: int, progress: float) -> Sample:
-        """See `Source`."""
+        """Gives one example, as `Source` says; `progress` is 0..1."""
         if self.real is not None and progress >= self.real_from and step % 2 == 1:
             return self.real.example(seed, step, progress)
         growth = min(1.0, progress / self.curriculum) if self.curriculum else 1.0

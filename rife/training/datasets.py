@@ -1,4 +1,4 @@
-"""Real frames to learn from and to be judged by: clips, and data sets in their published layouts.
+"""Gives real frames to learn from and to be judged by: clips, and data sets in their published layouts.
 
 A clip is anything with a length whose [list of indices] gives (n,H,W,3) uint8: a tensor, or pictures in a folder.
 """
@@ -26,7 +26,7 @@ from .synthetic import RenderedMotion, noise_textures
 
 
 class FrameSource(Protocol):
-    """Frames of one video, all of one size."""
+    """Gives the frames of one video, all of one size, (n,H,W,3) uint8 of a list of n indices."""
 
     def __len__(self) -> int: ...
 
@@ -34,7 +34,7 @@ class FrameSource(Protocol):
 
 
 class Pictures:
-    """A clip of picture files, read when they are asked for."""
+    """Is a clip of picture files, read when they are asked for."""
 
     def __init__(self, files: Sequence[Path]):
         self.files = files
@@ -47,21 +47,22 @@ class Pictures:
 
 
 class Shot(NamedTuple):
-    """Evenly spaced frames of one scene of a clip, none of them twice."""
+    """Names evenly spaced frames of one scene of a clip, none of them twice."""
 
     clip: FrameSource
     frames: range
 
     def part(self, begin: int, end: int | None) -> Shot:
-        """Of its frames, those from `begin` to before `end`."""
+        """Returns, of its frames, those from `begin` to before `end`."""
         return self._replace(frames=self.frames[begin:end])
 
 
 def shots(clip: Tensor, scenes: Scenes | None = None) -> list[Shot]:
-    """The shots of three frames or more of a clip (N,H,W,3), uint8 or floating in 0..1 (which becomes uint8).
+    """Returns the shots of three frames or more of a clip (N,H,W,3), uint8 or floating in 0..1 (which becomes uint8).
 
-    Cuts divide it (`rife.scenes`, whose `Scenes` may be given). Repeated frames are left out: animation on twos gives
-    every second frame. Where the spacing changes, a new shot begins, so that a frame's time is its place in the shot.
+    Cuts divide it (`rife.timeline.scenes`, whose `Scenes` may be given). Repeated frames are left out: animation on
+    twos gives every second frame. Where the spacing changes, a new shot begins, so that a frame's time is its place in
+    the shot.
     """
     if clip.is_floating_point():
         clip = (clip[..., :3].clamp(0, 1) * 255).round().byte()
@@ -83,7 +84,8 @@ def shots(clip: Tensor, scenes: Scenes | None = None) -> list[Shot]:
 
 
 def split(all_shots: Sequence[Shot], fraction: float) -> tuple[list[Shot], list[Shot]]:
-    """Shots to learn from, and the last `fraction` of each one's frames to be judged by; no frame is in both.
+    """Splits shots into those to learn from, and the last `fraction` of each one's frames to be judged by; no frame is
+    in both.
 
     A shot too short to give three frames to either goes whole to the first; of several such, every n-th to the second.
     """
@@ -103,7 +105,7 @@ def split(all_shots: Sequence[Shot], fraction: float) -> tuple[list[Shot], list[
 
 @dataclass
 class RealFrames:
-    """Windows of real frames with the true frame between, augmented as in the paper; a `Source`.
+    """Cuts windows of real frames with the true frame between, augmented as in the paper; a `Source`.
 
     crop: side of the windows, a multiple of the network's padding. reach: largest distance in frames between img0 and
     img1; any_time: whether the true frame is any one between them (for networks with a timestep), else the middle.
@@ -143,7 +145,8 @@ class RealFrames:
         self._until = torch.tensor([len(shot.frames) - 2 for shot in fits]).cumsum(0)
 
     def example(self, seed: int, step: int = 0, progress: float = 0.0) -> Sample:
-        """See `Source`; flow is None."""
+        """Gives one example, as `Source` says; its flow is None. Raises ValueError where a picture is smaller than the
+        crop."""
         draw = torch.Generator().manual_seed(seed)
         as_it_comes = chance(self.rest, draw)
         for _ in range(1 if as_it_comes else 8):
@@ -161,16 +164,16 @@ class RealFrames:
         return Sample(img0, img1, gt, None, torch.tensor([t]))
 
     def _window(self, draw: torch.Generator) -> tuple[Tensor, float]:
-        place = pick(int(self._until[-1]), draw)
+        place = random_index(int(self._until[-1]), draw)
         clip, frames = self.shots[int(torch.searchsorted(self._until, place, right=True))]
         reach = min(self.reach, len(frames) - 1)
         if self.any_time:
-            span = 2 + pick(reach - 1, draw)
-            middle = 1 + pick(span - 1, draw)
+            span = 2 + random_index(reach - 1, draw)
+            middle = 1 + random_index(span - 1, draw)
         else:
-            middle = 1 + pick(reach // 2, draw)
+            middle = 1 + random_index(reach // 2, draw)
             span = 2 * middle
-        begin = pick(len(frames) - span, draw)
+        begin = random_index(len(frames) - span, draw)
         chosen = clip[[frames[begin + i] for i in (0, middle, span)]]
         side = min(chosen.shape[1:3])
         if side < self.crop:
@@ -179,7 +182,7 @@ class RealFrames:
             )
         factor = 2 if chance(self.halved, draw) and side >= 2 * self.crop else 1
         size = factor * self.crop
-        top, left = (pick(side - size + 1, draw) for side in chosen.shape[1:3])
+        top, left = (random_index(side - size + 1, draw) for side in chosen.shape[1:3])
         window = rearrange(chosen[:, top : top + size, left : left + size], "n h w c -> n c h w").float()
         return F.avg_pool2d(window, factor), middle / span
 
@@ -188,30 +191,30 @@ def _in_memory(shot: Shot) -> bool:
     return isinstance(shot.clip, Tensor)
 
 
-def pick(count: int, draw: torch.Generator) -> int:
-    """An index below `count`."""
+def random_index(count: int, draw: torch.Generator) -> int:
+    """Draws an index below `count`."""
     return int(torch.randint(count, (), generator=draw))
 
 
 def chance(share: float, draw: torch.Generator) -> bool:
-    """True in `share` of the cases."""
+    """Draws True in `share`, 0..1, of the cases."""
     return float(torch.rand((), generator=draw)) < share
 
 
 def augmented(window: Tensor, t: float, draw: torch.Generator) -> tuple[Tensor, float]:
-    """(3,3,h,h) img0, truth, img1 and the time t, changed as in the paper (ECCV2022-RIFE dataset.py).
+    """Returns img0, truth, img1 (3,3,h,h) and the time t, changed as in the paper (ECCV2022-RIFE dataset.py).
 
     Channel reversal, vertical and horizontal flip, time swap with even odds each; a quarter turn or two or three.
     """
     for dims in ((1,), (2,), (3,), (0,)):
-        if pick(2, draw):
+        if random_index(2, draw):
             window = window.flip(dims)
             t = 1 - t if dims == (0,) else t
-    return window.rot90(pick(4, draw), (2, 3)), t
+    return window.rot90(random_index(4, draw), (2, 3)), t
 
 
 def faded(window: Tensor, t: float, draw: torch.Generator) -> Tensor:
-    """(3,3,h,h) img0, truth, img1 in 0..1 under a light that grows or falls evenly, by a factor of two at most."""
+    """Puts img0, truth, img1 (3,3,h,h) in 0..1 under a light that grows or falls evenly, by a factor of two at most."""
     sign, share = torch.rand(2, generator=draw).tolist()
     gain = math.exp(math.log(2) * (2 * sign - 1) * share)
     lights = window.new_tensor([gain ** (time - 0.5) for time in (0.0, t, 1.0)])
@@ -219,7 +222,7 @@ def faded(window: Tensor, t: float, draw: torch.Generator) -> Tensor:
 
 
 def triplets(all_shots: Iterable[Shot], count: int, stride: int = 1) -> list[Tensor]:
-    """Up to `count` triplets (3,3,H,W) uint8 with their true middle, spread evenly over the shots."""
+    """Returns up to `count` triplets (3,3,H,W) uint8 with their true middle, spread evenly over the shots."""
     middles = [(s, i) for s in all_shots for i in range(stride, len(s.frames) - stride)]
     chosen = middles[:: -(-len(middles) // count) or 1]
     return [
@@ -229,12 +232,13 @@ def triplets(all_shots: Iterable[Shot], count: int, stride: int = 1) -> list[Ten
 
 
 def real_triplets(clip: Tensor, stride: int, count: int) -> list[Tensor]:
-    """Up to `count` evenly spread triplets (3,3,H,W) of a clip (N,H,W,3) uint8."""
+    """Returns up to `count` evenly spread triplets (3,3,H,W) of a clip (N,H,W,3) uint8."""
     return triplets(shots(clip), count, stride)
 
 
 def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10_000) -> list[Tensor]:
-    """Rendered test scenes of one motion size: own seed and own textures, never drawn in training."""
+    """Renders test scenes of one motion size, in pixels, as triplets (3,3,H,W) uint8: own seed and own textures, never
+    drawn in training."""
     scenes = RenderedMotion(size, size, seed + int(motion), max_motion=motion)
     sample = scenes.sample(count, 0.5)
     stacked = torch.stack((sample.img0, sample.gt, sample.img1), 1)
@@ -242,7 +246,7 @@ def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10
 
 
 def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 480) -> Tensor:
-    """A clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width`; 8-bit rounding included.
+    """Reads a clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width` pixels; 8-bit rounding included.
 
     path: a video, or a folder of pictures in the order of the numbers in their names.
     """
@@ -256,7 +260,7 @@ def _has_pictures(path: Path) -> bool:
 def read_folder(
     folder: str | os.PathLike, held_out: float = 0.1, max_frames: int = 400, max_width: int = 960
 ) -> tuple[list[Shot], list[Shot]]:
-    """Shots to learn from and to be judged by, of a folder in one of these layouts.
+    """Returns shots to learn from and to be judged by, of a folder in one of these layouts.
 
     Vimeo90K: `sequences/*/*/im1.png ...` with `tri_trainlist.txt` (triplets) or `sep_trainlist.txt` (septuplets); the
     last 5% of the list are judged by, as in ECCV2022-RIFE dataset.py, and pictures are read when they are needed.
@@ -294,7 +298,7 @@ def _read_vimeo(folder: Path, name: str, length: int) -> tuple[list[Shot], list[
 
 
 def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int = 0) -> Tensor:
-    """(count,3,size,size) uint8: half crops of the clips' frames, half procedural."""
+    """Returns textures (count,3,size,size) uint8: half crops of the clips' frames (N,H,W,3), half procedural."""
     generator = torch.Generator().manual_seed(seed)
     pool = [
         (
@@ -303,9 +307,9 @@ def texture_pool(clips: Sequence[Tensor], count: int, size: int = 176, seed: int
     ]
     usable = [clip for clip in clips if min(clip.shape[1:3]) >= size]
     for _ in range(count // 2 if usable else 0):
-        clip = usable[pick(len(usable), generator)]
+        clip = usable[random_index(len(usable), generator)]
         n, top, left = (
-            pick(limit, generator)
+            random_index(limit, generator)
             for limit in (len(clip), clip.shape[1] - size + 1, clip.shape[2] - size + 1)
         )
         pool.append(rearrange(clip[n, top : top + size, left : left + size], "h w c -> 1 c h w"))

@@ -1,4 +1,4 @@
-"""The batches of a run, prepared ahead by threads."""
+"""Prepares the batches of a run ahead, by threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from .schedule import Settings, seed_of
 
 
 class Feed:
-    """The batches of one process, in `accumulate` parts; threads prepare the next ones while this one is used."""
+    """Gives the batches of one process, in `accumulate` parts; threads prepare the next ones while this one is used.
+    Raises ValueError for a batch that cannot be shared evenly."""
 
     def __init__(self, source: Source, settings: Settings, rank: int, world: int):
         parts = world * settings.accumulate
@@ -25,7 +26,7 @@ class Feed:
         self._ahead: dict[int, list[Future]] = {}
 
     def parts(self, step: int) -> list[Sample]:
-        """This process's share of a step."""
+        """Returns this process's share of a step."""
         indices = range(self._first, self._first + self.settings.accumulate * self._size)
         if self._pool is None:
             examples = [self._example(step, i) for i in indices]

@@ -1,4 +1,4 @@
-"""The folder of a training run: what it needs to go on after a kill, its checkpoints, its logs.
+"""Keeps the folder of a training run: what it needs to go on after a kill, its checkpoints, its logs.
 
 state.pt: everything the rest of the run depends on. best.safetensors, last.safetensors: the average of the weights, in
 half precision, for the loader. log.csv, scores.csv: losses, held-out scores. Checkpoints and state are written under
@@ -76,7 +76,7 @@ class RunFolder:
             self._saved = time.monotonic()
 
     def save(self) -> None:
-        """State, last.safetensors, and best.safetensors where there is a better one."""
+        """Saves the state, last.safetensors, and best.safetensors where there is a better one."""
         trainer = self.trainer
         settings = {k: v for k, v in asdict(trainer.settings).items() if k not in _FREE}
         with atomic_write(self.folder / "state.pt") as temporary:

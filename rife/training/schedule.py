@@ -1,4 +1,4 @@
-"""What decides a run: its settings, and what follows from them and the number of a step."""
+"""Says what decides a run: its settings, and what follows from them and the number of a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a training run besides its start and its data."""
+    """Holds everything that decides a training run besides its start and its data."""
 
     steps: int = 1000
     batch: int = 8  # examples per step, of all processes together
@@ -37,13 +37,14 @@ class Settings:
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Linear warm-up, then a cosine down to a hundredth (RIFE's train.py: 3e-4 to 3e-6)."""
+    """Returns the rate of a step, counted from 0: linear warm-up, then a cosine down to a hundredth (RIFE's train.py:
+    3e-4 to 3e-6)."""
     warm = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
     return settings.learning_rate * warm * decay(step, settings)
 
 
 def decay(step: int, settings: Settings) -> float:
-    """The cosine from 1 to a hundredth, after the warm-up."""
+    """Returns the cosine from 1 to a hundredth, after the warm-up; step counts from 0."""
     done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
@@ -55,7 +56,7 @@ def seed_of(settings: Settings, step: int, index: int | str) -> int:
 
 
 def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
-    """The downscales of one step: 40% as they are, 30% the coarse ones halved, 30% also none above 4.
+    """Draws the downscales of one step: 40% as they are, 30% the coarse ones halved, 30% also none above 4.
 
     For (16, 8, 4, 2, 1) the three pyramids that 4.25 was trained with.
     """
@@ -67,5 +68,5 @@ def pyramid(scales: Sequence[float], seed: int) -> tuple[float, ...]:
 
 
 def draw(seed: int) -> float:
-    """A number from 0 to 1 that the seed decides."""
+    """Returns a number from 0 to 1 that the seed decides."""
     return float(torch.rand((), generator=torch.Generator().manual_seed(seed)))

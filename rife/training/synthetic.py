@@ -1,4 +1,4 @@
-"""Rendered motion without end, to learn from.
+"""Renders motion without end, to learn from.
 
 Rendered scenes know everything: the frame at any time and the flow at any time, exactly. Layers with photographs or
 noise on them move, turn, zoom, tilt and bend over each other. Images are (B,3,H,W) in 0..1, flow (B,4,H,W) in pixels,
@@ -21,7 +21,7 @@ from .samples import Sample
 
 
 def noise_textures(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """`count` procedural textures (count,3,size,size) in 0..1: octaves of noise with a random slope, tinted.
+    """Renders `count` procedural textures (count,3,size,size) in 0..1: octaves of noise with a random slope, tinted.
 
     Natural images have spectra that fall with frequency; a slope between 0.5 and 0.9 per octave spans smooth
     skies and foliage.
@@ -61,7 +61,7 @@ class _Layer(NamedTuple):
 
 
 class RenderedMotion:
-    """Scenes of textured layers that move, turn, zoom, tilt and bend over each other; endless and seeded.
+    """Renders scenes of textured layers that move, turn, zoom, tilt and bend over each other; endless and seeded.
 
     textures: (P,3,h,w) in 0..1 or uint8, for instance crops of photographs; None renders procedural ones.
     max_motion: largest displacement between img0 and img1 in pixels; displacements are log-uniform below it.
@@ -92,7 +92,7 @@ class RenderedMotion:
         self.textures = self.textures.to(self.device)
 
     def again(self, seed: int, height: int, width: int, max_motion: float) -> RenderedMotion:
-        """Scenes of the same textures, of another seed, size and motion; quick to make."""
+        """Returns scenes of the same textures, of another seed, size and motion, in pixels; quick to make."""
         scenes = copy.copy(self)
         scenes.generator = torch.Generator().manual_seed(seed)
         scenes.height, scenes.width, scenes.max_motion = height, width, max_motion
@@ -154,7 +154,7 @@ class RenderedMotion:
         return torch.where(self._rand(batch, 1) < 0.25, wire, axes)
 
     def _bend(self, batch: int, bound: int) -> Tensor:
-        """(B,2,4) waves, in three batches of ten; so flat that a bent point has one origin (see `_seen`)."""
+        """(B,2,4) waves, in three batches of ten; so flat that a bent point has one origin (see `_image_points`)."""
         angle = 2 * math.pi * self._rand(batch, 2, 1)
         number = 2 * math.pi / (bound * (0.3 + 0.7 * self._rand(batch, 2, 1)))
         waves = number * torch.cat((angle.cos(), angle.sin()), 2)
@@ -164,7 +164,7 @@ class RenderedMotion:
         return torch.cat((amplitude * (self._rand(1) < 0.3), waves), 2)
 
     def sample(self, batch: int, timestep: float | Tensor | None = None) -> Sample:
-        """A batch of new scenes at `timestep`: float, (B,) tensor, or None for random times in 0.05..0.95."""
+        """Renders a batch of new scenes at `timestep`: float, (B,) tensor, or None for random times in 0.05..0.95."""
         if timestep is None:
             times = 0.05 + 0.9 * self._rand(batch)
         else:
@@ -192,7 +192,7 @@ class RenderedMotion:
         img0, img1, gt = images
         if self._rand(1) < self.flaws:
             step = 0.1 * self._rand(batch) ** 2
-            img0, img1 = (_squeezed(x, step) for x in (img0, img1))
+            img0, img1 = (_quantised(x, step) for x in (img0, img1))
         noise = (0.02 * self._rand(batch) * (self._rand(batch) < 0.5)).view(-1, 1, 1, 1).to(self.device)
         img0, img1 = (
             (x + noise * torch.randn(x.shape, generator=self.generator).to(self.device)).clamp(0, 1)
@@ -210,7 +210,8 @@ class RenderedMotion:
         return 0.3 * self._rand(batch, 1, 1, 1).to(self.device) ** 2 * picture
 
     def clip(self, frames: int, timesteps: int = 1) -> Tensor:
-        """One scene at frames*timesteps evenly spaced times, (M,3,H,W): true in-between frames of a longer move."""
+        """Renders one scene at frames*timesteps evenly spaced times, (M,3,H,W): true in-between frames of a longer
+        move."""
         layers = [self._layer(1, None)]
         layers += [self._layer(1, layers[0]) for _ in range(self.objects)]
         # Over many frames what bends would fold, and what tilts would turn its back.
@@ -231,7 +232,7 @@ class RenderedMotion:
     def _render(self, layers: Sequence[_Layer], times: Tensor, gain: Tensor) -> Tensor:
         image = torch.zeros((), device=self.device)
         for i, layer in enumerate(layers):
-            local = _origin(layer, times.to(self.device), self._pixels())
+            local = _layer_points(layer, times.to(self.device), self._pixels())
             colour, alpha = self._texture(layer, local), _alpha(layer, local)
             image = torch.lerp(image, colour, alpha) if i else colour
         return (image * gain.view(-1, 1, 1, 1).to(self.device)).clamp(0, 1)
@@ -245,8 +246,8 @@ class RenderedMotion:
         pixels, times = self._pixels(), times.to(self.device)
         total = torch.zeros((), device=self.device)
         for i, layer in enumerate(layers):
-            origin = _origin(layer, times, pixels)
-            flows = [_seen(layer, torch.full_like(times, end), origin) - pixels for end in (0.0, 1.0)]
+            origin = _layer_points(layer, times, pixels)
+            flows = [_image_points(layer, torch.full_like(times, end), origin) - pixels for end in (0.0, 1.0)]
             flow = torch.cat(flows, 3).permute(0, 3, 1, 2)
             total = torch.where(_alpha(layer, origin) > 0.5, flow, total) if i else flow
         return total
@@ -277,14 +278,14 @@ def _placement(layer: _Layer, times: Tensor) -> Tensor:
     return place @ tilt
 
 
-def _origin(layer: _Layer, times: Tensor, pixels: Tensor) -> Tensor:
+def _layer_points(layer: _Layer, times: Tensor, pixels: Tensor) -> Tensor:
     """(B,H,W,2) the layer's own points that (H,W,2) pixels show at `times`: flattened, then unbent."""
     flat = _apply(torch.linalg.inv(_placement(layer, times)), pixels)
     return flat - _bent(layer, times, flat) if layer.bend[..., :2].any() else flat
 
 
-def _seen(layer: _Layer, times: Tensor, origin: Tensor) -> Tensor:
-    """(B,H,W,2) where the layer's own points are seen at `times`: the inverse of `_origin`.
+def _image_points(layer: _Layer, times: Tensor, origin: Tensor) -> Tensor:
+    """(B,H,W,2) where the layer's own points are seen at `times`: the inverse of `_layer_points`.
 
     flat = origin + bent(flat) has no closed form; the waves' slope is at most 0.7 of which half applies, so each
     round leaves less than four tenths of the error.
@@ -337,7 +338,7 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     return F.conv2d(x, kernel[:, None, None, :], groups=batch * channels).unflatten(1, (batch, channels))
 
 
-def _squeezed(image: Tensor, step: Tensor) -> Tensor:
+def _quantised(image: Tensor, step: Tensor) -> Tensor:
     """(B,C,H,W) after a codec that rounds the cosine transform of 8x8 blocks, high frequencies more coarsely.
 
     step: (B,) quantisation step of the lowest frequencies, 0 for none; it grows eightfold as JPEG's tables do.

@@ -1,4 +1,4 @@
-"""The loop of training. It knows neither files nor the command line.
+"""Runs the loop of training. It knows neither files nor the command line.
 
     trainer = Trainer(model, RealFrames(shots(clip), crop=128), Settings(steps=500), held_out)
     result = trainer.run(on_step)          # on_step may raise: what there is so far is in trainer.result()
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class StopTraining(Exception):  # noqa: N818  not an error
-    """Raised in `on_step` to end a run early, with what there is so far as its result."""
+    """Is raised in `on_step` to end a run early, with what there is so far as its result."""
 
 
 class StepReport(NamedTuple):
-    """What `on_step` gets to know."""
+    """Holds what `on_step` gets to know."""
 
     number: int  # of steps done, counted from 1
     steps: int
@@ -52,7 +52,7 @@ class StepReport(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave. `model` is what to use."""
+    """Holds what a run gave. `model` is what to use."""
 
     best: Model  # best on the held-out frames, the start included; without such frames the last
     last: Model
@@ -64,17 +64,17 @@ class Result:
 
     @property
     def model(self) -> Model:
-        """The best; the last where it was allowed to be worse."""
+        """Is the best; the last where it was allowed to be worse."""
         return self.last if self.allow_worse else self.best
 
     @property
     def improved(self) -> bool:
-        """Whether anything was better than the start on the held-out frames (True without any)."""
+        """Tells whether anything was better than the start on the held-out frames (True without any)."""
         return not self.before or self.best_step > 0
 
 
 class EMA:
-    """Exponential moving average of a network's weights; what is kept and scored."""
+    """Keeps an exponential moving average of a network's weights; what is kept and scored."""
 
     def __init__(self, network: IFNet, decay: float):
         self.network: IFNet = copy.deepcopy(network).eval()
@@ -83,6 +83,7 @@ class EMA:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         # Young averages forget faster, or the first steps would stay in them for long.
+        """Takes the weights of `network` after step number `step`, counted from 0, into the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
             mean.lerp_(new, 1 - decay)
@@ -98,7 +99,7 @@ class _Best:
 
 
 class Trainer:
-    """One run: `run` it, look at `result`. The model that is given is never changed; the run has a copy.
+    """Trains one run: `run` it, look at `result`. The model that is given is never changed; the run has a copy.
 
     held_out: looked at before, after and every `score_every` steps; the best is kept. local_rank: this process's
     device index under torch.distributed (which the caller has initialised), -1 for a single process. perceptual: a
@@ -128,8 +129,8 @@ class Trainer:
             if settings.teacher:
                 self._add_teacher()
             self.model.train()
-            self._learner = self.model.learner_for(settings.recipe)
-            self._averaged = EMA(self.model.net, settings.ema)
+            self._training_step = self.model.learner_for(settings.recipe)
+            self._ema = EMA(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
         self._feed_of = lambda: Feed(source, settings, rank, self._world)
         # Long runs would fill the memory with every step.
@@ -156,8 +157,8 @@ class Trainer:
 
     @property
     def current(self) -> Model:
-        """What the run has learned so far, the average; it goes on changing while the run does."""
-        return Model.from_network(self._averaged.network)
+        """Is what the run has learned so far, the average; it goes on changing while the run does."""
+        return Model.from_network(self._ema.network)
 
     def run(self, on_step: Callable[[StepReport], None] | None = None) -> Result:
         """Trains until the settings' steps are done; returns `result`.
@@ -185,7 +186,8 @@ class Trainer:
             return self.result()
 
     def result(self) -> Result:
-        """Of the run so far; its models are copies, without the teacher if there was none at the start."""
+        """Returns the result of the run so far; its models are copies, without the teacher if there was none at the
+        start."""
         with torch.inference_mode(False), torch.no_grad():
             if self._best is None or self._validated_at != self.step:
                 self._validate()
@@ -200,19 +202,19 @@ class Trainer:
 
     @property
     def best_step(self) -> int:
-        """After which step the best so far was; 0 is the start, -1 nothing yet."""
+        """Says after which step the best so far was; 0 is the start, -1 nothing yet."""
         return self._best.step if self._best else -1
 
     def best(self) -> Model:
-        """A copy of the best so far."""
+        """Returns a copy of the best so far. Raises RuntimeError before the run has begun."""
         model = self.last()
         weights = {k: v for k, v in self._kept().weights.items() if k in model.net.state_dict()}
         model.net.load_state_dict(weights)
         return model
 
     def last(self) -> Model:
-        """A copy of what there is now."""
-        network = copy.deepcopy(self._averaged.network).eval()
+        """Returns a copy of what there is now."""
+        network = copy.deepcopy(self._ema.network).eval()
         if not self.had_teacher:
             network.drop_teacher()
         return Model.from_network(network)
@@ -229,10 +231,10 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for i, sample in enumerate(parts):
             batch, last = self._batch(sample), i == len(parts) - 1
-            _, losses = self._learner.backward(batch, objective, 1 / len(parts), last, **options)
+            _, losses = self._training_step.backward(batch, objective, 1 / len(parts), last, **options)
             sums = {name: sums.get(name, 0) + loss / len(parts) for name, loss in losses.items()}
-        skipped = self._learner.step(rate, settings.max_grad_norm)
-        self._averaged.update(self.model.net, self.step)
+        skipped = self._training_step.step(rate, settings.max_grad_norm)
+        self._ema.update(self.model.net, self.step)
         self.step += 1
         due = settings.score_every and self.step % settings.score_every == 0
         scores = self._validate() if self.held_out and (due or self.step == settings.steps) else None
@@ -268,18 +270,19 @@ class Trainer:
         scores = score_triplets(self.current, self.held_out)
         self._validated_at = self.step
         if self._best is None or not scores or mean_psnr(scores) > mean_psnr(self._best.scores):
-            weights = {k: v.detach().clone() for k, v in self._averaged.network.state_dict().items()}
+            weights = {k: v.detach().clone() for k, v in self._ema.network.state_dict().items()}
             self._best = _Best(self.step, scores, weights)
         return scores
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, as plain tensors, numbers and containers; not the history."""
+        """Returns all that the rest of the run depends on, as plain tensors, numbers and containers; not the
+        history."""
         best = self._best
         return {
             "step": self.step,
             "network": self.model.net.state_dict(),
-            "averaged": self._averaged.network.state_dict(),
-            "learner": self._learner.state_dict(),
+            "averaged": self._ema.network.state_dict(),
+            "learner": self._training_step.state_dict(),
             "before": {name: tuple(score) for name, score in self.before.items()},
             "best": best and (best.step, {k: tuple(v) for k, v in best.scores.items()}, best.weights),
         }
@@ -288,8 +291,8 @@ class Trainer:
         """Goes on where `state_dict` was taken. Raises RuntimeError where the network is another one."""
         self.step = state["step"]
         self.model.net.load_state_dict(state["network"])
-        self._averaged.network.load_state_dict(state["averaged"])
-        self._learner.load_state_dict(state["learner"])
+        self._ema.network.load_state_dict(state["averaged"])
+        self._training_step.load_state_dict(state["learner"])
         self.before = {name: Score(*values) for name, values in state["before"].items()}
         step, scores, weights = state["best"]
         self._best = _Best(step, {name: Score(*values) for name, values in scores.items()}, weights)

@@ -1,4 +1,4 @@
-"""What a network is worth on frames that it did not learn from."""
+"""Measures what a network is worth on frames that it did not learn from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HeldOut = Mapping[str, Sequence[Tensor]]  # name of a set -> triplets (3,3,H,W) 
 
 
 class Score(NamedTuple):
-    """Means over held-out triplets at t = 0.5: of the model, and of frame averaging."""
+    """Holds means over held-out triplets at t = 0.5: of the model, and of frame averaging; PSNR in dB."""
 
     psnr: float
     ssim: float
@@ -22,12 +22,13 @@ class Score(NamedTuple):
 
 
 def mean_psnr(scores: Mapping[str, Score]) -> float:
-    """Over the held-out sets, each counted once."""
+    """Returns the mean PSNR in dB over the held-out sets, each counted once."""
     return sum(score.psnr for score in scores.values()) / len(scores)
 
 
 def score_triplets(model: Model, triplets: HeldOut) -> dict[str, Score]:
-    """Name -> score of the model over (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.metrics`)."""
+    """Scores the model on (3,3,H,W) uint8 triplets, rounded to 8 bit as in the papers (`rife.evaluation.metrics`), by
+    the names of their sets."""
     scores = {}
     for name, rows in triplets.items():
         table = []
