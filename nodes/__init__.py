@@ -1,4 +1,4 @@
-"""The nodes: forms around `rife`, one file per capability. ComfyUI is imported in this folder only."""
+"""Holds the nodes: forms around `rife`, one file per capability. ComfyUI is imported in this folder only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class RIFEExtension(ComfyExtension):
-    """What `comfy_entrypoint` hands to ComfyUI."""
+    """Is what `comfy_entrypoint` hands to ComfyUI."""
 
     async def on_load(self) -> None:
         """Makes models/rife known before the first loader asks for its files, and what our nodes replace."""
@@ -38,5 +38,5 @@ class RIFEExtension(ComfyExtension):
         await compatibility.register_replacements()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes of the pack; their ids never change."""
+        """Lists all nodes of the pack; their ids never change."""
         return [*NODES, *compatibility.nodes()]

@@ -1,4 +1,4 @@
-"""Nodes that take the place of Fannovel16's in graphs made for his pack, and how ComfyUI comes to know of it."""
+"""Defines nodes that take the place of Fannovel16's in graphs made for his pack, and tells ComfyUI of it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _NO_EFFECT = "Kept so that old graphs load; it changes nothing. "
 
 
 class States:
-    """As Fannovel16's: which pairs, counted from 0, get no new frames."""
+    """Says, as Fannovel16's class does, which pairs, counted from 0, get no new frames."""
 
     def __init__(self, frame_indices: Sequence[int], is_skip_list: bool):
         self.frame_indices, self.is_skip_list = list(frame_indices), is_skip_list
         self._listed = frozenset(self.frame_indices)
 
     def is_frame_skipped(self, frame_index: int) -> bool:
-        """Whether that pair is skipped."""
+        """Tells whether pair `frame_index`, counted from 0, is skipped."""
         return (frame_index in self._listed) == self.is_skip_list
 
 
@@ -129,19 +129,20 @@ class _VFI(io.ComfyNode):
 
 
 class RIFEVFI(_VFI):
-    """Under a name of our own: what ComfyUI puts in the place of his node where his pack is not installed."""
+    """Has a name of our own: ComfyUI puts it in the place of his node where his pack is not installed."""
 
     NODE_ID = ALL_IN_ONE
 
 
 class FannovelVFI(_VFI):
-    """Under his name."""
+    """Has his node's name."""
 
     NODE_ID = VFI
 
 
 def per_pair(count: int, multiplier: int | Sequence[int], states=None) -> Plan:
-    """The plan of `count` frames with a multiplier of its own for each pair; 2 where a list ends, 1 if skipped."""
+    """Plans `count` frames with a multiplier of its own for each pair; 2 where a list ends, 1 if skipped. Raises
+    ValueError for a multiplier that is too large."""
     given = list(multiplier) if isinstance(multiplier, (list, tuple)) else [multiplier] * (count - 1)
     multipliers = [_whole(m) for m in given[: count - 1]] + [2] * (count - 1 - len(given))
     if states is not None:
@@ -237,19 +238,20 @@ class _States(io.ComfyNode):
 
 
 class RIFEInterpolationStates(_States):
-    """Under a name of our own."""
+    """Has a name of our own."""
 
     NODE_ID = STATES
 
 
 class FannovelStates(_States):
-    """Under his name."""
+    """Has his node's name."""
 
     NODE_ID = VFI_STATES
 
 
 def nodes() -> list[type[io.ComfyNode]]:
-    """Under our names, and under Fannovel16's where nothing has them: then graphs made for his pack just run.
+    """Lists the nodes under our names, and under Fannovel16's where nothing has them: then graphs made for his pack
+    just run.
 
     Of two packs with one name the one that ComfyUI loads last has it. His, if it comes first, is there already; if it
     comes later, it takes its names back. RIFE_VFI_ALIAS in the environment: 1 takes them in any case, 0 in none.
@@ -292,16 +294,16 @@ def _replacement(old: str, new: str, always: list[str], later: list[str], widget
     """The server fails on inputs that a prompt lacks, and on links to those that it dropped: it hears only of inputs
     that are `always` there, and of no output, since they keep their places. The browser, which asks for `as_dict`,
     hears of all."""
-    one = io.NodeReplace(
+    replacement = io.NodeReplace(
         new_node_id=new, old_node_id=old, old_widget_ids=widgets, input_mapping=_same(always)
     )  # fmt: skip
-    told = one.as_dict
+    as_dict = replacement.as_dict
     all_of_it = {
         "input_mapping": _same([*always, *later]),
         "output_mapping": [{"new_idx": 0, "old_idx": 0}],
     }
-    one.as_dict = lambda: {**told(), **all_of_it}
-    return one
+    replacement.as_dict = lambda: {**as_dict(), **all_of_it}
+    return replacement
 
 
 def _same(names: list[str]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a training learns from, as users have it: images, videos, a folder in ComfyUI's input."""
+"""Gathers what a training learns from, as users have it: images, videos, a folder in ComfyUI's input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_FOLDER = "none"
 
 
 def folders() -> list[str]:
-    """The folders directly in ComfyUI's input folder; deeper ones may be a data set's, ten thousands of them."""
+    """Lists the folders directly in ComfyUI's input folder; deeper ones may be a data set's, ten thousands of them."""
     place = folder_paths.get_input_directory()
     if not os.path.isdir(place):
         return []
@@ -25,7 +25,7 @@ def folders() -> list[str]:
 
 
 def folder_state(folder: str) -> str:
-    """Changes when files come, go or are replaced."""
+    """Returns a text that changes when files come, go or are replaced."""
     place = Path(folder_paths.get_input_directory(), folder)
     if folder == NO_FOLDER or not place.is_dir():
         return folder
@@ -35,7 +35,8 @@ def folder_state(folder: str) -> str:
 def gather(
     images: Sequence[Tensor], videos: Iterable, folder: str, held_out: float, limits: tuple[int, int]
 ) -> tuple[list[Shot], list[Shot]]:
-    """Shots to learn from, and to be judged by: the last `held_out` of each one's frames.
+    """Returns shots to learn from, and to be judged by: the last `held_out` (0..0.5) of each one's frames, of images
+    (N,H,W,C) and videos.
 
     images: IMAGE batches, each a clip; single images of one size that follow each other are one clip. videos: VIDEO
     values. folder: one of `folders`, or NO_FOLDER. limits: most frames of a clip and largest width, for videos and
@@ -61,9 +62,9 @@ def _joined(images: Sequence[Tensor]) -> list[Tensor]:
     for batch in images:
         check_images(batch, "images")
         frames = (batch[..., :3].expand(-1, -1, -1, 3).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-        goes_on = single and len(frames) == 1 and clips[-1][0].shape == frames.shape
+        continues_clip = single and len(frames) == 1 and clips[-1][0].shape == frames.shape
         single = len(frames) == 1
-        if goes_on:
+        if continues_clip:
             clips[-1].append(frames)
         else:
             clips.append([frames])

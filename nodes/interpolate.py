@@ -1,4 +1,4 @@
-"""Images in, more images out."""
+"""Defines the nodes that take images and give more images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .timing import (
     clip_input,
     finish_inputs,
     frames_per_clip,
-    kept,
+    kept_region,
     loop_inputs,
     plan_line,
     request,
@@ -48,20 +48,20 @@ from .types import (
     ensemble_input,
     model_input,
     paired,
+    report_json,
     scale_input,
     speed_inputs,
     timestep_method_input,
-    told,
     tta_input,
 )
 
 
 class RIFEInterpolate(io.ComfyNode):
-    """A clip with new frames between each two."""
+    """Gives a clip new frames between each two."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEInterpolate",
             display_name="RIFE Interpolate",
@@ -177,9 +177,10 @@ class RIFEInterpolate(io.ComfyNode):
         overlays: str = OFF,
         timestep_method: str = "direct",
     ) -> io.NodeOutput:
-        """(N,H,W,C) -> (M,H,W,C), its frame rate, M, the report, the cuts, (M,H,W)."""
+        """Returns (M,H,W,C) of images (N,H,W,C), its frame rate, M, the report, the cuts, (M,H,W) of the mask. Raises
+        ValueError for what does not fit, RuntimeError where memory does not suffice."""
         check_images(images, "images")
-        mask = _fitting(mask, images)
+        mask = _mask_per_frame(mask, images)
         start = time.perf_counter()
         timing = check_timing(cls, timing, (*CHOICES, COGVIDEO))
         images, mask, back = _as_loop(images, mask, loop and not clip_length, loop_twin, loop_drift)
@@ -197,8 +198,8 @@ class RIFEInterpolate(io.ComfyNode):
         # What cannot be is refused before any work.
         clips = len(images) // (clock.count or 1)
         model_management.check_room((clips * len(asked.plan(clock)), *images.shape[1:]))
-        given = parse_cuts(cut_frames, len(images))
-        find = _finder(interp_model, timing, cuts, given, repeated_frames, scale)
+        given_cuts = parse_cuts(cut_frames, len(images))
+        find = _finder(interp_model, timing, cuts, given_cuts, repeated_frames, scale)
         parts = [
             find(first, images[first : first + clock.count]) for first in range(0, len(images), clock.count)
         ]
@@ -211,11 +212,13 @@ class RIFEInterpolate(io.ComfyNode):
         )
         rate = _fps(fps, plan, asked.request)
 
-        def tell(new: int, seconds: float | None) -> None:
+        def on_plan(new: int, seconds: float | None) -> None:
             model_management.send_status_text(plan_line(len(images), len(plan), new, seconds, rate))
 
-        finish = run.Finish(shutter, kept(keep, overlays, *images.shape[1:3]))
-        result, masks = run.finished(interp_model, images, plan, options, mask, finish, parts, tell)
+        finish = run.Finish(shutter, kept_region(keep, overlays, *images.shape[1:3]))
+        result, masks = run.interpolate_and_finish(
+            interp_model, images, plan, options, mask, finish, parts, on_plan
+        )
         seconds = time.perf_counter() - start
         line = result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
         model_management.send_status_text(line)
@@ -225,7 +228,9 @@ class RIFEInterpolate(io.ComfyNode):
             result,
             rate,
             result.shape[0],
-            told(f"{line}; {described(interp_model)}", {**report(plan, scenes), **how, "seconds": seconds}),
+            report_json(
+                f"{line}; {described(interp_model)}", {**report(plan, scenes), **how, "seconds": seconds}
+            ),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
         )
@@ -241,7 +246,7 @@ def _as_loop(
     return kept_images, mask if mask is None else mask[: len(kept_images)], seam
 
 
-def _fitting(mask: Tensor | None, images: Tensor) -> Tensor | None:
+def _mask_per_frame(mask: Tensor | None, images: Tensor) -> Tensor | None:
     """`mask` (N or 1,H,W) as (N,H,W). Raises ValueError where it does not fit the images."""
     if mask is None:
         return None
@@ -283,11 +288,11 @@ def _scale(interp_model, images: Tensor, scenes: Scenes, scale: str) -> tuple[fl
 
 
 class RIFEInbetween(io.ComfyNode):
-    """The frame at one time between two images."""
+    """Gives the frame at one time between two images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEInbetween",
             display_name="RIFE Inbetween",
@@ -336,7 +341,8 @@ class RIFEInbetween(io.ComfyNode):
         acceleration: str = "off",
         timestep_method: str = "direct",
     ) -> io.NodeOutput:
-        """Two (N,H,W,C) -> (N,H,W,C)."""
+        """Returns (N,H,W,C), the images at `timestep` (0..1) between image0 and image1 (N,H,W,C). Raises ValueError for
+        what does not fit."""
         image0, image1 = paired(image0, image1)
         if not 0 <= timestep <= 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Clips that follow each other, as images or as videos of any length, made one."""
+"""Makes clips that follow each other, as images or as videos of any length, one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .types import (
     encoding_inputs,
     ensemble_input,
     model_input,
+    report_json,
     scale_input,
     speed_inputs,
-    told,
     tta_input,
 )
 from .video import opened_clip, temporary_file
@@ -35,11 +35,11 @@ FOUND = -1  # of overlap and bridge: to be found
 
 
 class RIFEJoinClips(io.ComfyNode):
-    """Two clips or more in a row, without a freeze, a jump of colour or a cross-fade between them."""
+    """Joins two clips or more in a row, without a freeze, a jump of colour or a cross-fade between them."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         clip = io.MultiType.Input(
             "clip",
             types=[io.Image, io.Video],
@@ -109,7 +109,8 @@ class RIFEJoinClips(io.ComfyNode):
         precision: str = "auto",
         acceleration: str = "off",
     ) -> io.NodeOutput:
-        """Images or videos -> images, video, number of frames, the report."""
+        """Returns images, video, number of frames and the report, of images or videos. Raises ValueError for clips that
+        do not fit each other."""
         start = time.perf_counter()
         given = [clip for clip in clips.values() if clip is not None]
         shared, between = (None if frames == FOUND else frames for frames in (overlap, bridge))
@@ -143,7 +144,7 @@ class RIFEJoinClips(io.ComfyNode):
         model_management.send_status_text(line)
         facts = {"clips": len(given), "frames_out": count, "fps": rate, "seams": seams}
         facts |= {**run.describe(interp_model, precision), "seconds": seconds}
-        return io.NodeOutput(images, video, count, told(f"{line}; {described(interp_model)}", facts))
+        return io.NodeOutput(images, video, count, report_json(f"{line}; {described(interp_model)}", facts))
 
 
 def _seam_inputs() -> list[io.Input]:

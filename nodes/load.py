@@ -1,4 +1,4 @@
-"""From a file in ComfyUI's model folders to an INTERP_MODEL."""
+"""Loads a file in ComfyUI's model folders as an INTERP_MODEL."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def register_folder() -> None:
 
 
 def checkpoint_files() -> dict[str, Path]:
-    """All checkpoints by the name that the combo shows.
+    """Returns all checkpoints by the name that the combo shows.
 
     A name is the path inside its folder; where both folders hold different files of one name, both carry the
     folder's name in front, so that a workflow never loads another file than the one it was saved with.
@@ -59,8 +59,8 @@ def checkpoint_files() -> dict[str, Path]:
     files: dict[str, Path] = {}
     for folder, entries in found.items():
         for name, path in entries.items():
-            twins = [other[name] for other in found.values() if name in other]
-            clash = not all(os.path.samefile(path, twin) for twin in twins)
+            same_name = [other[name] for other in found.values() if name in other]
+            clash = not all(os.path.samefile(path, other) for other in same_name)
             files.setdefault(f"{folder}/{name}" if clash else name, path)
     return files
 
@@ -81,7 +81,7 @@ def _is_companion(path: Path) -> bool:
 
 
 def downloads(files: dict[str, Path]) -> list[str]:
-    """What the combo offers besides `files`: the catalogue without what is on disk already."""
+    """Lists what the combo offers besides `files`: the catalogue without what is on disk already."""
     here = {path.name for path in files.values()}
     return [name + DOWNLOAD for name, entry in DOWNLOADS.items() if entry.file not in here]
 
@@ -104,10 +104,10 @@ def _find(checkpoint: str) -> Path | None:
 def _missing(checkpoint: str) -> str:
     """Why there is no file of a choice, and what to do."""
     offered = [name for name, entry in DOWNLOADS.items() if entry.file == os.path.basename(checkpoint)]
-    instead = f"choose {offered[0] + DOWNLOAD!r}" if offered else "choose another one"
+    advice = f"choose {offered[0] + DOWNLOAD!r}" if offered else "choose another one"
     return (
         f"There is no checkpoint {checkpoint!r}, expected a file in models/frame_interpolation or models/rife. "
-        f"Put it there, or {instead}."
+        f"Put it there, or {advice}."
     )
 
 
@@ -155,7 +155,8 @@ def _sources(checkpoint: str) -> list[Path]:
 def load_patcher(
     checkpoint: str, variant: str = "auto", precision: str = "auto", disable_dynamic: bool = False
 ):
-    """A new patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another device."""
+    """Makes a new patcher of a combo entry. ComfyUI keeps this as a recipe, to build the model anew for another
+    device. Raises FileNotFoundError, UnknownCheckpointError."""
     return _load(checkpoint, variant, precision, disable_dynamic)[0]
 
 
@@ -178,9 +179,9 @@ _described: WeakKeyDictionary[torch.nn.Module, str] = (
 
 
 def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "auto"):
-    """The patcher of a combo entry: the one that another loader holds already, if the file is the same.
+    """Returns the patcher of a combo entry: the one that another loader holds already, if the file is the same.
 
-    Only what holds a patcher keeps it alive: when ComfyUI drops the last, its memory is free.
+    Only what holds a patcher keeps it alive: when ComfyUI drops the last, its memory is free. Raises as `load_patcher`.
     """
     files = [path.resolve() for path in _sources(checkpoint)]
     key = (_state(files), variant, precision)
@@ -192,7 +193,7 @@ def shared_patcher(checkpoint: str, variant: str = "auto", precision: str = "aut
 
 
 def described(patcher) -> str:
-    """What an INTERP_MODEL is and how that is known, in a line; also for those that others loaded or trained."""
+    """Says in a line what an INTERP_MODEL is and how that is known; also for those that others loaded or trained."""
     network = patcher.model
     if not hasattr(network, "config"):
         return f"{type(network).__name__} of ComfyUI's own loader"
@@ -200,17 +201,17 @@ def described(patcher) -> str:
 
 
 def describe(found: Checkpoint) -> str:
-    """What was loaded and how that is known, for the node's face."""
+    """Says what was loaded and how that is known, for the node's face."""
     without = f"; left out, as no frame needs it: {'; '.join(found.left_out)}" if found.left_out else ""
     return f"RIFE {found.versions}, decided by {found.decided_by}{without}"
 
 
 class RIFECheckpointLoader(io.ComfyNode):
-    """Any RIFE, from any of the spellings in circulation."""
+    """Loads any RIFE, from any of the spellings in circulation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         files = checkpoint_files()
         return io.Schema(
             node_id="RIFECheckpointLoader",
@@ -265,7 +266,7 @@ class RIFECheckpointLoader(io.ComfyNode):
     def fingerprint_inputs(
         cls, checkpoint: str | None = None, variant: str = "auto", precision: str = "auto"
     ) -> str:
-        """Changes when a file is replaced under the same name, as training does."""
+        """Returns a text that changes when a file is replaced under the same name, as training does."""
         if checkpoint is None:
             return "linked"
         try:
@@ -276,7 +277,7 @@ class RIFECheckpointLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        """Instead of ComfyUI's look into the list: a download keeps its name when its file has come."""
+        """Takes the place of ComfyUI's look into the list: a download keeps its name when its file has come."""
         linked = checkpoint is None  # from another node, which has not run yet
         if linked or checkpoint == BUNDLED or _entry(checkpoint) or _find(checkpoint):
             return True
@@ -284,7 +285,8 @@ class RIFECheckpointLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, variant: str = "auto", precision: str = "auto") -> io.NodeOutput:
-        """Combo entries -> INTERP_MODEL."""
+        """Returns the INTERP_MODEL of combo entries. Raises DownloadError, FileNotFoundError,
+        UnknownCheckpointError."""
         fetch(checkpoint)
         patcher = shared_patcher(checkpoint, variant, precision)
         model_management.send_status_text(described(patcher))

@@ -1,4 +1,4 @@
-"""How good, and why: scores against true frames, and the flow a frame is made of."""
+"""Says how good frames are, and why: scores against true frames, and the flow a frame is made of."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from .types import (
     ensemble_input,
     model_input,
     paired,
+    report_json,
     scale_input,
-    told,
     tta_input,
 )
 
@@ -45,11 +45,11 @@ _MOST_HEAT = 64  # heat maps in one result
 
 
 class RIFEScore(io.ComfyNode):
-    """Frames held out of a clip, or two clips, compared."""
+    """Scores frames held out of a clip, or compares two clips."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEScore",
             display_name="RIFE Score",
@@ -151,7 +151,8 @@ class RIFEScore(io.ComfyNode):
         ensemble: bool = False,
         lpips: bool = False,
     ) -> io.NodeOutput:
-        """Report, mean PSNR, mean SSIM, (K,H,W,3) heat maps, (1,h,w,3) chart, CSV."""
+        """Returns report, mean PSNR in dB, mean SSIM, (K,H,W,3) heat maps, (1,h,w,3) chart, CSV, of images
+        (N,H,W,C). factor, stride, true_frames: numbers of frames. Raises ValueError for inputs that do not fit."""
         check_images(images, "images")
         if (compared is None) == (interp_model is None):
             raise ValueError(
@@ -164,23 +165,26 @@ class RIFEScore(io.ComfyNode):
                 raise ValueError(f"{name} is {value}, expected a number from {low} to {high:,}. Change it.")
         metrics = held_out_metrics() | (scoring.lpips() if lpips else {})
         if compared is not None:
-            ours, samples, methods = "compared", _pairs(images, compared), {"compared": _given}
+            ours, samples, methods = "compared", _pairs(images, compared), {"compared": _first_frame}
         else:
             options = InferenceOptions(float(scale), tta, ensemble)
-            ours, methods = "interp_model", {"average": average, "interp_model": _Node(interp_model, options)}
+            ours, methods = (
+                "interp_model",
+                {"average": average, "interp_model": _ModelMethod(interp_model, options)},
+            )
             if second_model is not None:
-                methods["second_model"] = _Node(second_model, options)
+                methods["second_model"] = _ModelMethod(second_model, options)
             samples = list(_held_out(interp_model, images, factor, stride, true_frames))
-        heat = _Heat(ours, sum(len(s.times) for s in samples) * len(methods))
+        heat = _HeatMaps(ours, sum(len(s.times) for s in samples) * len(methods))
         rows = list(score(samples, methods, metrics, None, heat))
         found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
-        mine = found[ours]
+        own = found[ours]
         line = _in_words(found, len(rows) // len(methods), samples[0])
         model_management.send_status_text(line)
         return io.NodeOutput(
             _report(line, rows, found, ours, samples[0]),
-            mine["psnr"],
-            mine["ssim"],
+            own["psnr"],
+            own["ssim"],
             model_management.as_images(torch.stack(heat.maps)),
             model_management.as_images(_chart(rows)),
             rows_csv(rows),
@@ -201,7 +205,7 @@ def _pairs(images: Tensor, compared: Tensor) -> list[Sample]:
     ]
 
 
-def _given(img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
+def _first_frame(img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
     return img0[None]
 
 
@@ -224,7 +228,7 @@ def _bytes(images: Tensor) -> Tensor:
     return (rgb.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 3, 1, 2)
 
 
-class _Node:
+class _ModelMethod:
     """A loaded INTERP_MODEL as a method of `rife.evaluation.scoring`."""
 
     def __init__(self, patcher, options: InferenceOptions):
@@ -242,7 +246,7 @@ class _Node:
         return made[1:-1].permute(0, 3, 1, 2)
 
 
-class _Heat:
+class _HeatMaps:
     """`on_frames` of `rife.evaluation.scoring.score`: heat maps of one method's errors, progress, cancel."""
 
     def __init__(self, method: str, total: int):
@@ -277,13 +281,13 @@ def _report(summary: str, rows: list[Row], found: dict[str, dict], ours: str, sa
     else:
         for figures in table.values():  # what moves is asked of the given frames, and there are none
             del figures["moving_ie"]
-    mine = sorted((row for row in rows if row.method == ours), key=lambda row: row.figures["psnr"])
+    own = sorted((row for row in rows if row.method == ours), key=lambda row: row.figures["psnr"])
     worst = [
         {"frames": row.name, "time": str(row.time), "psnr": round(mean([row.figures["psnr"]]), 3)}
-        for row in mine[:5]
+        for row in own[:5]
     ]
-    report = {"task": sample.task or "frame by frame", "frames": len(mine), "methods": table, "worst": worst}
-    return told(summary, report)
+    report = {"task": sample.task or "frame by frame", "frames": len(own), "methods": table, "worst": worst}
+    return report_json(summary, report)
 
 
 def _chart(rows: list[Row]) -> Tensor:
@@ -305,11 +309,11 @@ def _chart(rows: list[Row]) -> Tensor:
 
 
 class RIFEFlow(io.ComfyNode):
-    """What a frame between two is made of."""
+    """Shows what a frame between two is made of."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEFlow",
             display_name="RIFE Flow",
@@ -395,7 +399,8 @@ class RIFEFlow(io.ComfyNode):
         max_flow: float = 0.0,
         scale: str = "1.0",
     ) -> io.NodeOutput:
-        """Two (N,H,W,C) -> pictures (N,H,W,3), masks (N,H,W), report."""
+        """Returns pictures (N,H,W,3), masks (N,H,W) and a report, of two (N,H,W,C); max_flow: in pixels, timestep:
+        0..1. Raises ValueError for inputs that do not fit."""
         check_images(image0, "image0")
         if image1 is None:
             if len(image0) < 2:
@@ -424,4 +429,4 @@ def _flow_report(summary: str, flows: Tensor, longest: float, timestep: float) -
          (("mean", lengths[i, k].mean()), ("longest", lengths[i, k].amax()))}
         for k in range(lengths.shape[1])
     ]  # fmt: skip
-    return told(summary, {"timestep": timestep, "full_colour_px": round(longest, 2), "pairs": pairs})
+    return report_json(summary, {"timestep": timestep, "full_colour_px": round(longest, 2), "pairs": pairs})

@@ -1,4 +1,4 @@
-"""ComfyUI's model management: patcher, precision, memory estimate, back-off, progress, cancel.
+"""Wraps ComfyUI's model management: patcher, precision, memory estimate, back-off, progress, cancel.
 
 The only file that touches comfy.model_management, comfy.model_patcher and comfy.utils; the devices, dtypes and
 limits that the user set for ComfyUI are all read here.
@@ -33,13 +33,13 @@ from .native import adapt
 
 log = logging.getLogger(__name__)
 
-PLAIN = InferenceOptions()
+DEFAULT_OPTIONS = InferenceOptions()
 _PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
 _SECONDS_PER_PREVIEW = 1.0
 
 
 def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
-    """`network` cast and handed to ComfyUI's model management: the value of an INTERP_MODEL socket.
+    """Casts `network` and hands it to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
     precision: a dtype or a key of `rife.model.PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16
     first, else float32. disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for
@@ -69,7 +69,8 @@ def _trusted_dtype(device: torch.device) -> torch.dtype:
 
 
 def with_precision(patcher, precision: str):
-    """`patcher`, or one of a copy of its network where another precision is named than it has."""
+    """Returns `patcher`, or one of a copy of its network where another precision is named than it has. Raises
+    ValueError for a name that is none."""
     dtype = named_dtype(precision)
     network = getattr(patcher, "model", None)
     if dtype is None or not hasattr(network, "get_dtype") or network.get_dtype() == dtype:
@@ -107,13 +108,13 @@ def move_unmanaged_weights(network: nn.Module, device: torch.device) -> None:
 
 
 def placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network`, which ComfyUI does not manage, moved to `device` in the layout that is fastest there."""
+    """Moves `network`, which ComfyUI does not manage, to `device`, in the layout that is fastest there; returns it."""
     return devices.placed(network, device)
 
 
 @contextmanager
 def reserve_training_memory(device: torch.device, advice: str) -> Iterator[None]:
-    """All of the device's memory, as ComfyUI's own training takes it, and none of inference mode.
+    """Takes all of the device's memory, as ComfyUI's own training does, and leaves inference mode, within the block.
 
     Raises RuntimeError with `advice` where that is not enough.
     """
@@ -130,12 +131,12 @@ def reserve_training_memory(device: torch.device, advice: str) -> Iterator[None]
 
 
 def oom_options() -> dict:
-    """The engine's arguments for running out of memory."""
+    """Returns the engine's arguments for running out of memory."""
     return {"is_oom": is_oom, "on_oom": comfy.model_management.soft_empty_cache}
 
 
 def load(
-    patcher, height: int, width: int, options: InferenceOptions = PLAIN, channels: int = 3, *,
+    patcher, height: int, width: int, options: InferenceOptions = DEFAULT_OPTIONS, channels: int = 3, *,
     wanted: int = 1, batch_size: int = 0,
 ) -> tuple[Interpolator, int]:  # fmt: skip
     """Loads the model for frames of height x width: as the engine wants it, with the number of new frames per pass.
@@ -167,13 +168,14 @@ def load(
 
 
 def is_oom(error: BaseException) -> bool:
-    """Whether `error` means that memory ran out, on any kind of device."""
+    """Tells whether `error` means that memory ran out, on any kind of device."""
     # Of some errors ComfyUI looks at the code; it also clears what CUDA remembers of them.
     return comfy.model_management.is_oom(error) or is_out_of_memory(error)
 
 
 def empty_images(shape: Sequence[int]) -> Tensor:
-    """An uninitialised IMAGE where ComfyUI keeps them. Raises RuntimeError that says what to do instead."""
+    """Allocates an uninitialised IMAGE of `shape`, (N,H,W,C) or (N,H,W), where ComfyUI keeps them. Raises RuntimeError
+    that says what to do instead."""
     check_room(shape)
     dtype, device = comfy.model_management.intermediate_dtype(), comfy.model_management.intermediate_device()
     try:
@@ -206,7 +208,7 @@ def _no_room(shape: Sequence[int]) -> str:
 
 
 def as_images(images: Tensor) -> Tensor:
-    """`images` on the intermediate device, in its dtype, contiguous."""
+    """Returns `images` (N,H,W,C) on the intermediate device, in its dtype, contiguous."""
     return images.to(
         comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
     ).contiguous()
@@ -218,12 +220,13 @@ def check_cancel() -> None:
 
 
 def cancelled() -> type[BaseException]:
-    """ComfyUI's exception for it. By a call: the class is looked up when it is needed, not when this is imported."""
+    """Returns ComfyUI's exception for a cancel. By a call: the class is looked up when it is needed, not when this is
+    imported."""
     return comfy.model_management.InterruptProcessingException
 
 
 class Progress:
-    """`on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
+    """Is `on_progress` of the engine: ComfyUI's bar with a picture about once a second, and the cancel button."""
 
     def __init__(self, total: int):
         self.total = total
@@ -249,7 +252,7 @@ class Progress:
 
 
 class TransferProgress:
-    """`on_progress` of a download: ComfyUI's bar, in bytes, and the cancel button."""
+    """Is `on_progress` of a download: ComfyUI's bar, in bytes, and the cancel button."""
 
     def __init__(self):
         self._bar = comfy.utils.ProgressBar(1)
@@ -261,7 +264,7 @@ class TransferProgress:
 
 
 def send_status_text(text: str) -> None:
-    """A line of text on the face of the node that runs, where it was queued.
+    """Shows a line of text on the face of the node that runs, where it was queued.
 
     Front ends from 1.54 on take it away when the run ends: what is to stay is a node's output `summary`, too.
     """
@@ -273,7 +276,7 @@ def send_status_text(text: str) -> None:
 
 
 def has_server() -> bool:
-    """Whether ComfyUI serves anyone, or is only used as a library."""
+    """Tells whether ComfyUI serves anyone, or is only used as a library."""
     return _server() is not None
 
 
@@ -285,7 +288,7 @@ def _server():
 
 
 def to_picture(frame: Tensor) -> Image.Image:
-    """A small RGB picture of one frame (H,W,C), by leaving out pixels."""
+    """Makes a small RGB picture of one frame (H,W,C), by leaving out pixels."""
     step = max(1, max(frame.shape[:2]) // _PREVIEW_SIDE)
     small = frame[::step, ::step, : 3 if frame.shape[2] > 2 else 1]
     if small.is_floating_point():

@@ -1,4 +1,4 @@
-"""What an INTERP_MODEL holds, as the engine wants it: our networks as they are, ComfyUI's RIFE and FILM adapted.
+"""Adapts what an INTERP_MODEL holds to the engine: our networks as they are, ComfyUI's RIFE and FILM wrapped.
 
 ComfyUI's networks take padded images, a timestep map and a cache of features (`FrameInterpolate` shows how);
 they tell nothing of the flow, so scale is not to be had from them; TTA and ensemble are averages of finished frames.
@@ -18,7 +18,7 @@ from ..rife.model.inputs import pad_to
 
 
 def adapt(patcher):
-    """The `rife.engine.Interpolator` of an INTERP_MODEL value. Raises ValueError for anything else."""
+    """Returns the `rife.engine.Interpolator` of an INTERP_MODEL value. Raises ValueError for anything else."""
     network = getattr(patcher, "model", None)
     if network is not None and hasattr(patcher, "load_device"):
         if hasattr(network, "config") and hasattr(network, "predict"):
@@ -35,7 +35,7 @@ def adapt(patcher):
 
 
 class NativeInterpolator(Interpolator):
-    """ComfyUI's own IFNet or FILMNet, with the interface of `rife.Model` that the engine uses."""
+    """Gives ComfyUI's own IFNet or FILMNet the interface of `rife.Model` that the engine uses."""
 
     def __init__(self, patcher):
         self.net = patcher.model
@@ -43,19 +43,19 @@ class NativeInterpolator(Interpolator):
 
     @property
     def run_device(self) -> torch.device:
-        """Not the weights' device: a partly loaded network brings them at each call."""
+        """Is not the weights' device: a partly loaded network brings them at each call."""
         return self._device
 
     @property
     def run_dtype(self) -> torch.dtype:
-        """What the network says that its weights are."""
+        """Is what the network says that its weights are."""
         return self.net.get_dtype()
 
     def memory_estimate(
         self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
         ensemble: bool = False, channels: int = 3,
     ) -> int:  # fmt: skip
-        """Bytes of activations for `batch` new frames in one pass; FILM makes them one after the other.
+        """Estimates the bytes of activations for `batch` new frames in one pass; FILM makes them one after the other.
 
         scale: for the common signature; these networks only know 1. The passes of TTA, ensemble and further channels
         come one after the other: what they gave is kept.
@@ -80,18 +80,19 @@ class NativeInterpolator(Interpolator):
         timestep: float | Tensor = 0.5,
         ensemble: bool = False,
     ) -> Tensor:
-        """As `rife.Model.inference`: (B,C,H,W); light outside of 0..1 keeps its values. Raises ValueError for scale."""
+        """Does what `rife.Model.inference` does: (B,C,H,W); light outside of 0..1 keeps its values. Raises ValueError
+        for scale."""
         self._check(img0, img1, scale)
         times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(img0.shape[0]).tolist()
         height, width = img0.shape[-2:]
         multiple = self._multiple(height, width)
         a, b = (x.to(self.run_device).float() for x in (img0, img1))
-        light = _Light.of(a, b)
-        a, b = (pad_to(light.pressed(x).clamp(0, 1).to(self.run_dtype), multiple) for x in (a, b))
+        light = _LightRange.of(a, b)
+        a, b = (pad_to(light.compressed(x).clamp(0, 1).to(self.run_dtype), multiple) for x in (a, b))
         image = self._channels(a, b, times, TTA)
         if ensemble:
             image = (image + self._channels(b, a, [1 - t for t in times], TTA)) / 2
-        return light.released(image[..., :height, :width].clamp(0, 1)).to(img0.device, img0.dtype)
+        return light.expanded(image[..., :height, :width].clamp(0, 1)).to(img0.device, img0.dtype)
 
     def _check(self, img0: Tensor, img1: Tensor, scale: float) -> None:
         if scale != 1:
@@ -120,22 +121,22 @@ class NativeInterpolator(Interpolator):
     def _channels(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
         """Grey as RGB; alpha and other maps as grey images of their own, unless both frames have the same."""
         if a.shape[1] == 3:
-            return self._turned(a, b, times, tta)
+            return self._with_tta(a, b, times, tta)
         if a.shape[1] == 1:
-            return self._turned(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), times, tta).mean(1, True)
+            return self._with_tta(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), times, tta).mean(1, True)
         colours = 1 if a.shape[1] < 3 else 3
         parts = [self._channels(a[:, :colours], b[:, :colours], times, tta)]
         for map0, map1 in zip(a[:, colours:].split(1, 1), b[:, colours:].split(1, 1), strict=True):
             parts.append(map0 if torch.equal(map0, map1) else self._channels(map0, map1, times, tta))
         return torch.cat(parts, 1)
 
-    def _turned(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
-        image = self._forward(a, b, times)
+    def _with_tta(self, a: Tensor, b: Tensor, times: list[float], tta: bool) -> Tensor:
+        image = self._run_network(a, b, times)
         if not tta:
             return image
-        return (image + self._forward(a.flip(2, 3), b.flip(2, 3), times).flip(2, 3)) / 2
+        return (image + self._run_network(a.flip(2, 3), b.flip(2, 3), times).flip(2, 3)) / 2
 
-    def _forward(self, a: Tensor, b: Tensor, times: list[float]) -> Tensor:
+    def _run_network(self, a: Tensor, b: Tensor, times: list[float]) -> Tensor:
         if not self._one_by_one:
             t = torch.tensor(times, device=a.device, dtype=a.dtype).view(-1, 1, 1, 1)
             return self.net(a, b, timestep=t.expand(-1, 1, *a.shape[-2:]), cache=None)
@@ -150,7 +151,7 @@ class NativeInterpolator(Interpolator):
         return torch.cat(parts)
 
 
-class _Light(NamedTuple):
+class _LightRange(NamedTuple):
     """The range of the colours of each pair that are not in 0..1, (B,1,1,1) each; others are left as they are."""
 
     low: Tensor
@@ -158,18 +159,18 @@ class _Light(NamedTuple):
     beyond: Tensor
 
     @classmethod
-    def of(cls, a: Tensor, b: Tensor) -> _Light:
+    def of(cls, a: Tensor, b: Tensor) -> _LightRange:
         """Of both frames (B,C,H,W)."""
         colours = torch.cat((a, b), 2)[:, : 1 if a.shape[1] < 3 else 3]
         low, high = (end.view(-1, 1, 1, 1) for end in (colours.amin((1, 2, 3)), colours.amax((1, 2, 3))))
         return cls(low, torch.log1p(high - low), (low < 0) | (high > 1))
 
-    def pressed(self, x: Tensor) -> Tensor:
+    def compressed(self, x: Tensor) -> Tensor:
         """Colours (B,C,H,W) by their logarithm in 0..1, which a network gives as finely as what is in range."""
         return self._colours(x, torch.log1p((x - self.low).clamp(min=0)) / self.span.clamp(min=1e-6))
 
-    def released(self, x: Tensor) -> Tensor:
-        """What `pressed` made `x` of."""
+    def expanded(self, x: Tensor) -> Tensor:
+        """What `compressed` made `x` of."""
         return self._colours(x.float(), torch.expm1(x.float() * self.span) + self.low)
 
     def _colours(self, x: Tensor, other: Tensor) -> Tensor:

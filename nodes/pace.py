@@ -1,4 +1,4 @@
-"""About how long a run will take: as long per pixel as the last one of its kind, or as a small trial pass."""
+"""Estimates how long a run will take: as long per pixel as the last one of its kind, or as a small trial pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _known: WeakKeyDictionary[torch.nn.Module, dict[tuple, float]] = WeakKeyDictiona
 
 
 class Pace:
-    """The speed of one kind of run: of a patcher's network with these options, on frames of so many pixels."""
+    """Knows the speed of one kind of run: of a patcher's network with these options, on frames of so many pixels."""
 
     def __init__(self, patcher, options, pixels: int):
         self._known = _known.setdefault(patcher.model, {}) if patcher is not None else {}
@@ -29,7 +29,7 @@ class Pace:
         self._options, self._pixels = options, pixels
 
     def seconds_for(self, model, new: int) -> float | None:
-        """About how long `new` frames take; None where nobody knows, or where they are few.
+        """Estimates the seconds that `new` frames take; None where nobody knows, or where they are few.
 
         Compiled passes are made for one size of frames, so that a trial would tell nothing of them.
         """

@@ -1,4 +1,4 @@
-"""Charts as pictures: the curves of a training, what it makes of a held-out frame, lines of scores."""
+"""Draws charts as pictures: the curves of a training, what it makes of a held-out frame, lines of scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARGIN = (64, 22, 14, 24)  # left, top, right, bottom
 
 
 class Line(NamedTuple):
-    """Points to be joined, or marked where they are few."""
+    """Holds points to be joined, or marked where they are few."""
 
     points: Sequence[tuple[float, float]]
     colour: tuple[int, int, int] | str
@@ -31,7 +31,8 @@ class Line(NamedTuple):
 def curves(
     losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]], size: tuple[int, int]
 ) -> Image:
-    """Loss by step, as it was and smoothed, and below it the held-out PSNR, where there is one. size: width, height."""
+    """Draws loss by step, as it was and smoothed, and below it the held-out PSNR, where there is one. size: width,
+    height in pixels. size: width, height."""
     picture = Image.new("RGB", size, "white")
     losses = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     losses = losses[:: len(losses) // _MOST_POINTS + 1]
@@ -87,7 +88,7 @@ def panel(picture: Image.Image, axes: Axes, title: str, lines: Sequence[Line]) -
 
 
 def beneath(picture: Image.Image, frames: dict[str, Tensor]) -> Image.Image:
-    """`picture` with the frames (H,W,3) under it, side by side, each with its name."""
+    """Returns `picture` with the frames (H,W,3) under it, side by side, each with its name."""
     width = picture.width // max(1, len(frames))
     tiles = [(name, _tile(frame, width)) for name, frame in frames.items()]
     whole = Image.new(
@@ -109,5 +110,5 @@ def _tile(frame: Tensor, width: int) -> Image.Image:
 
 
 def as_image(picture: Image.Image) -> Tensor:
-    """(1,H,W,3) in 0..1."""
+    """Returns the picture as an IMAGE (1,H,W,3) in 0..1."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).float().div(255).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""The engine on ComfyUI's devices: clips, videos, chunks and pairs, each with progress, cancel and back-off."""
+"""Runs the engine on ComfyUI's devices: clips, videos, chunks and pairs, with progress, cancel and back-off."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..rife.timeline.scenes import Scenes
 from ..rife.video import job as video
 from ..rife.video.job import Job
 from .model_management import (
-    PLAIN,
+    DEFAULT_OPTIONS,
     Progress,
     check_cancel,
     empty_images,
@@ -46,14 +46,14 @@ _LARGEST_BATCH = 256
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a node's inputs say of a run, besides what is made.
+    """Holds what a node's inputs say of a run, besides what is made.
 
     batch_size: new frames per pass, 0: as many as fit. precision: of the network in this run, a key of
     `rife.model.PRECISIONS`; acceleration: one of `rife.model.acceleration.ACCELERATIONS`; timestep_method: one of
-    `rife.model.options.TIMESTEP_METHODS`.
+    `rife.model.options.TIMESTEP_METHODS`. Raises ValueError for a batch_size that no form allows.
     """
 
-    inference: InferenceOptions = PLAIN
+    inference: InferenceOptions = DEFAULT_OPTIONS
     batch_size: int = 0
     precision: str = "auto"
     acceleration: str = "off"
@@ -66,7 +66,8 @@ class RunOptions:
             )
 
     def load(self, patcher, height: int, width: int, channels: int, wanted: int) -> tuple[Interpolator, int]:
-        """The model as it is to run, and its new frames per pass: as many of those `wanted` as fit."""
+        """Loads the model as it is to run; returns it, and its new frames per pass: as many of those `wanted`
+        as fit. Raises ValueError for a timestep_method that it has not."""
         model, batch = load(
             with_precision(patcher, self.precision), height, width, self.inference, channels,
             wanted=wanted, batch_size=self.batch_size,
@@ -81,15 +82,16 @@ class RunOptions:
         return model.accelerate(self.acceleration), batch
 
 
-# Tells before the first pass how many new frames there are, and about how many seconds they take, if that is known.
-Teller = Callable[[int, float | None], None]
+# Is told before the first pass how many new frames there are, and about how many seconds they take, if known.
+PlanCallback = Callable[[int, float | None], None]
 
 
 def interpolate(
     patcher, frames: Tensor, plan: Plan | ConcatenatedPlan, options: RunOptions, masks: Tensor | None = None,
-    tell: Teller | None = None,
+    on_plan: PlanCallback | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The plan's images (M,H,W,C) and masks (M,H,W) of `frames` (N,H,W,C) with masks (N,H,W), which follow their flow.
+    """Returns the plan's images (M,H,W,C) and masks (M,H,W) of `frames` (N,H,W,C) with masks (N,H,W), which follow
+    their flow.
 
     Contiguous, on ComfyUI's intermediate device and in its dtype; without masks, those of the result are empty.
     """
@@ -102,8 +104,8 @@ def interpolate(
         wanted = total if options.batch_size else most_per_pass(total, options.acceleration)
         model, batch = options.load(patcher, *shape[1:3], shape[3] + (masks is not None), wanted)
     pace = Pace(patcher, options, frames.shape[1] * frames.shape[2])
-    if tell:
-        tell(total, pace.seconds_for(model, total))
+    if on_plan:
+        on_plan(total, pace.seconds_for(model, total))
     with pace.measured(total):
         engine.interpolate(
             model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
@@ -114,13 +116,13 @@ def interpolate(
 
 @dataclass(frozen=True)
 class Finish:
-    """What is done to frames after they are made: motion blur, in degrees of a shutter, and kept regions."""
+    """Says what is done to frames after they are made: motion blur, in degrees of a shutter, and kept regions."""
 
     shutter: float = 0.0
     keep: Tensor | str | None = None
 
 
-def finished(
+def interpolate_and_finish(
     patcher,
     frames: Tensor,
     plan: Plan | ConcatenatedPlan,
@@ -128,11 +130,12 @@ def finished(
     masks: Tensor | None,
     finish: Finish,
     scenes: Sequence[Scenes],
-    tell: Teller | None = None,
+    on_plan: PlanCallback | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `interpolate`, with `finish`; scenes: of each clip of the plan."""
+    """Does what `interpolate` does to frames (N,H,W,C) and masks (N,H,W), with `finish`; scenes: of each clip of the
+    plan."""
     if not finish.shutter and finish.keep is None:
-        return interpolate(patcher, frames, plan, options, masks, tell)
+        return interpolate(patcher, frames, plan, options, masks, on_plan)
     out = empty_images((len(plan), *frames.shape[1:]))
     out_masks = None if masks is None else empty_images(out.shape[:3])
     progress, done = Progress(len(plan)), 0
@@ -157,7 +160,7 @@ def finished(
 
 
 def with_mask(frame: Tensor, mask: Tensor | None) -> Tensor:
-    """A frame (H,W,C) with its mask (H,W) as a further channel."""
+    """Returns a frame (H,W,C) with its mask (H,W) as a further channel."""
     return frame if mask is None else torch.cat((frame, mask[..., None].to(frame)), 2)
 
 
@@ -171,11 +174,11 @@ def render(
     job: Job,
     path: Path,
     options: RunOptions,
-    tell: Teller | None = None,
+    on_plan: PlanCallback | None = None,
     keep: Tensor | str | None = None,
 ) -> tuple[int, list[int], Cadence]:
-    """Computes a whole job into the file `path`: its number of frames, those of the clip that begin a scene, and the
-    pattern of those that repeat the one before."""
+    """Computes a whole job into the file `path`; returns its number of frames, those of the clip that begin a scene,
+    and the pattern of those that repeat the one before. keep: a mask (H,W), "auto" or None."""
     clip = job.clip
     model, batch = options.load(
         patcher, clip.height, clip.width, 4 if clip.look.alpha else 3, options.batch_size or MAX_BATCH
@@ -183,8 +186,8 @@ def render(
     job.look_through(lambda _: check_cancel())
     progress, finder = Progress(len(job.plan)), job.timing.finder()
     pace, new = Pace(patcher, options, clip.height * clip.width), _about_new(job.plan)
-    if tell:
-        tell(new, pace.seconds_for(model, new))
+    if on_plan:
+        on_plan(new, pace.seconds_for(model, new))
     with pace.measured(new), job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
@@ -203,7 +206,7 @@ def _about_new(plan: Plan) -> int:
 def make_chunk(
     patcher, chunks: Chunks, part: Part, last: bool, shape: Sequence[int], options: RunOptions
 ) -> Tensor:
-    """The frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
+    """Returns the frames (M,H,W,C) of a part of a clip that comes in chunks of frames of `shape` (H,W,C)."""
     out = empty_images((part.last - part.first, *shape))
     model, batch = options.load(patcher, *shape, wanted=len(out))
     progress = Progress(len(out))
@@ -215,7 +218,7 @@ def make_chunk(
 
 
 def between(patcher, image0: Tensor, image1: Tensor, timestep: float, options: RunOptions) -> Tensor:
-    """The images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
+    """Returns the images (N,H,W,C) at 0 < `timestep` < 1 between the pairs of image0 and image1 (N,H,W,C)."""
     result = empty_images(image0.shape)
     model, _ = options.load(patcher, *image0.shape[1:], wanted=1)
     progress = Progress(len(image0))
@@ -230,7 +233,8 @@ def between(patcher, image0: Tensor, image1: Tensor, timestep: float, options: R
 
 
 def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: float = 1.0) -> Motion:
-    """`rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), on the CPU. Raises ValueError, RuntimeError."""
+    """Returns `rife.Model.motion` of each pair of image0 and image1 (N,H,W,C), at 0 < `timestep` < 1 and `scale`, on
+    the CPU. Raises ValueError, RuntimeError."""
     if not isinstance(adapt(patcher), Model):
         raise ValueError(
             f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
@@ -248,7 +252,7 @@ def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: floa
 
 
 def find_scenes(patcher, frames: Tensor) -> Scenes:
-    """Cuts and repeats of `frames` (N,H,W,C), made small where they are and compared where the model runs."""
+    """Finds cuts and repeats of `frames` (N,H,W,C), made small where they are and compared where the model runs."""
 
     def watched() -> Iterator[Tensor]:
         for frame in frames:
@@ -259,7 +263,7 @@ def find_scenes(patcher, frames: Tensor) -> Scenes:
 
 
 def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:
-    """`rife.timeline.scenes.choose_scale` for this model, with why; ComfyUI's own only know 1."""
+    """Does `rife.timeline.scenes.choose_scale` for this model, with why; ComfyUI's own only know 1."""
     model = adapt(patcher)
     if not isinstance(model, Model):
         return 1.0, "models of ComfyUI's own loader only know scale 1"
@@ -269,7 +273,7 @@ def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float
 
 
 def describe(patcher, precision: str = "auto") -> dict[str, str]:
-    """Where and how precisely the model runs, for a report."""
+    """Says where and how precisely the model runs, for a report."""
     dtype = named_dtype(precision) or patcher.model_dtype()
     return {
         "device": str(patcher.load_device),

@@ -1,4 +1,4 @@
-"""From an INTERP_MODEL to a file that Load RIFE Checkpoint lists."""
+"""Saves an INTERP_MODEL as a file that Load RIFE Checkpoint lists."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LONGEST_NAME = 200  # of 255 that file systems take, less what is added
 
 
 class RIFECheckpointSave(io.ComfyNode):
-    """A model, trained or loaded, as .safetensors."""
+    """Saves a model, trained or loaded, as .safetensors."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFECheckpointSave",
             display_name="Save RIFE Checkpoint",
@@ -66,7 +66,8 @@ class RIFECheckpointSave(io.ComfyNode):
     def execute(
         cls, interp_model, filename_prefix: str = f"{FOLDERS[0]}/RIFE_trained", precision: str = "fp32"
     ) -> io.NodeOutput:
-        """INTERP_MODEL -> a file; its name."""
+        """Writes an INTERP_MODEL to a file; returns its name. Raises ValueError for a name that is none and for weights
+        that are no numbers."""
         network, notes = _content(interp_model)
         dtype = interp_model.model_dtype() if precision == _AS_IT_RUNS else named_dtype(precision)
         folder, name, counter, subfolder, _ = _place(filename_prefix)

@@ -1,4 +1,4 @@
-"""When frames are shown: the form of timing, loop, cuts and repeats, and the request that it makes."""
+"""Says when frames are shown: the form of timing, loop, cuts and repeats, and the request that it makes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ DROP, KEEP = "drop", "keep"
 
 
 def timing_inputs(cogvideo: bool = False) -> list[io.Input]:
-    """All of them are optional and leave the result as it was without them. cogvideo: with CogVideo's demo."""
+    """Returns inputs that are all optional and leave the result as it was without them. cogvideo: with
+    CogVideo's demo."""
     return [_timing_input(cogvideo), *_end_inputs(), *_scene_inputs()]
 
 
@@ -124,7 +125,7 @@ def _exp_input() -> io.Input:
 
 
 def clip_input() -> io.Input:
-    """Last in the form."""
+    """Returns an input that is last in the form."""
     return io.Int.Input(
         "clip_length",
         default=0,
@@ -138,7 +139,7 @@ def clip_input() -> io.Input:
 
 
 def loop_inputs() -> list[io.Input]:
-    """What becomes of the ends of a loop; last in the form."""
+    """Says what becomes of the ends of a loop; last in the form."""
     return [
         io.Combo.Input(
             "loop_twin",
@@ -162,7 +163,7 @@ def loop_inputs() -> list[io.Input]:
 
 
 def steady_input() -> io.Input:
-    """Last in the form."""
+    """Returns an input that is last in the form."""
     return io.Boolean.Input(
         "steady",
         default=False,
@@ -173,7 +174,7 @@ def steady_input() -> io.Input:
 
 
 def finish_inputs() -> list[io.Input]:
-    """Motion blur and kept regions; last in the form."""
+    """Returns motion blur and kept regions; last in the form."""
     return [
         io.Float.Input(
             "shutter",
@@ -253,7 +254,7 @@ def _scene_inputs() -> list[io.Input]:
 
 
 def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) -> dict:
-    """`timing` as a dict, {} where it was not sent. Raises ValueError where it was and is none of ours.
+    """Returns `timing` as a dict, {} where it was not sent. Raises ValueError where it was and is none of ours.
 
     ComfyUI leaves out a choice that it does not know without a word; the prompt still has it.
     """
@@ -286,7 +287,7 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
 
 
 def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Request:
-    """What the form asks for. Raises ValueError."""
+    """Returns what the form asks for; multiplier: new frames per frame. Raises ValueError."""
     choice = timing.get("timing", MULTIPLIER)
     if choice == FRAME_RATE:
         rate = exact_rate(float(timing.get("target_fps", 60.0)))
@@ -304,7 +305,8 @@ def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Requ
 
 
 def seconds_of(name: str, value: float) -> Fraction:
-    """An input that is a time, 0 or more, exactly. Raises ValueError, as of what came over a link."""
+    """Returns an input that is a time in seconds, 0 or more, exactly. Raises ValueError, as of what came over a
+    link."""
     if not 0 <= value <= LONGEST_TIME:
         raise ValueError(
             f"{name} is {value}, expected seconds from 0 to {LONGEST_TIME:,}. Give such a number."
@@ -313,7 +315,7 @@ def seconds_of(name: str, value: float) -> Fraction:
 
 
 def frames_per_clip(clip_length: int, count: int) -> int:
-    """`clip_length`, or `count` for 0. Raises ValueError unless `count` frames are a whole number of clips."""
+    """Returns `clip_length`, or `count` for 0. Raises ValueError unless `count` frames are a whole number of clips."""
     if clip_length and count % clip_length:
         raise ValueError(
             f"clip_length is {clip_length} for {count} frames, expected clips of the same length: a number that "
@@ -322,29 +324,30 @@ def frames_per_clip(clip_length: int, count: int) -> int:
     return clip_length or count
 
 
-def kept(keep, overlays: str, height: int, width: int):
-    """What `rife.engine.keep` takes: a mask (H,W), "auto" or None. Raises ValueError."""
+def kept_region(keep, overlays: str, height: int, width: int):
+    """Returns what `rife.engine.keep` takes: a mask (H,W), "auto" or None. Raises ValueError for a mask of another
+    size. Raises ValueError."""
     if keep is not None:
         return check_mask(keep.float().cpu(), height, width)
     return None if overlays == OFF else overlays
 
 
 def plan_line(given: int, made: int, new: int, seconds: float | None, fps: float | None = None) -> str:
-    """What is to be made, in one line, before it is; `seconds` is about what it will take."""
+    """Says what is to be made, in one line, before it is; `seconds` is about what it will take."""
     rate = f", {fps:g} fps, {made / fps:.2f} s" if fps else ""
     takes = "" if seconds is None else f", about {in_minutes(seconds)}"
     return f"{given} → {made} frames{rate}; {new} new{takes}"
 
 
 def in_minutes(seconds: float) -> str:
-    """For people: 7 s, 3 min, 2.5 h."""
+    """Writes seconds for people: 7 s, 3 min, 2.5 h."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def result_line(given: int, made: int, seconds: float, fps: float | None = None, cuts: int = 0) -> str:
-    """Frames, rate, length and cuts of a result in one line, for the node's face; `seconds` is what it took."""
+    """Says frames, rate, length and cuts of a result in one line, for the node's face; `seconds` is what it took."""
     rate = f", {fps:g} fps, {made / fps:.2f} s" if fps else ""
     found = f", {cuts} cut{'s' * (cuts != 1)}" if cuts else ""
     return f"{given} → {made} frames{rate}{found}; took {seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Fine-tuning on the user's own clips."""
+"""Fine-tunes a model on the user's own clips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .trained import (
     trained_patcher,
     training_of,
 )
-from .types import told
+from .types import report_json
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ _PREVIEW_FRAME = 256  # a window of so many pixels is interpolated for the previ
 
 
 class RIFETrain(io.ComfyNode):
-    """A model adapted to clips."""
+    """Adapts a model to clips."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFETrain",
             display_name="RIFE Train",
@@ -66,12 +66,13 @@ class RIFETrain(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: Sequence[str] | None = None, **_) -> str:
-        """Changes when the folder's clips do."""
+        """Returns a text that changes when the folder's clips do."""
         return footage.folder_state(folder[0] if folder else footage.NO_FOLDER)
 
     @classmethod
     def execute(cls, interp_model, **inputs) -> io.NodeOutput:
-        """Every input as a list -> INTERP_MODEL, LOSS_MAP, steps, four IMAGEs, report."""
+        """Takes every input as a list; returns INTERP_MODEL, LOSS_MAP, steps, four IMAGEs, report. Raises ValueError
+        for inputs that do not fit, RuntimeError where nothing was learnt or memory does not suffice."""
         patcher, form, began = interp_model[0], Form.of(inputs), time.monotonic()
         check_trainable(patcher)
         if not 0 <= form.held_out <= 0.5:  # also what is no number
@@ -104,7 +105,7 @@ class RIFETrain(io.ComfyNode):
             loss_map([loss for _, loss in observer.losses]),
             training.steps,
             *(model_management.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
-            told(line, report),
+            report_json(line, report),
         )
 
 

@@ -1,4 +1,4 @@
-"""The form of RIFE Train: its inputs, their defaults, its outputs."""
+"""Describes the form of RIFE Train: its inputs, their defaults, its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTS = ("images", "video")  # inputs of which every element counts
 
 @dataclass(frozen=True)
 class Form:
-    """The values of all inputs but the model; here are the defaults."""
+    """Holds the values of all inputs but the model; here are the defaults."""
 
     batch_size: int = 4
     grad_accumulation_steps: int = 1
@@ -43,7 +43,7 @@ class Form:
 
     @classmethod
     def of(cls, lists: Mapping[str, Sequence[Any]]) -> Form:
-        """From the inputs as ComfyUI hands them over, all as lists; what was not sent has its default."""
+        """Makes it from the inputs as ComfyUI hands them over, all as lists; what was not sent has its default."""
         names = {field.name for field in fields(cls)}
         return cls(**{
             name: [x for x in values if x is not None] if name in _LISTS else values[0]
@@ -53,12 +53,12 @@ class Form:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """For videos and folders."""
+        """Says how many frames, and of what width in pixels, are read of videos and folders."""
         return self.max_frames, self.max_width
 
 
 def train_inputs() -> list[io.Input]:
-    """In the order and words of ComfyUI's own Train LoRA, as far as there is the same."""
+    """Returns the inputs in the order and words of ComfyUI's own Train LoRA, as far as there is the same."""
     return [model_input(), *_training_inputs(), *_data_inputs(), *_choice_inputs(), *_expert_inputs()]
 
 
@@ -173,7 +173,7 @@ def _expert_inputs() -> list[io.Input]:
 
 
 def train_outputs() -> list[io.Output]:
-    """The first three as those of Train LoRA."""
+    """Returns the outputs, the first three as those of Train LoRA."""
     return [
         InterpModel.Output(
             display_name="interp_model",

@@ -1,4 +1,4 @@
-"""Training: one step after the other, as nodes."""
+"""Trains one step after the other, as nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .trained import (
     trained_patcher,
     training_of,
 )
-from .types import InterpModel, LossMap, check_images, model_input, told, training_dtype_input
+from .types import InterpModel, LossMap, check_images, model_input, report_json, training_dtype_input
 
 _ADVICE = "Crop the images (ImageCrop), or pass fewer at a time."
 
@@ -32,11 +32,11 @@ _MOST_STEPS = 1_000_000
 
 
 class RIFETrainStep(io.ComfyNode):
-    """The paper's training step on given frames."""
+    """Does the paper's training step on given frames."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFETrainStep",
             display_name="RIFE Train Step",
@@ -124,7 +124,7 @@ class RIFETrainStep(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> float:
-        """Never equal to the last one: every queued prompt trains."""
+        """Is never equal to the last one: every queued prompt trains."""
         return float("nan")  # a new object: ComfyUI compares inside of tuples, where math.nan equals itself
 
     @classmethod
@@ -141,7 +141,8 @@ class RIFETrainStep(io.ComfyNode):
         max_grad_norm: float = 1.0,
         training_dtype: str = "fp32",
     ) -> io.NodeOutput:
-        """Three (N,H,W,C) -> INTERP_MODEL, two (N,H,W,3), LOSS_MAP, steps, report."""
+        """Returns INTERP_MODEL, two (N,H,W,3), LOSS_MAP, steps and report, of three (N,H,W,C). Raises ValueError for
+        inputs that do not fit, RuntimeError where a loss is not finite or memory does not suffice."""
         check_trainable(interp_model)
         _check_batch({"img0": img0, "img1": img1, "ground_truth": ground_truth})
         _check_timestep(interp_model.model.config, timestep)
@@ -157,26 +158,26 @@ class RIFETrainStep(io.ComfyNode):
         with model_management.reserve_training_memory(interp_model.load_device, _ADVICE):
             batch = _Batch.of(interp_model, img0, img1, ground_truth)
             model = fresh_model(interp_model)
-            seen = _steps(model, batch, steps, learning_rate, options)
-            training = _remember(training_of(interp_model), model, seen)
+            results = _steps(model, batch, steps, learning_rate, options)
+            training = _remember(training_of(interp_model), model, results)
         trained = trained_patcher(interp_model.model.config, training, interp_model.model_dtype())
         report = {
             "steps": training.steps,
             "learning_rate": learning_rate,
-            "before": seen.before,
-            "after": seen.after,
+            "before": results.before,
+            "after": results.after,
             "padded_to": list(batch.gt.shape[:1:-1]),  # width, height
             "device": str(interp_model.load_device),
         }
-        line = _in_words(steps, seen, time.perf_counter() - start)
+        line = _in_words(steps, results, time.perf_counter() - start)
         model_management.send_status_text(line)
         return io.NodeOutput(
             trained,
-            model_management.as_images(seen.merged),
-            model_management.as_images(seen.teacher),
-            loss_map([*training.losses, seen.after["loss_l1"]]),
+            model_management.as_images(results.merged),
+            model_management.as_images(results.teacher),
+            loss_map([*training.losses, results.after["loss_l1"]]),
             training.steps,
-            told(line, report),
+            report_json(line, report),
         )
 
 
@@ -236,7 +237,7 @@ class _Batch(NamedTuple):
         return images[:, :, :height, :width].clamp(0, 1).movedim(1, 3)
 
 
-class _Seen(NamedTuple):
+class _StepResults(NamedTuple):
     """What `Model.update` said: the loss of each step, the numbers before them, and all of it after the last."""
 
     losses: list[float]
@@ -246,7 +247,7 @@ class _Seen(NamedTuple):
     teacher: Tensor
 
 
-def _steps(model: Model, batch: _Batch, steps: int, rate: float, options: dict) -> _Seen:
+def _steps(model: Model, batch: _Batch, steps: int, rate: float, options: dict) -> _StepResults:
     progress = model_management.Progress(steps)
     losses, before = [], {}
     for step in range(steps):
@@ -256,7 +257,7 @@ def _steps(model: Model, batch: _Batch, steps: int, rate: float, options: dict) 
         progress(step + 1, steps, batch.cut(merged)[0])
     merged, info = _update(model, batch, rate, steps - 1, {**options, "training": False})
     after = _numbers(batch, merged, info)
-    return _Seen(losses, before, after, batch.cut(merged), batch.cut(info["merged_tea"]))
+    return _StepResults(losses, before, after, batch.cut(merged), batch.cut(info["merged_tea"]))
 
 
 def _update(model: Model, batch: _Batch, rate: float, step: int, options: dict) -> tuple[Tensor, dict]:
@@ -278,15 +279,16 @@ def _numbers(batch: _Batch, merged: Tensor, info: dict) -> dict[str, float | Non
     }  # equal frames; JSON knows no infinity
 
 
-def _remember(before: Training, model: Model, seen: _Seen) -> Training:
-    losses = (*before.losses, *seen.losses)
-    steps = before.steps + len(seen.losses)
+def _remember(before: Training, model: Model, results: _StepResults) -> Training:
+    losses = (*before.losses, *results.losses)
+    steps = before.steps + len(results.losses)
     return Training(plain_weights(model.net), learner_state(model), losses, steps)
 
 
-def _in_words(steps: int, seen: _Seen, seconds: float) -> str:
+def _in_words(steps: int, results: _StepResults, seconds: float) -> str:
     """For the node's face."""
     before, after = (
-        "equal" if found["psnr"] is None else f"{found['psnr']:.2f} dB" for found in (seen.before, seen.after)
+        "equal" if found["psnr"] is None else f"{found['psnr']:.2f} dB"
+        for found in (results.before, results.after)
     )
     return f"{steps} step{'s' * (steps != 1)}: {before} before, {after} after; took {seconds:.1f} s"

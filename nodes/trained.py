@@ -1,4 +1,4 @@
-"""An INTERP_MODEL that was trained: a model of its own, which remembers its training."""
+"""Keeps an INTERP_MODEL that was trained: a model of its own, which remembers its training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = "rife_training"  # under which a patcher, and its clones, carry it
 
 
 class Training(NamedTuple):
-    """What a training leaves behind, so that the next one goes on from it. Nobody changes it."""
+    """Holds what a training leaves behind, so that the next one goes on from it. Nobody changes it."""
 
     weights: Mapping[str, Tensor]  # float32 on the CPU, whatever the patcher's own precision
     learner: (
@@ -31,21 +31,21 @@ class Training(NamedTuple):
 
 
 def training_of(patcher) -> Training:
-    """What `patcher` remembers; for a model that was never trained, its weights alone."""
+    """Returns what `patcher` remembers; for a model that was never trained, its weights alone."""
     remembered = patcher.get_attachment(_KEY) if hasattr(patcher, "get_attachment") else None
     return remembered or Training(plain_weights(patcher.model), None, (), 0)
 
 
 def plain_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Copies of the weights: float32, on the CPU, and of no inference mode, so that they can be trained."""
+    """Copies the weights: float32, on the CPU, and of no inference mode, so that they can be trained."""
     with torch.inference_mode(False):
         return {
-            name: tensor.detach().to("cpu", _plain(tensor), copy=True)
+            name: tensor.detach().to("cpu", _training_dtype(tensor), copy=True)
             for name, tensor in network.state_dict().items()
         }
 
 
-def _plain(tensor: Tensor) -> torch.dtype:
+def _training_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.is_floating_point() else tensor.dtype
 
 
@@ -66,7 +66,7 @@ def check_trainable(patcher) -> None:
 
 
 def fresh_model(patcher) -> Model:
-    """A model with copies of the weights and of the optimiser's state, on the patcher's device, to be trained.
+    """Makes a model with copies of the weights and of the optimiser's state, on the patcher's device, to be trained.
 
     To be called, and used, outside of inference mode.
     """
@@ -80,13 +80,13 @@ def fresh_model(patcher) -> Model:
 
 
 def build(config: IFNetConfig, training: Training) -> nn.Module:
-    """A network with copies of the weights, in float32 on the CPU, that can be trained."""
+    """Builds a network with copies of the weights, in float32 on the CPU, that can be trained."""
     with torch.inference_mode(False):
         return build_from_state_dict(config, training.weights)
 
 
 def learner_state(model: Model) -> dict[str, Any]:
-    """A copy of the optimiser's state on the CPU."""
+    """Returns a copy of the optimiser's state on the CPU."""
     state = copy.deepcopy(model.learner.state_dict())
     for values in state["optimizer"]["state"].values():
         values.update({name: v.cpu() for name, v in values.items() if isinstance(v, Tensor)})
@@ -96,7 +96,7 @@ def learner_state(model: Model) -> dict[str, Any]:
 def trained_patcher(
     config: IFNetConfig, training: Training, precision: torch.dtype, disable_dynamic: bool = False
 ):
-    """An INTERP_MODEL of the weights in `training`, which it carries. ComfyUI keeps this as a recipe, too."""
+    """Makes an INTERP_MODEL of the weights in `training`, which it carries. ComfyUI keeps this as a recipe, too."""
     patcher = model_management.make_patcher(build(config, training), precision, disable_dynamic)
     patcher.cached_patcher_init = (trained_patcher, (config, training, precision))
     patcher.set_attachments(_KEY, training)
@@ -104,7 +104,8 @@ def trained_patcher(
 
 
 def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
-    """LOSS_MAP of at least two values that differ: ComfyUI's Plot Loss Graph divides by their range."""
+    """Makes a LOSS_MAP of `losses`, one per step, of at least two values that differ: ComfyUI's Plot Loss Graph divides
+    by their range."""
     values = [loss for loss in losses if math.isfinite(loss)] or [0.0]
     values = values * 2 if len(values) == 1 else values
     if min(values) == max(values):

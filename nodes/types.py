@@ -1,4 +1,4 @@
-"""Sockets and inputs that several nodes share, and the checks of what comes through them."""
+"""Holds sockets and inputs that several nodes share, and the checks of what comes through them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALIASES = [
 
 
 def model_input() -> io.Input:
-    """The network, from our loader or ComfyUI's."""
+    """Returns the input of the network, from our loader or ComfyUI's."""
     return InterpModel.Input(
         "interp_model",
         tooltip="From Load RIFE Checkpoint, or from ComfyUI's Load Frame Interpolation Model (RIFE or FILM).",
@@ -55,13 +55,14 @@ def model_input() -> io.Input:
 AUTO = "auto"
 
 
-def told(summary: str, facts: dict) -> str:
-    """A report as JSON that begins with its summary in words: what Preview as Text shows of it when the run is over."""
+def report_json(summary: str, facts: dict) -> str:
+    """Returns a report as JSON that begins with its summary in words: what Preview as Text shows of it when the run is
+    over."""
     return json.dumps({"summary": summary, **facts}, indent=1, ensure_ascii=False)
 
 
 def scale_input(auto: bool = False) -> io.Input:
-    """At which size motion is looked for; with `auto`, it may be chosen by the motion."""
+    """Returns the input of the size at which motion is looked for; with `auto`, it may be chosen by the motion."""
     return io.Combo.Input(
         "scale",
         options=[str(scale) for scale in SCALES] + [AUTO] * auto,
@@ -75,7 +76,7 @@ def scale_input(auto: bool = False) -> io.Input:
 
 
 def tta_input() -> io.Input:
-    """Test-time augmentation."""
+    """Returns the input of test-time augmentation."""
     return io.Boolean.Input(
         "tta",
         default=False,
@@ -87,7 +88,7 @@ def tta_input() -> io.Input:
 
 
 def ensemble_input() -> io.Input:
-    """Time-reversed second pass."""
+    """Returns the input of the time-reversed second pass."""
     return io.Boolean.Input(
         "ensemble",
         default=False,
@@ -99,7 +100,7 @@ def ensemble_input() -> io.Input:
 
 
 def timestep_method_input() -> io.Input:
-    """How other times than the middle are made; last in the form."""
+    """Returns the input that says how other times than the middle are made; last in the form."""
     return io.Combo.Input(
         "timestep_method",
         options=list(TIMESTEP_METHODS),
@@ -112,7 +113,7 @@ def timestep_method_input() -> io.Input:
 
 
 def training_dtype_input(**options) -> io.Input:
-    """Of the training nodes, under the name that ComfyUI's own has."""
+    """Returns the input of the training nodes, under the name that ComfyUI's own has."""
     return io.Combo.Input(
         "training_dtype",
         options=list(TRAINING_PRECISIONS),
@@ -124,7 +125,7 @@ def training_dtype_input(**options) -> io.Input:
 
 
 def batch_size_input() -> io.Input:
-    """New frames per pass."""
+    """Returns the input of new frames per pass."""
     return io.Int.Input(
         "batch_size",
         default=0,
@@ -138,7 +139,7 @@ def batch_size_input() -> io.Input:
 
 
 def encoding_inputs() -> list[io.Input]:
-    """How a node writes a video."""
+    """Says how a node writes a video."""
     return [
         io.Combo.Input(
             "codec",
@@ -162,7 +163,7 @@ def encoding_inputs() -> list[io.Input]:
 
 
 def deinterlace_input() -> io.Input:
-    """What is done about interlaced frames."""
+    """Says what is done about interlaced frames."""
     return io.Combo.Input(
         "deinterlace",
         options=list(CHOICES),
@@ -176,7 +177,7 @@ def deinterlace_input() -> io.Input:
 
 
 def speed_inputs() -> list[io.Input]:
-    """What trades exactness or a slow start for speed; the last inputs of a node."""
+    """Returns what trades exactness or a slow start for speed; the last inputs of a node."""
     return [
         io.Combo.Input(
             "precision",
@@ -212,7 +213,7 @@ def check_images(images: Tensor, name: str) -> None:
 
 
 def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches in the longer one's length. Raises ValueError where they do not fit."""
+    """Returns both batches (N,H,W,C) in the longer one's length. Raises ValueError where they do not fit."""
     check_images(image0, "image0")
     check_images(image1, "image1")
     lengths = {len(image0), len(image1)} - {1}
@@ -226,7 +227,8 @@ def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def trim_window(video) -> tuple[float, float]:
-    """What Trim Video left of a VIDEO: begin and length in seconds; length 0 is to the end, a begin < 0 from there."""
+    """Says what Trim Video left of a VIDEO: begin and length in seconds; length 0 is to the end, a begin < 0 from
+    there."""
     if hasattr(video, "get_active_trim_window"):
         return video.get_active_trim_window()
     # ComfyUI before 0.23 keeps it to itself.

@@ -1,4 +1,4 @@
-"""Video in, video out, without ever holding the clip; and chunks of other packs' batch loops."""
+"""Defines video in, video out, without ever holding the clip; and chunks of other packs' batch loops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .timing import (
     OFF,
     check_timing,
     finish_inputs,
-    kept,
+    kept_region,
     loop_inputs,
     plan_line,
     request,
@@ -51,10 +51,10 @@ from .types import (
     encoding_inputs,
     ensemble_input,
     model_input,
+    report_json,
     scale_input,
     speed_inputs,
     timestep_method_input,
-    told,
     trim_window,
     tta_input,
 )
@@ -81,11 +81,11 @@ def _network_inputs() -> list[io.Input]:
 
 
 class RIFEInterpolateVideo(io.ComfyNode):
-    """A video with new frames between each two, as a stream from file to file."""
+    """Gives a video new frames between each two, as a stream from file to file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEInterpolateVideo",
             display_name="RIFE Interpolate Video",
@@ -171,7 +171,8 @@ class RIFEInterpolateVideo(io.ComfyNode):
         longest_gap: float = 0.0,
         timestep_method: str = "direct",
     ) -> io.NodeOutput:
-        """VIDEO -> VIDEO, its frame rate, number of frames, the report."""
+        """Returns the VIDEO that was made of a VIDEO, its frame rate, number of frames, the report. keep: a mask
+        (N,H,W). Raises ValueError for inputs that do not fit, VideoError for what cannot be read or written."""
         start = time.perf_counter()
         encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
         with opened_clip(video, deinterlace) as clip:
@@ -198,12 +199,17 @@ class RIFEInterpolateVideo(io.ComfyNode):
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration, timestep_method)
 
-            def tell(new: int, seconds: float | None) -> None:
+            def on_plan(new: int, seconds: float | None) -> None:
                 line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
                 model_management.send_status_text(line)
 
             count, cuts, cadence = run.render(
-                interp_model, job, path, options, tell, kept(keep, overlays, clip.height, clip.width)
+                interp_model,
+                job,
+                path,
+                options,
+                on_plan,
+                kept_region(keep, overlays, clip.height, clip.width),
             )
         seconds = time.perf_counter() - start
         line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
@@ -225,7 +231,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "seconds": seconds,
             **({"back_to_first": back.as_dict()} if back else {}),
         }
-        report = told(f"{line}; {described(interp_model)}", made)
+        report = report_json(f"{line}; {described(interp_model)}", made)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, report)
 
 
@@ -241,7 +247,7 @@ def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> Reques
 
 
 def temporary_file(ending: str) -> Path:
-    """A new name in ComfyUI's folder for what is not saved."""
+    """Returns a new name in ComfyUI's folder for what is not saved."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"rife_{uuid.uuid4().hex}{ending}"
@@ -249,7 +255,8 @@ def temporary_file(ending: str) -> Path:
 
 @contextmanager
 def opened_clip(video, deinterlace: str = "off") -> Iterator[Clip]:
-    """The frames of a VIDEO, read where they are: from its file, the part that Trim Video left, or from memory."""
+    """Gives the frames of a VIDEO, read where they are: from its file, the part that Trim Video left, or from
+    memory."""
     if isinstance(video, InputImpl.VideoFromComponents):
         path = temporary_file(".mp4")
         try:
@@ -289,11 +296,11 @@ def _write_components(video, path: Path) -> None:
 
 
 class RIFEInterpolateChunks(io.ComfyNode):
-    """RIFE Interpolate for the chunks of a batch loop, with nothing lost or doubled between them."""
+    """Does RIFE Interpolate for the chunks of a batch loop, with nothing lost or doubled between them."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The form."""
+        """Describes the form."""
         return io.Schema(
             node_id="RIFEInterpolateChunks",
             display_name="RIFE Interpolate (Meta Batch)",
@@ -354,7 +361,8 @@ class RIFEInterpolateChunks(io.ComfyNode):
         acceleration: str = "off",
         steady: bool = False,
     ) -> io.NodeOutput:
-        """(N,H,W,C) -> (M,H,W,C) and the frame rate."""
+        """Returns (M,H,W,C) of a chunk (N,H,W,C), and the frame rate. Raises ValueError for inputs that do not fit and
+        for chunks that are too short."""
         check_images(images, "images")
         start, rate = time.perf_counter(), exact_rate(fps)
         asked = _request(cls, timing, multiplier, Clock(len(images), rate))
@@ -382,13 +390,13 @@ class RIFEInterpolateChunks(io.ComfyNode):
     @classmethod
     def _chunks(cls, meta_batch, new) -> Chunks:
         """What this node remembers of the loop, on the loop's own object; a new run begins anew."""
-        kept = meta_batch.__dict__.setdefault("rife_chunks", {})
+        remembered = meta_batch.__dict__.setdefault("rife_chunks", {})
         prompt = cls.hidden.prompt or {}
-        turn = prompt.get(str(meta_batch.unique_id), {}).get("inputs", {}).get("requeue", 0)
-        if turn == 0:
-            kept[cls.hidden.unique_id] = new()
-        if cls.hidden.unique_id not in kept:
+        iteration = prompt.get(str(meta_batch.unique_id), {}).get("inputs", {}).get("requeue", 0)
+        if iteration == 0:
+            remembered[cls.hidden.unique_id] = new()
+        if cls.hidden.unique_id not in remembered:
             raise ValueError(
-                f"this is chunk {turn} of the loop and those before it were not seen. Queue the workflow anew."
+                f"this is chunk {iteration} of the loop and those before it were not seen. Queue the workflow anew."
             )
-        return kept[cls.hidden.unique_id]
+        return remembered[cls.hidden.unique_id]

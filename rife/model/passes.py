@@ -120,11 +120,11 @@ class Passes:
     ) -> Tensor:
         """Makes the frame (1,C,H,W) at t = j/2^k by k middles of middles.
 
-        name: of the network, in the ValueError for a time that is not reached_by_middles so.
+        name: of the network, in the ValueError for a time that is not reached so.
         """
         if not reached_by_middles(t):
             raise ValueError(
-                f"timestep {t:g} cannot be reached_by_middles by {name}, which has no timestep input and only knows "
+                f"timestep {t:g} cannot be reached by {name}, which has no timestep input and only knows "
                 f"the middle; by recursion it reaches j/2^k up to k={MAX_BISECTIONS} (multipliers 2, 4, 8, ...). "
                 "Use such a timestep, or a network with timestep: RIFE_m, 3.9, any 4.x or the bundled one."
             )

@@ -1,4 +1,4 @@
-"""Finds film, or drawings, in a video of another rate: which frames are shown repeated, in what pattern; and undoes it.
+"""Finds film, or drawings, in a video of another rate: which frames are shown again, in what pattern; and undoes it.
 
 Film in 60 frames per second shows its frames for three and two in turn, film in 30 each fourth one twice, animation
 each drawing for two or three. Where the frames that repeat the one before follow such a pattern, the drawings were
@@ -49,7 +49,7 @@ class Pattern(NamedTuple):
 
     @property
     def period(self) -> int:
-        """Counts the frames after which it begins repeated."""
+        """Counts the frames after which it begins again."""
         return sum(self.runs)
 
     @property
