@@ -326,7 +326,7 @@ def frames_per_clip(clip_length: int, count: int) -> int:
 
 def kept_region(keep, overlays: str, height: int, width: int):
     """Returns what `rife.engine.keep` takes: a mask (H,W), "auto" or None. Raises ValueError for a mask of another
-    size. Raises ValueError."""
+    size."""
     if keep is not None:
         return check_mask(keep.float().cpu(), height, width)
     return None if overlays == OFF else overlays

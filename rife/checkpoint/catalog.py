@@ -132,8 +132,7 @@ DOWNLOADS: dict[str, Download] = {row.name: row for row in _ROWS}
 
 
 def find(name: str) -> Download:
-    """Returns the entry called `name`. Raises ValueError that names similar ones. Raises ValueError that names similar
-    ones."""
+    """Returns the entry called `name`. Raises ValueError that names similar ones."""
     if name in DOWNLOADS:
         return DOWNLOADS[name]
     similar = difflib.get_close_matches(name, DOWNLOADS, 4, 0.5) or list(DOWNLOADS)[:5]

@@ -18,8 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Rewrites one file and says which nodes were changed. Raises ValueError for a file without such nodes. Raises
-    ValueError."""
+    """Rewrites one file and says which nodes were changed. Raises ValueError for a file without such nodes."""
     try:
         workflow, changes = convert(json.loads(args.input.read_text(encoding="utf-8")))
     except ValueError as error:

@@ -33,7 +33,7 @@ def feathered(mask: Tensor) -> Tensor:
 
 def check_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """Returns a mask (H,W), or (N,H,W) whose parts are put together, as (H,W). Raises ValueError where its size
-    differs. Raises ValueError where its size differs."""
+    differs."""
     mask = mask.amax(0) if mask.ndim == 3 else mask
     if tuple(mask.shape) != (height, width):
         raise ValueError(

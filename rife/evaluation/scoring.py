@@ -81,8 +81,7 @@ def held_out_metrics() -> dict[str, Metric]:
 
 
 def lpips() -> dict[str, Metric]:
-    """Returns LPIPS as a further figure. Raises ValueError where its package is missing. Raises ValueError where its
-    package is missing."""
+    """Returns LPIPS as a further figure. Raises ValueError where its package is missing."""
     distance = lpips_metric()
     if distance is None:
         raise ValueError(

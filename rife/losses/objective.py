@@ -132,7 +132,7 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """Returns the row of `RECIPES` of that name. Raises ValueError for another name. Raises ValueError."""
+    """Returns the row of `RECIPES` of that name. Raises ValueError for another name."""
     if name not in RECIPES:
         raise ValueError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}.")
     return RECIPES[name]

@@ -175,8 +175,8 @@ def _faster(fused: Callable, plain: Callable, inputs: tuple[Tensor, ...], dtype:
 
 
 def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> Callable:
-    """Captures `function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is copied out.
-    What it gave is copied out."""
+    """Captures `function` as a CUDA graph: launched as one, on inputs of the same shapes. What it gave is
+    copied out."""
     held = [x.clone() for x in inputs]
     graph = cuda.CUDAGraph()
     with cuda.device(inputs[0].device):  # else it would capture what happens on another card

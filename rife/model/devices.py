@@ -23,8 +23,7 @@ def default_device() -> torch.device:
 
 
 def named_dtype(precision: str) -> torch.dtype | None:
-    """Returns the dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name. Raises ValueError
-    for another name."""
+    """Returns the dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name."""
     if precision not in PRECISIONS:
         raise ValueError(
             f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."

@@ -50,8 +50,7 @@ def check_images(img0: Tensor, img1: Tensor) -> None:
 
 
 def checked_times(timestep: float | Tensor, batch: int) -> list[float]:
-    """Returns the time of each of `batch` pairs, from one for all or (B,). Raises ValueError outside of 0 < t < 1.
-    Raises ValueError outside of 0 < t < 1."""
+    """Returns the time of each of `batch` pairs, from one for all or (B,). Raises ValueError outside of 0 < t < 1."""
     if isinstance(timestep, Tensor):
         times = [float(t) for t in timestep.flatten().tolist()]
     else:

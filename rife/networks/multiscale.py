@@ -294,8 +294,8 @@ class ForwardState:
 
 
 def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
-    """Returns warped0 where the logit `mask` (B,1,H,W) is high, warped1 where it is low, and mixtures between: eq. 1 of
-    RIFE's paper. 1 of RIFE's paper. Frames are (B,C,H,W)."""
+    """Returns warped0 where the logit `mask` (B,1,H,W) is high, warped1 where it is low, and mixtures between: equation
+    1 of RIFE's paper. Frames are (B,C,H,W)."""
     # Under autocast the mask is in half precision, the frames are not.
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
 

@@ -167,7 +167,7 @@ class Clock:
 
     @property
     def known_count(self) -> int:
-        """Is `count`, where it is known. Raises TypeError where it is not. Raises TypeError."""
+        """Is `count`, where it is known. Raises TypeError where it is not."""
         if self.count is None:
             raise TypeError("the source's number of frames is not known")
         return self.count

@@ -15,8 +15,7 @@ LONGEST = 10**15  # frames of a result; `len` holds no more than nine thousand t
 
 
 def check_length(frames: int) -> int:
-    """Returns `frames`. Raises ValueError where a result would have more than `LONGEST`. Raises ValueError where a
-    result would have more than `LONGEST`."""
+    """Returns `frames`. Raises ValueError where a result would have more than `LONGEST`."""
     if frames > LONGEST:
         raise ValueError(
             f"the result would have {shortened(frames)} frames, expected {LONGEST:,} at most. Ask for a lower rate, a "
@@ -30,7 +29,7 @@ class LazySequence(Sequence[T]):
 
     @abstractmethod
     def item(self, k: int) -> T:
-        """Returns item k, from 0 on. Raises IndexError where there is none. Raises IndexError where there is none."""
+        """Returns item k, from 0 on. Raises IndexError where there is none."""
 
     @overload
     def __getitem__(self, k: int) -> T: ...

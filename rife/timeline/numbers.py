@@ -18,8 +18,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?|[+-]?\d+/\d
 
 
 def exact_number(value: Fraction | int | float | str) -> Fraction:
-    """Returns the number that is meant, exactly. Raises ValueError in a few words that say why it is none. Raises
-    ValueError in a few words that say why it is none."""
+    """Returns the number that is meant, exactly. Raises ValueError in a few words that say why it is none."""
     if isinstance(value, str):
         text = value.strip()
         if len(text) > LONGEST_NUMBER:
@@ -34,8 +33,7 @@ def exact_number(value: Fraction | int | float | str) -> Fraction:
 
 
 def whole_number(text: str, most: int) -> int:
-    """Reads a whole number from 0 to `most`, in ASCII digits. Raises ValueError in a few words. Raises ValueError in a
-    few words."""
+    """Reads a whole number from 0 to `most`, in ASCII digits. Raises ValueError in a few words."""
     text = text.strip()
     if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER and int(text) <= most):
         raise ValueError(f"{shortened(text)} is no whole number from 0 to {most}")
@@ -43,8 +41,7 @@ def whole_number(text: str, most: int) -> int:
 
 
 def words_of(text: str, most: int) -> list[str]:
-    """Splits a list at commas, semicolons or blanks. Raises ValueError for more than `most` words. Raises ValueError
-    for more than `most` words."""
+    """Splits a list at commas, semicolons or blanks. Raises ValueError for more than `most` words."""
     if len(text) > LONGEST_LIST:
         raise ValueError(f"it has {len(text):,} characters, at most {LONGEST_LIST:,} are read")
     words = re.split(r"[,;\s]+", text.strip(",; \t\n\r\f\v"))

@@ -25,8 +25,7 @@ MARGIN = 16
 
 
 def check_angle(angle: float) -> float:
-    """Returns the `angle` of a shutter, in degrees. Raises ValueError unless it is in 0..360. Raises ValueError unless
-    a shutter has it."""
+    """Returns the `angle` of a shutter, in degrees. Raises ValueError unless it is in 0..360."""
     if not 0 <= angle <= 360:
         raise ValueError(
             f"shutter is {angle}, expected 0 (no motion blur) to 360 degrees. 180 is a film camera's."

@@ -43,8 +43,8 @@ class Places(Protocol):
 
 @dataclass(frozen=True)
 class EvenTimes(LazySequence[Fraction]):
-    """Lists 1/m, 2/m ... (m-1)/m, computed when asked for. (m-1)/m, computed when asked for. Raises ValueError for an m
-    that is no whole number from 1 on."""
+    """Lists 1/m, 2/m ... (m-1)/m, computed when asked for. Raises ValueError for an m that is no whole number from 1
+    on."""
 
     multiplier: int
 

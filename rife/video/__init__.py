@@ -1,4 +1,4 @@
-"""Video files and folders of pictures: read, interpolated and written as streams. The only package that needs PyAV."""
+"""Reads, interpolates and writes video files and folders of pictures, as streams. The only package that needs PyAV."""
 
 from .codecs import Encoding, VideoError
 from .job import interpolate_video

@@ -1,4 +1,4 @@
-"""Animated WebP, which FFmpeg writes but does not read: times from its headers, pictures from Pillow.
+"""Reads animated WebP, which FFmpeg writes but does not read: times from its headers, pictures from Pillow.
 
 Pillow hands the file to libwebp, whose blending and disposal are those that browsers show. Held against a compositor
 of our own over FFmpeg's decoder of still WebP it gave the same pixels for lossless frames, better ones for lossy
@@ -30,16 +30,18 @@ _HEAD = 30  # bytes of the RIFF header and the VP8X chunk, which says how large 
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a file is an animated WebP."""
+    """Tells whether a file is an animated WebP. Raises OSError."""
     with open(path, "rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 class AnimatedWebP:
-    """An animated WebP as an `ImageSequence`: each frame's own time, to the millisecond.
+    """Is an animated WebP as an `ImageSequence`: each frame's own time, to the millisecond.
 
-    The format: https://developers.google.com/speed/webp/docs/riff_container
+    Raises VideoError. The format: https:
+
+    developers.google.com/speed/webp/docs/riff_container
     """
 
     kind = "animated webp"
@@ -62,7 +64,8 @@ class AnimatedWebP:
         self.last = lengths[-1]
 
     def frames(self, start: int = 0) -> Iterator[av.VideoFrame]:
-        """See `ImageSequence`; all frames before `start` are decoded too, since each is laid over the last."""
+        """Yields the pictures, as `ImageSequence` says; all frames before `start` are decoded too, since each is laid
+        over the last."""
         kind, mode = ("rgba", "RGBA") if self._alpha else ("rgb24", "RGB")
         with Image.open(self._whole()) as image:
             for i in range(start, len(self.ticks)):

@@ -1,4 +1,4 @@
-"""How large a picture says it is, read and judged before anything is allocated for it."""
+"""Reads how large a picture says it is, and judges it before anything is allocated for it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_PIXELS = 1 << 27
 
 
 class TooLargeError(VideoError):
-    """A picture claims more pixels than are read."""
+    """Is raised where a picture claims more pixels than are read."""
 
 
 def check_size(name: str | os.PathLike, width: int, height: int) -> None:
-    """Raises TooLargeError where a picture is larger than `MAX_PIXELS`."""
+    """Raises TooLargeError where a picture of width x height pixels is larger than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise TooLargeError(
             f"{name} claims {width}x{height} pixels, {width * height / 1e6:.0f} million; at most "

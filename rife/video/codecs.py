@@ -1,4 +1,4 @@
-"""How pictures become a file: a table of encoders in order of preference, their pixel formats, what quality means.
+"""Chooses how pictures become a file: a table of encoders, their pixel formats, what quality means.
 
 A build of FFmpeg has some of them; `choose` takes the first that it has, and says what is there where it has none.
 """
@@ -23,12 +23,13 @@ FLOAT = 32  # bits of pictures whose channels are floats, which may lie above 1
 
 
 class VideoError(ValueError):
-    """A video cannot be read or written; the message names the file, the cause and the way out."""
+    """Is raised where a video cannot be read or written; the message names the file, the cause and the way out."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder of FFmpeg. formats: (bits, alpha, pixel format), the best first of those that hold a picture.
+    """Describes an encoder of FFmpeg. formats: (bits, alpha, pixel format), the best first of those that hold a
+    picture.
 
     quality: its option for constant quality and the value that is hard to tell from the source.
     """
@@ -153,13 +154,13 @@ PATTERN = re.compile(r"(.*?)%(0?)(\d*)d(.*)")
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name such as %05d.png stands for many files; "50% off.mp4" does not."""
+    """Tells whether a name such as %05d.png stands for many files; "50% off.mp4" does not."""
     return PATTERN.fullmatch(path.name) is not None
 
 
 @dataclass(frozen=True)
 class Hdr:
-    """What HDR10 files say besides their transfer function.
+    """Holds what HDR10 files say besides their transfer function.
 
     display: of the display they were graded on, x and y of red, green, blue and white, darkest and brightest in cd/m2.
     content: brightest pixel and brightest mean of a frame, cd/m2.
@@ -169,7 +170,7 @@ class Hdr:
     content: tuple[int, int] | None = None
 
     def settings(self, encoder: str) -> dict[str, str]:
-        """How an encoder is told; nothing, for one that cannot be."""
+        """Returns how an encoder is told; nothing, for one that cannot be."""
         if encoder not in _HDR:
             return {}
         option, display, content, whole = _HDR[encoder]
@@ -199,7 +200,7 @@ def _pair(values: Sequence[float], whole: bool) -> str:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a file is encoded. None is what suits the file's ending and its source.
+    """Says how a file is encoded. None is what suits the file's ending and its source.
 
     codec: one of `CODECS`, or an encoder by FFmpeg's name; crf: its quality, lower is better (of qualities that rise,
     such as WebP's, higher is); options: the encoder's own, (name, value); audio: whether sound is copied.
@@ -214,7 +215,7 @@ class Encoding:
     audio: bool = True
 
     def settings(self, encoder: Encoder, hdr: Hdr | None = None) -> dict[str, str]:
-        """Options for `encoder`, as FFmpeg takes them."""
+        """Returns options for `encoder`, as FFmpeg takes them."""
         settings = dict(encoder.options)
         if encoder.quality:
             name, usual = encoder.quality
@@ -230,7 +231,7 @@ class Encoding:
 def choose(
     path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False, like: str = ""
 ) -> tuple[Encoder, str]:
-    """The encoder and pixel format for a file of `path`'s ending whose pictures have `bits` and perhaps alpha.
+    """Returns the encoder and pixel format for a file of `path`'s ending whose pictures have `bits` and perhaps alpha.
 
     like: their pixel format, which an encoder without loss keeps. Warns where bits, alpha or light above 1 are lost.
     Raises VideoError where there is no such encoder.
@@ -285,7 +286,7 @@ def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
 
 
 def opens(encoder: Encoder) -> bool:
-    """Whether it works on this machine: hardware encoders are in builds for machines that lack the hardware."""
+    """Tells whether it works on this machine: hardware encoders are in builds for machines that lack the hardware."""
     if _codec(encoder.name) is None:
         return False
     try:
@@ -300,7 +301,7 @@ def opens(encoder: Encoder) -> bool:
 
 
 def available() -> list[str]:
-    """The encoders of the table that work here, by FFmpeg's names."""
+    """Lists the encoders of the table that work here, by FFmpeg's names."""
     return [row.name for row in ENCODERS if (opens(row) if row.hardware else _codec(row.name))]
 
 

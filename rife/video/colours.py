@@ -1,4 +1,4 @@
-"""What a decoded picture is to look like: matrix, range, depth, alpha, turns, HDR10."""
+"""Says what a decoded picture is to look like: matrix, range, depth, alpha, turns, HDR10."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOAT_GREY = ("grayf32le", "grayf32be", "grayf16le", "grayf16be")
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures are to be shown: FFmpeg's numbers for colours, the shape of a pixel, depth, alpha."""
+    """Says how pictures are to be shown: FFmpeg's numbers for colours, the shape of a pixel, depth, alpha."""
 
     matrix: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
@@ -36,19 +36,21 @@ class Look:
     pix_fmt: str = ""  # of the decoded frames
 
     def yuv(self, height: int) -> tuple[int, int]:
-        """Matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines on."""
+        """Returns matrix and range to compute with: what a player assumes where nothing is said, BT.709 from 720 lines
+        on."""
         matrix = self.matrix
         if matrix in (RGB, UNSPECIFIED):
             matrix = BT709 if height >= 720 or self.rgb else SMPTE170M
         return matrix, FULL if self.range == FULL and not self.rgb else LIMITED
 
     def turned(self, turns: int) -> Look:
-        """After `turns` quarters of a turn."""
+        """Returns the look after `turns` quarters of a turn."""
         return replace(self, pixel_aspect=1 / self.pixel_aspect) if turns % 2 else self
 
 
 def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = Fraction(1)) -> Look:
-    """What a decoded frame says of itself; its container, by FFmpeg's name, where that is needed to understand it."""
+    """Returns what a decoded frame says of itself; its container, by FFmpeg's name, where that is needed to understand
+    it."""
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
     if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
@@ -76,7 +78,7 @@ def _is_float(pix_fmt: str) -> bool:
 
 
 def kind_of(look: Look) -> str:
-    """FFmpeg's RGB(A) format that holds all of a picture."""
+    """Returns FFmpeg's RGB(A) format that holds all of a picture."""
     if look.bits == FLOAT:
         return "gbrapf32le" if look.alpha else "gbrpf32le"
     if look.bits > 8:
@@ -102,5 +104,5 @@ def _hdr(frame: av.VideoFrame) -> Hdr | None:
 
 
 def turns_of(frame: av.VideoFrame) -> int:
-    """Quarters of a turn, counter-clockwise as rot90 counts, that the file asks to show a frame with."""
+    """Counts the quarters of a turn, counter-clockwise as rot90 counts, that the file asks to show a frame with."""
     return round(getattr(frame, "rotation", 0) / 90) % 4

@@ -1,4 +1,4 @@
-"""Files of encoded pictures put one after the other, without encoding them again."""
+"""Puts files of encoded pictures one after the other, without encoding them again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SOUND_SHORTER = 0.5  # seconds: what containers count of delay and padding
 
 
 class Joiner(AtomicVideoFile):
-    """Files of encoded pictures, one after the other, made one file without encoding them again.
+    """Makes files of encoded pictures, one after the other, one file without encoding them again.
 
     with Joiner("out.mp4", parts, clip, times, tick) as joiner:
         joiner.join()
@@ -51,7 +51,7 @@ class Joiner(AtomicVideoFile):
         self._stream.time_base = self._tick
 
     def join(self) -> None:
-        """Copies all packets."""
+        """Copies all packets. Raises VideoError."""
         orders = [_order(part) for part in self._parts]
         self._pictures = [len(order) for order in orders]
         # Decoders need so many pictures before the first can be shown: the same in all parts, so that they follow on.

@@ -1,4 +1,4 @@
-"""Between decoded frames and RGB(A) arrays, both ways without a loss that adds up, chroma where the source has it.
+"""Converts decoded frames to RGB(A) arrays and back without a loss that adds up, chroma where the source has it.
 
 FFmpeg's fast ways lose a level of luma each time (-1.03 of 255, 47 dB). Bicubic with accurate rounding and full
 horizontal chroma loses nothing to speak of: mean luma to 0.01 of a level, 68 dB; chroma 60 to 66 dB, where it is put
@@ -28,7 +28,7 @@ _SITES = ("left", "center", "topleft", "top", "bottomleft", "bottom")
 
 
 def to_rgb(frame: av.VideoFrame, look: Look, kind: str) -> np.ndarray:
-    """A decoded frame as (H,W,C), turned as it is to be shown, its colours by `look`.
+    """Converts a decoded frame to (H,W,C), turned as it is to be shown, its colours by `look`.
 
     kind: FFmpeg's RGB format, see `rife.video.colours.kind_of`: uint8, uint16 over all its range, or float32.
     """
@@ -122,7 +122,7 @@ def _with_alpha(frame: av.VideoFrame, options: dict[str, Any]) -> np.ndarray:
 
 
 class FromRgb:
-    """RGB(A) arrays of one kind to frames of a pixel format, with chroma where `like` has it.
+    """Converts RGB(A) arrays (H,W,C) of one kind to frames of a pixel format, with chroma where `like` has it.
 
     kind: FFmpeg's name of the arrays' layout; size: width and height of the frames, at least the arrays', whose last
     row and column fill the rest; yuv: matrix and range, None for RGB; like: a decoded frame of the source.
@@ -202,8 +202,8 @@ def _sited(kind: str, size: tuple[int, int], site: str) -> av.VideoFrame:
 
 
 def chroma_site(like: av.VideoFrame | None) -> str | None:
-    """Where a decoded frame has its chroma, by FFmpeg's name, None where it has all of it. PyAV does not tell: it is
-    seen from what becomes of a slope of colours."""
+    """Returns where a decoded frame has its chroma, by FFmpeg's name, None where it has all of it. PyAV does not tell:
+    it is seen from what becomes of a slope of colours."""
     if like is None or like.format.is_rgb or len(like.format.components) < 3 or like.format.name == "pal8":
         return None
     if like.format.chroma_width(16) == 16:
@@ -221,7 +221,7 @@ def chroma_site(like: av.VideoFrame | None) -> str | None:
 
 
 def drawn(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    """The frames that a filter graph has ready."""
+    """Yields the frames that a filter graph has ready."""
     while True:
         try:
             frame = graph.pull()

@@ -1,4 +1,4 @@
-"""Decoded frames of a file in the order in which they are shown, from any of them on, with the times of its index."""
+"""Decodes the frames of a file in the order in which they are shown, from any of them on, with its index's times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONCEALING = {"h264", "hevc", "ffv1", "prores"}
 def decoded(
     source: Source, index: FrameIndex, target: int, conceal: bool = False, threads: str = "AUTO"
 ) -> Iterator[av.VideoFrame]:
-    """Frames from the one shown at tick `target`, or from some before it, through seeking where it leads there.
+    """Yields frames from the one shown at tick `target`, or from some before it, through seeking where it leads there.
 
     Their pts are ticks of `index`. What cannot be decoded is left out. threads: "SLICE" is slower for most files, but
     one frame that cannot be decoded takes no others along, as it does with FFmpeg's threads for frames.
@@ -57,7 +57,8 @@ def decoded(
 
 
 def comes_out_of_order(source: Source, index: FrameIndex, look_at: int = 48) -> bool:
-    """Whether the decoder gives a frame an earlier time than the one before: then packets carry times of decoding."""
+    """Tells whether the decoder gives a frame an earlier time than the one before: then packets carry times of
+    decoding. look_at: frames that are decoded to see, at most. Raises VideoError."""
     last = None
     for count, frame in enumerate(decoded(source, index, index.ticks[0], conceal=True)):
         if count == look_at:

@@ -1,4 +1,4 @@
-"""Interlaced video and telecined film: found by flags and by looking, undone by FFmpeg's filters.
+"""Finds interlaced video and telecined film by flags and by looking, and undoes them by FFmpeg's filters.
 
 An interlaced frame holds two pictures, one in its even lines and one in its odd ones. Where something moves its lines
 then look like the teeth of a comb. Film for 60 fields a second has two such frames in each five; every field of it is
@@ -39,7 +39,7 @@ _IN_FIVE = 0.8  # of combed frames of telecined film that lie at the same two of
 
 @dataclass
 class Combing:
-    """What is seen of a video's fields, frame by frame."""
+    """Holds what is seen of a video's fields, frame by frame."""
 
     flagged: int = 0  # frames that say that they are interlaced
     frames: int = 0
@@ -50,11 +50,11 @@ class Combing:
 
     @property
     def wants_more(self) -> bool:
-        """Whether another frame would tell something."""
+        """Tells whether another frame would tell something."""
         return self.frames < _MOST and len(self.moving) < _CLEAR
 
     def look(self, frame: av.VideoFrame) -> None:
-        """At the next frame."""
+        """Looks at the next frame."""
         number, self.frames = self.frames, self.frames + 1
         self.flagged += bool(frame.interlaced_frame)
         luma = _luma(frame)
@@ -75,12 +75,12 @@ class Combing:
 
     @property
     def top_first(self) -> bool:
-        """Whether the upper field is shown first, by how things move."""
+        """Tells whether the upper field is shown first, by how things move."""
         return self._top >= 0
 
     @property
     def kind(self) -> str:
-        """`BWDIF` for interlaced video, `FILM` for telecined film, else `OFF`: the filter that undoes it."""
+        """Is `BWDIF` for interlaced video, `FILM` for telecined film, else `OFF`: the filter that undoes it."""
         share = len(self.combed) / max(1, len(self.moving))
         if len(self.moving) < _ENOUGH or share < _TELECINED:
             return BWDIF if self.flagged > self.frames / 2 and share >= _TELECINED else OFF
@@ -91,7 +91,7 @@ class Combing:
         return FILM if two >= _IN_FIVE * len(self.combed) else BWDIF
 
     def warning(self, name: str, way: str) -> str:
-        """One line that says what was found and how to undo it; "" where there is nothing. way: how it is asked for."""
+        """Says in one line what was found and how to undo it; "" where there is nothing. way: how it is asked for."""
         kind = self.kind
         if kind == FILM:
             return (
@@ -113,7 +113,7 @@ class Combing:
 
 
 def looked_at(frames: Iterable[av.VideoFrame]) -> Combing:
-    """What is seen of as many of these as it takes."""
+    """Returns what is seen of as many of these frames as it takes."""
     combing = Combing()
     for frame in frames:
         combing.look(frame)
@@ -142,7 +142,7 @@ def _teeth(luma: np.ndarray) -> np.ndarray:
 
 
 def deinterlaced(frames: Iterable[av.VideoFrame], kind: str, top_first: bool) -> Iterator[av.VideoFrame]:
-    """One whole frame for each, with its time: of the first field (`BWDIF`), or put together again (`FILM`).
+    """Yields one whole frame for each, with its time: of the first field (`BWDIF`), or put together again (`FILM`).
 
     top_first: of frames that do not say which field comes first. Raises VideoError where FFmpeg lacks the filter.
     """

@@ -1,4 +1,4 @@
-"""H.264 whose packets hold one field each: which of them is the second field of a frame that another one began.
+"""Finds, of H.264 whose packets hold one field each, which are the second field of a frame that another one began.
 
 Interlaced H.264 may code each picture as a frame or as two fields (PAFF). In transport and raw streams, and in what was
 copied from them, each field is a packet, of which FFmpeg's decoder makes one frame of two. Syntax by ITU-T H.264, 7.3.
@@ -77,7 +77,7 @@ class FieldPictures:
             self._look_for_sps([extra[8:]] if self._length else _units(extra))
 
     def is_second(self, packet: Packet) -> bool:
-        """Whether a packet holds only the second field of the frame that the one before began."""
+        """Tells whether a packet holds only the second field of the frame that the one before began."""
         if not self._applies:
             return False
         try:

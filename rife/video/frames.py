@@ -1,4 +1,4 @@
-"""The frames of a clip, whether it is a video file or a folder of pictures."""
+"""Reads the frames of a clip, whether it is a video file or a folder of pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .reader import read_frames
 def clip_frames(
     path: str | os.PathLike, max_frames: int | None = None, max_width: int | None = None
 ) -> Iterator[Tensor]:
-    """Yields (H,W,3) uint8, reduced by whole factors to at most `max_width`, rounded to 8 bit again.
+    """Yields (H,W,3) uint8, reduced by whole factors to at most `max_width` pixels, rounded to 8 bit again.
 
     Pictures come in the order of the numbers in their names. Raises FileNotFoundError, ValueError, VideoError.
     """
@@ -42,13 +42,13 @@ def clip_frames(
 
 
 def read_picture(path: str | os.PathLike) -> Tensor:
-    """A picture file as (H,W,3) uint8. Raises FileNotFoundError, VideoError."""
+    """Reads a picture file as (H,W,3) uint8. Raises FileNotFoundError, VideoError."""
     frame = read_image(Path(path))
     return torch.from_numpy(to_rgb(frame, look_of(frame), "rgb24"))
 
 
 def reduced(frame: Tensor, factor: int) -> Tensor:
-    """(H,W,3) uint8 averaged over squares of `factor` pixels; what is left over at the border is cut off."""
+    """Averages (H,W,3) uint8 over squares of `factor` pixels; what is left over at the border is cut off."""
     if factor == 1:
         return frame
     pooled = torch.nn.functional.avg_pool2d(rearrange(frame, "h w c -> c h w").float(), factor)

@@ -1,4 +1,4 @@
-"""Pictures in files of their own and animated WebP: clips that no container of FFmpeg holds.
+"""Reads pictures in files of their own and animated WebP: clips that no container of FFmpeg holds.
 
 An `ImageSequence` knows when each of its pictures is shown without decoding one, and begins at any of them.
 """
@@ -53,36 +53,37 @@ _USUAL_RATE = Fraction(24)
 
 
 class ImageSequence(Protocol):
-    """Pictures with their times: `ticks` of `time_base` seconds each, the last picture shown for `last` of them."""
+    """Gives pictures with their times: `ticks` of `time_base` seconds each, the last picture shown for `last`
+    of them."""
 
     ticks: array
 
     @property
     def files(self) -> Sequence[Path]:
-        """What it is read from."""
+        """Lists what it is read from."""
 
     @property
     def kind(self) -> str:
-        """What it is, in a word."""
+        """Says what it is, in a word."""
 
     @property
     def rate(self) -> Fraction | None:
-        """Pictures per second, where that is said."""
+        """Is the number of pictures per second, where that is said."""
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds of a tick."""
+        """Is the length of a tick in seconds."""
 
     @property
     def last(self) -> int:
-        """Ticks for which the last picture is shown."""
+        """Counts the ticks for which the last picture is shown."""
 
     def frames(self, start: int = 0) -> Iterator[av.VideoFrame]:
-        """Pictures from `start` on, their ticks as pts; what cannot be decoded is left out."""
+        """Yields pictures from `start` on, their ticks as pts; what cannot be decoded is left out."""
 
 
 def find_image_sequence(source: object, rate: Fraction | None = None) -> ImageSequence | None:
-    """The pictures that a path stands for: a folder or glob of pictures, frames/%05d.png, an animated WebP.
+    """Returns the pictures that a path stands for: a folder or glob of pictures, frames/%05d.png, an animated WebP.
 
     None where it stands for something else. rate: pictures per second, default 24. Raises VideoError.
     """
@@ -96,7 +97,8 @@ def find_image_sequence(source: object, rate: Fraction | None = None) -> ImageSe
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The pictures of a folder, a printf pattern or a glob, frame2 before frame10. Raises VideoError."""
+    """Lists the pictures of a folder, a printf pattern or a glob, frame2 before frame10. Raises VideoError where they
+    are of several kinds."""
     if path.is_dir():
         files = pictures_in(path)
     elif is_pattern(path):
@@ -113,7 +115,7 @@ def picture_files(path: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder, frame2 before frame10. Raises VideoError where there are none."""
+    """Lists the pictures in a folder, frame2 before frame10. Raises VideoError where there are none."""
     files = _pictures(folder.iterdir())
     if not files:
         raise VideoError(
@@ -123,7 +125,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file of a folder is a video or an animation, by its ending."""
+    """Tells whether a file of a folder is a video or an animation, by its ending."""
     ending = path.suffix.lower()
     if is_left_aside(path) or not path.is_file():
         return False
@@ -131,12 +133,13 @@ def is_video(path: Path) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file of a folder is a picture, by its ending."""
+    """Tells whether a file of a folder is a picture, by its ending."""
     return path.suffix.lower() in PICTURE_ENDINGS and not is_left_aside(path)
 
 
 def is_left_aside(path: Path) -> bool:
-    """macOS puts a ._NAME beside each NAME on disks that are not its own: attributes, no picture."""
+    """Tells whether a file is one that macOS puts as ._NAME beside each NAME on disks that are not its own: attributes,
+    no picture."""
     return path.name.startswith("._")
 
 
@@ -157,7 +160,7 @@ def _in_order(pattern: Path) -> list[Path]:
 
 
 def numbered(pattern: Path) -> dict[int, Path]:
-    """The files of a printf pattern that are there, whatever number they begin with."""
+    """Returns the files of a printf pattern that are there, whatever number they begin with."""
     folder = pattern.parent
     parts = PATTERN.fullmatch(pattern.name)
     assert parts is not None
@@ -169,7 +172,7 @@ def numbered(pattern: Path) -> dict[int, Path]:
 
 
 class PictureFiles:
-    """Pictures in files, at a constant rate."""
+    """Gives pictures in files, at a constant rate."""
 
     last = 1
 
@@ -180,7 +183,7 @@ class PictureFiles:
         self.ticks = array("q", range(len(files)))
 
     def frames(self, start: int = 0) -> Iterator[av.VideoFrame]:
-        """See `ImageSequence`."""
+        """Yields the pictures from index `start` on, as `ImageSequence` says. Raises TooLargeError."""
         for tick in range(start, len(self.files)):
             try:
                 frame = read_image(self.files[tick])
@@ -194,7 +197,8 @@ class PictureFiles:
 
 
 def read_image(path: Path) -> av.VideoFrame:
-    """The picture of a file, RGB(A) and the right way up where Pillow reads it. Raises FileNotFoundError, VideoError.
+    """Reads the picture of a file, RGB(A) and the right way up where Pillow reads it. Raises FileNotFoundError,
+    VideoError.
 
     Pillow reads what has at most 8 bits a channel: for PNG, BMP, TIFF and lossless WebP the pixels are those of FFmpeg,
     for JPEG and WebP better ones (colours of half the size are enlarged smoothly, and 0.5 to 1.1 levels of brightness
@@ -250,7 +254,7 @@ def _is_shallow(image: Image.Image) -> bool:
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> Path:
-    """Writes an (H,W,3) uint8 RGB picture. Raises OSError.
+    """Writes an (H,W,3) uint8 RGB picture; returns its path. Raises OSError.
 
     Level 1 takes a quarter of the time of FFmpeg's encoder or of Pillow's usual level 6, for a file larger by 14%.
     """

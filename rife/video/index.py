@@ -1,4 +1,4 @@
-"""When each frame of a stream is shown, from its packets alone: nothing is decoded.
+"""Finds when each frame of a stream is shown, from its packets alone: nothing is decoded.
 
 Containers are trusted as far as they go. Clocks that restart or jump are joined, a stray time is put where it belongs,
 and where packets carry only decode times, or none, frames are numbered as they come out of the decoder.
@@ -35,7 +35,8 @@ _MILLISECOND = Fraction(1, 1000)
 
 
 class Jump(NamedTuple):
-    """A place at which a clock was joined: the byte of the first packet after it, and the ticks added from there on."""
+    """Names a place at which a clock was joined: the byte of the first packet after it, and the ticks added from there
+    on."""
 
     byte: int
     shift: int
@@ -43,7 +44,7 @@ class Jump(NamedTuple):
 
 @dataclass
 class FrameIndex:
-    """Frames in the order in which they are shown.
+    """Lists frames in the order in which they are shown.
 
     ticks, durations: when, and for how long, in units of `time_base`; a duration of 0 is not known. keys: the times of
     frames at which decoding can begin, rising. order: the ticks of all frames, where the decoder's bear no times that
@@ -67,21 +68,21 @@ class FrameIndex:
 
     @property
     def seekable(self) -> bool:
-        """Whether a time leads to a frame: clocks that restart show the same time twice."""
+        """Tells whether a time leads to a frame: clocks that restart show the same time twice."""
         return self.order is None and self.retimed is None and not self.estimated
 
     @property
     def seconds(self) -> Fraction:
-        """From the first frame's time to the end of the last one's."""
+        """Is the time from the first frame's to the end of the last one's, in seconds."""
         return (self.ticks[-1] - self.ticks[0] + self.durations[-1]) * self.time_base
 
     def part(self, low: int, high: int) -> None:
-        """Leaves frames low to high - 1."""
+        """Leaves the frames from index low to high - 1, and no others."""
         self.ticks, self.durations = self.ticks[low:high], self.durations[low:high]
 
 
 class Times(Sequence):
-    """Presentation times in seconds after the first, computed when asked for."""
+    """Lists presentation times in seconds after the first, computed when asked for."""
 
     def __init__(self, ticks: Sequence[int] | Sequence[Fraction], time_base: Fraction):
         self._ticks, self._base = ticks, time_base
@@ -140,7 +141,8 @@ class _Packets:
 def index_frames(
     container: InputContainer, stream: VideoStream, name: str, held: bool = False
 ) -> FrameIndex | None:
-    """The frames of a stream, some of which at its begin may need others that are not there. None: there are none.
+    """Lists the frames of a stream, some of which at its begin may need others that are not there. None: there are
+    none.
 
     held: the last one is shown for as long as the stream states.
     """
@@ -305,7 +307,8 @@ def _put_strays(pts: np.ndarray, stray: np.ndarray, usual: int) -> np.ndarray:
 def constant_rate(
     ticks: array, time_base: Fraction, stated: list[Fraction], exact: bool = False
 ) -> Fraction | None:
-    """The rate of which all times are multiples, as exactly as the ticks of the file can tell; None: there is none.
+    """Returns the rate, in frames per second, of which all times are multiples, as exactly as the ticks of the file can
+    tell; None: there is none.
 
     stated: rates that the file names. exact: its ticks are what is meant, not the nearest to it (GIF).
     """
@@ -336,7 +339,8 @@ def constant_rate(
 
 
 def pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
-    """The film's rate of frames that are shown for two and three fields in turn, as soft telecine has them."""
+    """Returns the film's rate, in frames per second, of frames that are shown for two and three fields in turn, as soft
+    telecine has them; None where they are not. since: (N,), when each is shown, in ticks after the first."""
     steps = np.diff(since)[:-1]  # how long the last but one is shown is seldom right at a file's end
     if len(steps) < 4:
         return None
@@ -353,7 +357,7 @@ def pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
 
 
 def evened_fields(ticks: array) -> list[Fraction] | None:
-    """When frames are meant to be shown, in ticks, where the file shows them for two or three fields each.
+    """Returns when frames are meant to be shown, in ticks, where the file shows them for two or three fields each.
 
     Film that is shown for two and three in turn was evenly spaced, also where video, an edit or a lost frame breaks the
     turns; all other frames stay at their times. None where there is no such film.

@@ -1,4 +1,4 @@
-"""Video in, video out: decoding, interpolation and encoding at once, in constant memory.
+"""Makes video of video: decoding, interpolation and encoding at once, in constant memory.
 
 Decoding runs some frames ahead in a thread of its own, encoding some frames behind in another; both queues are bounded.
 """
@@ -51,7 +51,7 @@ _PREFETCHED, _WAITING = 4, 6  # frames that wait decoded, and to be encoded
 
 @dataclass(frozen=True)
 class Summary:
-    """What `interpolate_video` did."""
+    """Says what `interpolate_video` did."""
 
     frames_in: int
     frames_out: int
@@ -60,7 +60,7 @@ class Summary:
 
 
 class Job:
-    """A clip and what is asked of it: the plan, and when each new picture is shown.
+    """Holds a clip and what is asked of it: the plan, and when each new picture is shown.
 
     keep_fps: slow motion, the rate stays and the pictures last longer. Raises ValueError.
     """
@@ -120,7 +120,7 @@ class Job:
         self.plan = self.timing.plan(self.clip.clock)
 
     def scenes(self, frames: int | None = None, on_progress: Callable[[int], None] | None = None) -> Scenes:
-        """The cuts and repeats of the clip, or of its first frames; up to a frame that is damaged."""
+        """Finds the cuts and repeats of the clip, or of its first frames; up to a frame that is damaged."""
         finder = SceneFinder(keep_evidence=False)
         try:
             for count, frame in enumerate(prefetch(self.clip.frames(0, frames), _PREFETCHED), 1):
@@ -134,11 +134,11 @@ class Job:
 
     @property
     def sound(self) -> bool:
-        """Whether there is sound, it fits, and it is wanted."""
+        """Tells whether there is sound, it fits, and it is wanted."""
         return self.clip.audio and self.same_time and self.encoding.audio
 
     def time(self, k: int) -> Fraction:
-        """When output frame k is shown, seconds after the first; k may be the number of frames."""
+        """Returns when output frame k is shown, in seconds after the first; k may be the number of frames."""
         if k == len(self.plan):
             return self._end()
         if not self._at_any_time:
@@ -156,12 +156,12 @@ class Job:
         return max(usual, self._held_until or usual)
 
     def part(self, after: int = 0, until: int | None = None) -> Part:
-        """The part of the outputs between two source frames, see `rife.timeline.parts.part_of`."""
+        """Returns the part of the outputs between two source frames, see `rife.timeline.parts.part_of`."""
         until = len(self.clip) if until is None else until
         return part_of(self.plan, after, until, self.timing.margin(self.plan))
 
     def writer(self, path: Path, copy: bool = True) -> VideoWriter:
-        """A file for its pictures; `copy`: also for all else that the clip's file holds."""
+        """Makes a file for its pictures; `copy`: also for all else that the clip's file holds."""
         copy = copy and self.same_time
         return VideoWriter(
             path, self.rate, self.clip.width, self.clip.height, encoding=self.encoding, clip=self.clip,
@@ -170,7 +170,8 @@ class Job:
 
 
 def as_loop(clip: Clip, twin: bool = True, drift: bool = False) -> tuple[Clip, Seam]:
-    """A clip without the frames at its end that are its first ones again, and what was found; for `Job`'s drift.
+    """Returns a clip without the frames at its end that are its first ones again, and what was found; for `Job`'s
+    drift.
 
     See `rife.engine.loops.as_loop`; looks at some frames of each end.
     """
@@ -201,10 +202,11 @@ def render(
     on_progress: Callable[[int, Tensor], None] | None = None,
     **options: Any,
 ) -> int:
-    """Computes a part of a job into an open writer; the number of source frames that were there.
+    """Computes a part of a job into an open writer; returns the number of source frames that were there.
 
     on_progress gets the number of frames done and the newest (H,W,C). options: finder of
-    `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`.
+    `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`. Raises
+    DamagedError, VideoError.
     """
     job.look_through()
     bits, zero = writer.look.bits, job.time(part.first)
@@ -272,7 +274,7 @@ def interpolate_video(
     deinterlace: str = OFF,
     longest_gap: Rate | None = None,
 ) -> Summary:
-    """Video in, video with (N-1)*multiplier+1 frames out, or with as many as `rate` needs, in constant memory.
+    """Makes a video of (N-1)*multiplier+1 frames, or of as many as `rate` needs, of a video of N, in constant memory.
 
     rate: frames per second of the result, instead of multiplier. loop, keep_duration: see `rife.timeline.plan`.
     cuts: what frames between two scenes show, "hold", "nearest", "blend" or "off"; repeats: what those between
@@ -304,7 +306,8 @@ def interpolate_video(
 
 
 def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> Request:
-    """The request for a multiplier (None: 2) or a rate, stretched to `slow` times the length. Raises ValueError."""
+    """Returns the request for a multiplier (None: 2) or a rate, stretched to `slow` times the length. Raises
+    ValueError."""
     if slow is None:
         return request_of(multiplier if rate is None else None, rate=rate)
     try:
@@ -328,14 +331,15 @@ def refuse_same(clip: Clip, target: Path) -> None:
 
 
 def to_tensor(frame: np.ndarray) -> Tensor:
-    """(H,W,C) uint8 and floats as they are, which the engine takes; uint16 -> float in 0..1."""
+    """Returns (H,W,C) uint8 and floats as they are, which the engine takes; uint16 becomes floats in 0..1."""
     if frame.dtype != np.uint16:
         return torch.from_numpy(frame)
     return torch.from_numpy(frame.astype(np.float32)).div_(65535)
 
 
 def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
-    """(H,W,C) in 0..1 -> uint8, or uint16 for more than 8 bits, rounded; floats as they are where bits is `FLOAT`."""
+    """Returns (H,W,C) in 0..1 as uint8, or uint16 for more than 8 bits, rounded; floats as they are where bits is
+    `FLOAT`."""
     if bits == FLOAT:
         return frame.float().cpu().numpy()
     if bits == 8:
@@ -344,7 +348,8 @@ def to_pixels(frame: Tensor, bits: int) -> np.ndarray:
 
 
 def to_bytes(frame: Tensor) -> np.ndarray:
-    """(H,W,3) in 0..1 -> uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as it is."""
+    """Returns (H,W,3) in 0..1 as uint8, rounded: what came from bytes gives the same bytes back. uint8 stays as
+    it is."""
     if not frame.is_floating_point():
         return frame.cpu().numpy()
     return frame.clamp(0, 1).mul_(255).round_().byte().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Videos that follow each other made one file, as a stream: see `rife.engine.joining`."""
+"""Makes videos that follow each other one file, as a stream: see `rife.engine.joining`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PREFETCHED, _WAITING = 4, 6  # frames that wait decoded, and to be encoded
 
 @dataclass(frozen=True)
 class JoinedVideo:
-    """What `join_videos` did. seams: in front of each clip but the first; starts: each clip's first picture among those
-    of the result."""
+    """Says what `join_videos` did. seams: in front of each clip but the first; starts: each clip's first picture among
+    those of the result."""
 
     frames: int
     rate: Fraction
@@ -35,7 +35,8 @@ class JoinedVideo:
 
 
 def open_clips(sources: Sequence[str | os.PathLike], target: Path) -> list[Clip]:
-    """The clips of a join. Raises VideoError, ValueError where they do not fit together."""
+    """Opens the clips of a join. Raises FileNotFoundError, VideoError, and ValueError where they do not fit
+    together."""
     clips = [Clip(source) for source in sources]
     for clip in clips:
         refuse_same(clip, target)

@@ -1,4 +1,4 @@
-"""How long the last frame of a finished animation is shown, where FFmpeg's muxers take the mean of the others."""
+"""Sets how long a finished animation's last frame is shown, where FFmpeg's muxers take the mean of the others."""
 
 from __future__ import annotations
 

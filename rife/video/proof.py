@@ -1,4 +1,4 @@
-"""What a written video holds, read back from the disk: the packets of its pictures, when they are shown, its sound."""
+"""Reads back what a written video holds: the packets of its pictures, when they are shown, its sound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Proof:
-    """Pictures of a file: how many, when the first and the last are shown, and a digest of what they are made of."""
+    """Describes the pictures of a file: how many, when the first and the last are shown, in seconds, and a digest of
+    what they are made of."""
 
     pictures: int
     first: Fraction
@@ -55,8 +56,8 @@ class Proof:
         return cls(len(shown), ordered[0] * tick, ordered[-1] * tick, rises, tick, digest.hexdigest())
 
     def fault(self, pictures: int, time: Callable[[int], Fraction], tick: Fraction) -> str:
-        """What is wrong with it in words, "" if nothing: so many pictures, picture k shown at `time(k)`, as far as
-        multiples of `tick` allow."""
+        """Says what is wrong with it in words, "" if nothing: so many pictures, picture k shown at `time(k)` seconds,
+        as far as multiples of `tick` allow."""
         if self.pictures != pictures:
             return f"it holds {self.pictures} of {pictures} pictures"
         if not self.rises:
@@ -68,7 +69,8 @@ class Proof:
 
 
 def sound_seconds(path: Path) -> float | None:
-    """How long the first sound of a file lasts, by its packets; None where it has none. Raises VideoError."""
+    """Returns how many seconds the first sound of a file lasts, by its packets; None where it has none. Raises
+    VideoError."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
@@ -84,7 +86,7 @@ def sound_seconds(path: Path) -> float | None:
 
 
 def digest_of(files: Iterable[Path]) -> str:
-    """SHA-256 of the bytes of files, one after the other, with their lengths. Raises OSError."""
+    """Returns the SHA-256 of the bytes of files, one after the other, with their lengths. Raises OSError."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.stat().st_size} ".encode())

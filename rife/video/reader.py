@@ -1,4 +1,4 @@
-"""Reading video files: what is shown when, and the pictures, from any frame on, a few at a time.
+"""Reads video files: what is shown when, and the pictures, from any frame on, a few at a time.
 
 A `Clip` has looked at every packet of a file but decoded few: so it knows all presentation times, how many frames there
 are and where decoding can begin. Times are exact Fractions of seconds.
@@ -40,12 +40,12 @@ _CUT_OFF = 3  # frames that a file may lack at its end because it was cut off wi
 
 
 class DamagedError(VideoError):
-    """A frame within a file cannot be decoded; those before it could."""
+    """Is raised where a frame within a file cannot be decoded; those before it could."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about its first video stream."""
+    """Holds what a file says about its first video stream."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ class VideoInfo:
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """Size, rate and streams of a video file. Raises FileNotFoundError, VideoError."""
+    """Reads size, rate and streams of a video file. Raises FileNotFoundError, VideoError."""
     with open_source(path) as container:
         stream = main_stream(container)
         rate = stream.average_rate or stream.guessed_rate
@@ -84,7 +84,7 @@ def _all_frames(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
 
 
 class Clip:
-    """The frames of a file's pictures, by index, and the times at which they are shown.
+    """Gives the frames of a file's pictures, by index, and the times at which they are shown.
 
     source: a path, a file in memory, or what `find_image_sequence` takes. rate: frames per second of pictures.
     start, duration: a part of it, seconds, 0: all. conceal: frames that are damaged are shown as the decoder mends
@@ -220,7 +220,7 @@ class Clip:
         return len(self._index.ticks)
 
     def shortened(self, count: int) -> Clip:
-        """Its first `count` frames as a clip, and its sound for as long."""
+        """Returns its first `count` frames as a clip, and its sound for as long."""
         part = copy.copy(self)
         part._index = copy.copy(self._index)
         part.length, part.trimmed, part._has_end = self.times[count], True, False
@@ -229,24 +229,24 @@ class Clip:
 
     @property
     def files(self) -> Sequence[Path]:
-        """What it is read from, if that is on a disk."""
+        """Lists what it is read from, if that is on a disk."""
         if self.sequence:
             return self.sequence.files
         return [] if isinstance(self.source, io.BytesIO) else [Path(self.source)]
 
     @property
     def time_base(self) -> Fraction:
-        """What all times in the file are multiples of, seconds."""
+        """Is what all times in the file are multiples of, in seconds."""
         return self._index.time_base
 
     @property
     def jumps(self) -> list:
-        """Where the file's clock was joined, see `rife.video.index.Jump`."""
+        """Lists where the file's clock was joined, see `rife.video.index.Jump`."""
         return self._index.jumps
 
     @property
     def soft_telecine(self) -> bool:
-        """Whether the file says to show frames of film for two and three fields in turn."""
+        """Tells whether the file says to show frames of film for two and three fields in turn."""
         ticks = self._index.ticks
         if len(ticks) < 2 or self.sequence:
             return False
@@ -255,14 +255,14 @@ class Clip:
 
     @property
     def flagged_cadence(self) -> str:
-        """One line on soft telecine, "" where there is none."""
+        """Says in one line what flags tell of soft telecine, "" where there is none."""
         return (
             "soft telecine, by its flags: the film's own frames at even times" if self.soft_telecine else ""
         )
 
     @property
     def times(self) -> Sequence[Fraction]:
-        """When each frame is shown, seconds after the first."""
+        """Lists when each frame is shown, in seconds after the first."""
         return Times(self._meant or self._index.ticks, self.time_base)
 
     @property
@@ -277,16 +277,16 @@ class Clip:
 
     @property
     def durations(self) -> Sequence[Fraction]:
-        """How long the file says that each frame is shown, seconds; 0 where it says nothing."""
+        """Lists how long the file says that each frame is shown, in seconds; 0 where it says nothing."""
         return [ticks * self.time_base for ticks in self._index.durations]
 
     @property
     def clock(self) -> Clock:
-        """The times of all frames: a rate where it is constant."""
+        """Holds the times of all frames: a rate where it is constant."""
         return self.clock_of(len(self))
 
     def clock_of(self, count: int) -> Clock:
-        """As `clock`, of the first `count` frames."""
+        """Returns the `clock` of the first `count` frames."""
         index = self._index
         last = (
             index.durations[count - 1] * self.time_base
@@ -302,14 +302,14 @@ class Clip:
 
     @property
     def keys(self) -> list[int]:
-        """The frames at which decoding can begin."""
+        """Lists the frames at which decoding can begin."""
         ticks = self._index.ticks
         found = ((bisect_left(ticks, pts), pts) for pts in (self._index.keys if self._index.seekable else ()))
         return [i for i, pts in found if i < len(ticks) and ticks[i] == pts]
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start to stop - 1 as (H,W,3 or 4) RGB(A): uint8; uint16 over all its range where the file has more
-        than 8 bits; float32 where it has floats, which may lie above 1.
+        """Yields frames start to stop - 1 as (H,W,3 or 4) RGB(A): uint8; uint16 over all its range where the file has
+        more than 8 bits; float32 where it has floats, which may lie above 1.
 
         Decodes from the last key before `start`. Raises DamagedError at a frame that cannot be decoded, unless they
         are concealed.
@@ -322,7 +322,8 @@ class Clip:
             yield image
 
     def decoded(self, start: int = 0, stop: int | None = None) -> Iterator[av.VideoFrame]:
-        """As `frames`, but as the decoder gives them, not turned; one that is held comes again."""
+        """Yields what `frames` does, as the decoder gives it, not turned; one that is held comes again. Raises
+        DamagedError."""
         stop = len(self) if stop is None else min(stop, len(self))
         held, expected = None, start
         for threads in ("SLICE",) if self.sequence else ("AUTO", "SLICE"):

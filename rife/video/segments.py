@@ -1,4 +1,4 @@
-"""One clip, any number of processes on any number of machines, and going on after a crash.
+"""Makes one clip in any number of processes on any number of machines, and goes on after a crash.
 
 The clip is cut into segments where decoding can begin. Who is free takes the next one, writes it to a folder beside the
 output, and in the end one process joins the files without encoding them again. Processes tell each other what they do
@@ -45,8 +45,8 @@ class _Done(Exception):
 
 
 def cut(clip: Clip, processes: int = 1) -> list[int]:
-    """The source frames at which segments begin, and the number of frames. A segment's first frames are decoded from
-    `MARGIN` before it, so it begins that much after a key where there is one near."""
+    """Returns the source frames at which segments begin, and the number of frames. A segment's first frames are decoded
+    from `MARGIN` before it, so it begins that much after a key where there is one near."""
     n = len(clip)
     rate = clip.rate or clip.clock.mean_rate
     length = max(MARGIN, min(round(_SECONDS * rate), -(-n // (_PER_PROCESS * processes))))
@@ -59,7 +59,7 @@ def cut(clip: Clip, processes: int = 1) -> list[int]:
 
 
 class Claims:
-    """Who works on what, by files in a folder that all processes see."""
+    """Tells who works on what, by files in a folder that all processes see."""
 
     def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder, self.patience = folder, patience
@@ -88,7 +88,7 @@ class Claims:
                     self._held.discard(path)  # taken over, or done
 
     def take(self, name: str) -> bool:
-        """Whether this process may do it now."""
+        """Tells whether this process may do it now."""
         path = self.folder / f"{name}.claim"
         if path.exists() and not self._take_away(path):
             return False
@@ -101,7 +101,7 @@ class Claims:
         return True
 
     def release(self, name: str) -> None:
-        """It is done, or given up."""
+        """Gives up the claim: it is done, or given up."""
         path = self.folder / f"{name}.claim"
         self._held.discard(path)
         path.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ class Claims:
 
 
 class Segments:
-    """A job that is done in segments, some of which may be done already.
+    """Does a job in segments, some of which may be done already.
 
     identity: what else the frames depend on (the checkpoint, scale ...), JSON-ready; finished segments of another job
     are refused. rank, processes: this one's number and how many there are. Raises VideoError.
@@ -210,15 +210,15 @@ class Segments:
         mine.unlink(missing_ok=True)
 
     def path(self, i: int) -> Path:
-        """The file of segment i. It is done where `record` says so, too."""
+        """Returns the file of segment i. It is done where `record` says so, too."""
         return self.folder / f"{i:05d}.mkv"
 
     def record(self, i: int) -> Path:
-        """What segment i holds, written when it is done."""
+        """Returns the file that says what segment i holds, written when it is done."""
         return self.folder / f"{i:05d}.json"
 
     def open(self) -> list[int]:
-        """The segments that are not done."""
+        """Lists the segments that are not done."""
         try:
             there = set(os.listdir(self.folder))
         except FileNotFoundError:
@@ -282,16 +282,17 @@ class Segments:
 
     @property
     def frames_done(self) -> int:
-        """Output frames in finished segments."""
+        """Counts the output frames in finished segments."""
         left = set(self.open())
         return sum(part.last - part.first for i, part in enumerate(self.parts) if i not in left)
 
     def run(
         self, model: Interpolator, on_progress: Callable[[int], None] | None = None, **options: Any
     ) -> bool:
-        """Works until all is done; whether this process joined the file.
+        """Works until all is done; returns whether this process joined the file.
 
-        on_progress gets the number of frames of the segment in work; options: of `rife.video.render`.
+        on_progress gets the number of frames of the segment in work; options: of `rife.video.render`. Raises
+        VideoError.
         """
         with Claims(self.folder, self._patience) as claims:
             while left := self.open():

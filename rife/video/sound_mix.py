@@ -1,4 +1,4 @@
-"""The sound of several clips as one track: decoded as it is needed, faded from the one into the next at their seams."""
+"""Mixes the sound of several clips into one track: decoded as needed, faded into the next at their seams."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Voice:
 
 
 class JoinedSound:
-    """AAC, mono or stereo, of clips that follow each other, on its way into a file; in the place of `StreamCopier`.
+    """Encodes AAC, mono or stereo, of clips that follow each other, into a file; in the place of `StreamCopier`.
 
     `seam` says when the next clip begins, before sound of that time is asked for. Holds a second or so of two clips.
     """
@@ -73,25 +73,26 @@ class JoinedSound:
         self._end: int | None = None
 
     def into(self, container: OutputContainer) -> JoinedSound:
-        """Adds its stream to a file; itself."""
+        """Adds its stream to a file; returns itself."""
         self._container = container
         self._layout = _LAYOUTS[self._channels]
         self._stream = container.add_stream("aac", rate=self.rate, layout=self._layout)
         return self
 
     def seam(self, time: Fraction, overlap: Fraction) -> None:
-        """The next clip's first picture is shown at `time`, and for `overlap` seconds both clips are."""
+        """Learns that the next clip's first picture is shown at `time`, in seconds, and for `overlap` seconds both
+        clips are."""
         begin, length = round(time * self.rate), round(max(overlap, _SHORTEST_FADE) * self.rate)
         with self._lock:
             self._voices[-1].fade_out = begin, length
             self._voices.append(_Voice(self._waiting.pop(0), self.rate, self._channels, begin, length))
 
     def ends(self, time: Fraction) -> None:
-        """The last picture's showing is over at `time`."""
+        """Learns that the last picture's showing is over at `time`, in seconds."""
         self._end = round(time * self.rate)
 
     def copy(self, until: Fraction | None) -> None:
-        """Sound up to a time, encoded; None: all, and the end."""
+        """Writes sound up to a time in seconds, encoded; None: all, and the end."""
         end = (self._end or self._done) if until is None else round(until * self.rate)
         while self._done < end:
             count = min(end - self._done, self.rate)
@@ -113,7 +114,7 @@ class JoinedSound:
         return mix
 
     def close(self) -> None:
-        """Nothing is open but what goes with the voices."""
+        """Forgets the voices, with which all that is open goes."""
         self._voices.clear()
 
 

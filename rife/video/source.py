@@ -1,4 +1,4 @@
-"""Opening a video file, the stream of its pictures, and what the file says of itself."""
+"""Opens a video file, the stream of its pictures, and reads what the file says of itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Source = str | os.PathLike | io.BytesIO
 
 
 def open_source(source: Source, edits: bool = True) -> InputContainer:
-    """An open container with a video stream. edits: whether an MP4's edit list counts.
+    """Opens a container with a video stream. edits: whether an MP4's edit list counts.
 
     Raises FileNotFoundError, VideoError.
     """
@@ -65,7 +65,8 @@ def _check(container: InputContainer, name: str) -> None:
 
 
 def main_stream(container: InputContainer) -> VideoStream:
-    """The stream of the pictures: FFmpeg's best one, as the first may be a cover or the still of an animated AVIF."""
+    """Returns the stream of the pictures: FFmpeg's best one, as the first may be a cover or the still of an animated
+    AVIF."""
     streams = container.streams.video
     moving = [s for s in streams if not s.disposition & type(s.disposition).attached_pic]
     best = container.streams.best("video")
@@ -73,7 +74,7 @@ def main_stream(container: InputContainer) -> VideoStream:
 
 
 def origin_of(container: InputContainer) -> Fraction:
-    """When the earliest stream of pictures or sound begins; times before 0 are kept as they are."""
+    """Returns when the earliest stream of pictures or sound begins, in seconds; times before 0 are kept as they are."""
     begins = [
         s.start_time * Fraction(s.time_base or 1)
         for s in container.streams
@@ -83,7 +84,8 @@ def origin_of(container: InputContainer) -> Fraction:
 
 
 def stated_duration(container: InputContainer, stream: VideoStream, begin: Fraction) -> Fraction:
-    """Seconds that the pictures should last, 0 where nothing is said of them alone. begin: when the first is shown."""
+    """Returns the seconds that the pictures should last, 0 where nothing is said of them alone. begin: when the first
+    is shown."""
     if stream.duration:
         return stream.duration * Fraction(stream.time_base or 0)
     # Matroska's durations count from 0, also where the first frame comes later.
@@ -102,7 +104,8 @@ def _stated(container: InputContainer, stream: VideoStream) -> Fraction:
 
 
 def is_whole_avi(source: Source) -> bool:
-    """Whether a file is AVI and nothing of it was cut off: then what it states beyond its last frame holds that one."""
+    """Tells whether a file is AVI and nothing of it was cut off: then what it states beyond its last frame holds that
+    one."""
     with io.BytesIO(source.getvalue()) if isinstance(source, io.BytesIO) else open(source, "rb") as file:
         end, at = file.seek(0, os.SEEK_END), 0
         while at < end:
@@ -115,6 +118,6 @@ def is_whole_avi(source: Source) -> bool:
 
 
 def stated_rates(stream: VideoStream) -> list[Fraction]:
-    """All frame rates that a stream names, the mean one first."""
+    """Lists all frame rates that a stream names, the mean one first."""
     stated = (stream.average_rate, stream.base_rate, stream.guessed_rate)
     return list(dict.fromkeys(Fraction(rate) for rate in stated if rate))

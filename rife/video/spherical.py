@@ -1,4 +1,4 @@
-"""How a 360 degree picture wraps around its viewer: read from a decoded frame, written into a finished MP4.
+"""Keeps how a 360 degree picture wraps around its viewer: read from a decoded frame, written into a finished MP4.
 
 FFmpeg's muxer takes it from side data of a stream, which PyAV does not let one set. The boxes are those of Spherical
 Video V2: https://github.com/google/spatial-media/blob/master/docs/spherical-video-v2-rfc.md
@@ -23,7 +23,7 @@ _WAY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
 def spherical_of(frame: av.VideoFrame | None) -> bytes | None:
-    """FFmpeg's AVSphericalMapping of a decoded frame, nine numbers of 32 bits; None where it is flat."""
+    """Returns FFmpeg's AVSphericalMapping of a decoded frame, nine numbers of 32 bits; None where it is flat."""
     try:
         data = [bytes(d) for d in frame.side_data if d.type.name == "SPHERICAL"] if frame else []  # type: ignore[attr-defined, arg-type]
     except ValueError:  # PyAV 18 knows no Exif, and then lists nothing
@@ -32,7 +32,7 @@ def spherical_of(frame: av.VideoFrame | None) -> bytes | None:
 
 
 def keep_spherical(path: Path, like: av.VideoFrame | None) -> None:
-    """What a frame of the source says goes into the finished file; where that cannot be, it is said."""
+    """Writes what a frame of the source says into the finished file; where that cannot be, it is said."""
     mapping = spherical_of(like)
     if mapping is None:
         return

@@ -1,4 +1,4 @@
-"""What goes into a file beside its pictures: streams copied packet by packet, or sound encoded from packets or samples.
+"""Brings what is no picture into a file: streams copied packet by packet, or sound encoded from packets or samples.
 
 What the target cannot hold never ends a run: sound is encoded anew, the rest is left out, and both are said.
 """
@@ -48,7 +48,7 @@ class _Track:
 
 
 class StreamCopier:
-    """The streams of a clip's file that are no pictures, on their way into another file."""
+    """Copies the streams of a clip's file that are no pictures into another file."""
 
     def __init__(self, clip: Clip, container: OutputContainer, path: Path):
         self._clip, self._container, self._path = clip, container, path
@@ -69,12 +69,13 @@ class StreamCopier:
 
     @property
     def has_sound(self) -> bool:
-        """Whether sound goes into the file."""
+        """Tells whether sound goes into the file."""
         return any(track.target.type == "audio" for track in self._tracks.values())
 
     @property
     def seconds_of_sound(self) -> float | None:
-        """How long the sound lasts that went into the file's first sound; None where none did, or it was damaged."""
+        """Says how many seconds the sound lasts that went into the file's first sound; None where none did, or it was
+        damaged."""
         tracks = [track for track in self._tracks.values() if track.target.type == "audio"]
         if not tracks or tracks[0].since is None or tracks[0].until is None or self._damaged:
             return None
@@ -156,7 +157,8 @@ class StreamCopier:
         return {**chapter, "start": round(max(start, Fraction(0)) / base), "end": round(end / base)}
 
     def copy(self, until: Fraction | None) -> None:
-        """Packets up to a time, so that the muxer never has to hold pictures for sound or sound for pictures."""
+        """Copies packets up to a time in seconds, so that the muxer never has to hold pictures for sound or sound for
+        pictures."""
         while True:
             packet = self._waiting or self._next()
             self._waiting = None
@@ -234,7 +236,7 @@ class StreamCopier:
 
 
 class SoundEncoder:
-    """Sound on its way into a file, decoded and encoded anew."""
+    """Decodes sound and encodes it anew into a file."""
 
     def __init__(self, container: OutputContainer, codec: str, rate: int, layout: str, name: str):
         """Adds a stream to `container`; `rate` becomes the nearest that the codec has. Raises ValueError."""
@@ -256,7 +258,7 @@ class SoundEncoder:
         self._silenced = False
 
     def packets(self, packet: Packet) -> Iterator[Packet]:
-        """What comes of a packet of the source."""
+        """Yields what comes of a packet of the source."""
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
@@ -267,7 +269,7 @@ class SoundEncoder:
             yield from self.encode(frame)
 
     def encode(self, frame: AudioFrame) -> Iterator[Packet]:
-        """What comes of decoded samples; such as are no numbers become silence, which is said."""
+        """Yields what comes of decoded samples; such as are no numbers become silence, which is said."""
         if self._resampler is None:
             self._resampler = av.AudioResampler(self._form, self.stream.layout, self._rate)
         for ready in self._resampler.resample(self._finite(frame)):
@@ -291,7 +293,7 @@ class SoundEncoder:
         return mended
 
     def end(self) -> Iterator[Packet]:
-        """What is still held."""
+        """Yields what is still held."""
         if self._resampler is not None:
             for ready in self._resampler.resample(None):
                 yield from self.stream.encode(ready)
@@ -299,7 +301,7 @@ class SoundEncoder:
 
 
 class AudioEncoder:
-    """Samples (C,S) on their way into a file, encoded as AAC; in the place of `StreamCopier`."""
+    """Encodes samples (C,S) as AAC into a file; in the place of `StreamCopier`."""
 
     def __init__(self, container: OutputContainer, samples: np.ndarray, rate: int):
         layout = {n: _LAYOUTS[n] for n in (1, 2, 6, 8)}.get(len(samples))
@@ -311,7 +313,7 @@ class AudioEncoder:
         self._encoder = SoundEncoder(container, "aac", rate, layout, "the video")
 
     def copy(self, until: Fraction | None) -> None:
-        """Samples up to a time; None: all, and the end."""
+        """Writes samples up to a time in seconds; None: all, and the end."""
         total = self._samples.shape[1]
         end = total if until is None else min(total, int(until * self._rate) + self._rate)
         if end > self._done:
@@ -324,4 +326,4 @@ class AudioEncoder:
             self._container.mux(list(self._encoder.end()))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""

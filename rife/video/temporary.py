@@ -1,4 +1,4 @@
-"""Folders in which outputs are made, beside them: whose they are, and what becomes of those of runs that are dead."""
+"""Makes folders in which outputs are made, beside them, and clears those of runs that are dead."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _ABANDONED = (
 
 
 def make_temporary(folder: Path) -> Path:
-    """A new folder in `folder` that bears the name of this process. Removes those of dead runs. Raises OSError."""
+    """Makes a new folder in `folder` that bears the name of this process. Removes those of dead runs. Raises
+    OSError."""
     clear_dead(folder)
     # In its name, since a process can be killed between making a folder and writing something into it.
     return Path(tempfile.mkdtemp(dir=folder, prefix=_owned_prefix()))
@@ -51,7 +52,7 @@ def take_away(folder: Path) -> None:
 
 
 def files_in(temporary: Path) -> list[Path]:
-    """What was made there, by name."""
+    """Lists what was made there, by name."""
     return sorted(path for path in temporary.iterdir() if path.name != _WHOLE)
 
 
@@ -104,7 +105,7 @@ def _short(text: str) -> str:
 
 
 def machine() -> str:
-    """Within what the numbers of processes have a meaning: a machine, or a container on it. Without blanks."""
+    """Names within what the numbers of processes have a meaning: a machine, or a container on it. Without blanks."""
     try:
         return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -112,7 +113,7 @@ def machine() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine runs, as far as that can be told."""
+    """Tells whether the process of number `pid` runs on this machine, as far as that can be told."""
     if os.name == "nt":
         return True  # where signal 0 would end it
     try:

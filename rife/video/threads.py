@@ -1,4 +1,4 @@
-"""Work done meanwhile: threads that run ahead of, or behind, the one that computes, by a bounded number of items."""
+"""Works meanwhile: threads run ahead of, or behind, the one that computes, by a bounded number of items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = object()
 
 
 def prefetch(items: Iterable, size: int) -> Iterator:
-    """`items`, taken by a thread up to `size` of them ahead. What they raise is raised here, in its place."""
+    """Yields `items`, taken by a thread up to `size` of them ahead. What they raise is raised here, in its place."""
     queue: Queue = Queue(size)
     stop = threading.Event()
     failure: list[BaseException] = []
@@ -52,7 +52,7 @@ def _empty(queue: Queue, thread: threading.Thread) -> None:
 
 
 class BackgroundConsumer:
-    """A thread that calls `consume` with each item put, up to `size` of them behind.
+    """Runs a thread that calls `consume` with each item put, up to `size` of them behind.
 
     Leaving the block waits for it; by an exception, other than those of `finish_on`, it leaves out what it has not
     begun. What `consume` raises is raised by the next `put`, or on leaving.

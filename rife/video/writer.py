@@ -1,4 +1,4 @@
-"""Writing video files: pictures encoded, everything else of the source copied, packet by packet.
+"""Writes video files: pictures encoded, everything else of the source copied, packet by packet.
 
 A file gets its name only when it is complete. Times are exact Fractions of seconds after the first picture's.
 """
@@ -48,7 +48,8 @@ _KINDS = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le",
 
 
 class AtomicVideoFile:
-    """A file in the making, under a temporary name beside `path`, with all but the pictures of `clip` copied into it.
+    """Is a file in the making, under a temporary name beside `path`, with all but the pictures of `clip` copied into
+    it.
 
     Leaving the block well gives it its name. Leaving it by an exception removes it; by `DamagedError`, what there is
     becomes NAME.partial.EXT.
@@ -116,7 +117,7 @@ class AtomicVideoFile:
 
     @property
     def sound(self) -> bool:
-        """Whether sound is copied into it."""
+        """Tells whether sound is copied into it."""
         return isinstance(self._copies, StreamCopier) and self._copies.has_sound
 
     def _metadata(self) -> dict[str, str]:
@@ -312,7 +313,8 @@ class VideoWriter(AtomicVideoFile):
     def write(
         self, frame: np.ndarray | av.VideoFrame, time: Fraction | None = None, lasts: Fraction | None = None
     ) -> None:
-        """Appends one frame, shown at `time`, by default as the rate says, for `lasts` seconds, by default 1 / rate.
+        """Appends one frame, shown at `time` seconds, by default as the rate says, for `lasts` seconds, by default 1 /
+        rate.
 
         frame: (H,W,3 or 4) RGB(A) of the writer's size: uint8, uint16 over all its range, or float32; or a decoded
         frame of the clip, whose planes go to the encoder as they are where it takes their format. Raises ValueError.
@@ -437,15 +439,16 @@ class _Palette:
 
 
 def last_for(packet: Packet, whole: Fraction, first_decoded: Fraction | None) -> None:
-    """MP4's length is that of all packets in the order of decoding: the last of them, which with B-frames is not the
-    last one shown, gets what is left of `whole` seconds."""
+    """Gives the last packet in the order of decoding, which with B-frames is not the last one shown, what is left of
+    `whole` seconds: MP4's length is that of all packets in that order."""
     base = Fraction(packet.time_base or 1)
     if packet.dts is not None and first_decoded is not None:
         packet.duration = max(packet.duration or 1, round((whole - packet.dts * base + first_decoded) / base))
 
 
 def tick_of(*times: Fraction) -> Fraction:
-    """The longest time that all of these are multiples of; the first one alone where that would be too short."""
+    """Returns the longest time, in seconds, that all of these are multiples of; the first one alone where that would be
+    too short."""
     tick = times[0]
     for time in times[1:]:
         a, b = tick * tick.denominator * time.denominator, time * tick.denominator * time.denominator
