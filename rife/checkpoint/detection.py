@@ -35,6 +35,7 @@ _WRAPPERS = (
 _PREFIXES = ("module.", "_orig_mod.", *(f"{name}." for name in _WRAPPERS))
 _LONGEST_NAME = 300  # characters; released: 40
 _MOST_SIDES = 8  # dimensions; released: 4
+_OF_STUDENT = re.compile(r"(?:^|\.)(?:blocks?\.?\d+|encode)\.")  # names of what every frame needs
 _MAX_BLOCKS = 8  # released: 3 to 5
 
 
@@ -42,18 +43,26 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
     """Returns the tensors of a state dict in the released files' spelling.
 
     Unwraps {'state_dict': ...} and the like, strips DDP's, torch.compile's and wrappers' prefixes, turns
-    ComfyUI's `blocks.N.` into `blockN.`. Raises UnknownCheckpointError where two tensors would get one name.
+    ComfyUI's `blocks.N.` into `blockN.`. Raises UnknownCheckpointError where two tensors would get one name,
+    and where a weight of the student is no tensor.
     """
     for _ in range(8):  # a damaged file may wrap itself
         inner = next((raw[k] for k in _WRAPPERS if isinstance(raw.get(k), Mapping)), None)
         if inner is None:
             break
         raw = inner
-    tensors = {k: v for k, v in raw.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    three_networks = any("fusionnet." in key for key in tensors)
+    named = {key: value for key, value in raw.items() if isinstance(key, str)}
+    three_networks = any("fusionnet." in key for key in named)
     prefixes = _PREFIXES if three_networks else (*_PREFIXES, "flownet.")
-    cleaned = {}
-    for key, value in tensors.items():
+    cleaned: StateDict = {}
+    for key, value in named.items():
+        if not isinstance(value, Tensor):
+            if _OF_STUDENT.search(key):
+                raise UnknownCheckpointError(
+                    f"{shortened(key)} is a {type(value).__name__}, expected a tensor. The file is damaged, or quantised "
+                    "by another program: get the released one."
+                )
+            continue
         if len(key) > _LONGEST_NAME:
             raise UnknownCheckpointError(
                 f"a tensor is called {shortened(key)}, expected a name of {_LONGEST_NAME} characters at most. It is "
@@ -95,10 +104,10 @@ def detect_cleaned(state_dict: StateDict) -> IFNetConfig | LegacyConfig:
         found = _read_shapes(shape_of)
     except UnknownCheckpointError:
         raise
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise UnknownCheckpointError(
-            f"This looks like a RIFE with parts missing (no usable {error}); it has {len(shape_of)} tensors. "
-            "The file was cut down or belongs to a fork; get the released file."
+            f"This looks like a RIFE, but its {len(shape_of)} tensors do not fit each other ({error}). "
+            "The file is damaged or belongs to a fork; get the released file."
         ) from error
     return _complete(found)
 
@@ -110,6 +119,22 @@ def is_legacy(state_dict: StateDict) -> bool:
     if any(key.startswith(("fusionnet.", "flownet.")) for key in state_dict):
         return True
     return any(key.startswith(p + mark) for key in state_dict for p in flow for mark in marks)
+
+
+def _side(shape: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
+    """A side of a convolution's weights: 0 is what it puts out, 1 what it takes (by group)."""
+    found = shape.get(key)
+    if found is None:
+        raise UnknownCheckpointError(
+            f"This looks like a RIFE with parts missing: there is no {key} among {len(shape)} tensors. "
+            "The file was cut down or belongs to a fork; get the released file."
+        )
+    if len(found) != 4:
+        raise UnknownCheckpointError(
+            f"{key} has the shape {found}, a convolution's weights have four sides. The file is damaged: get the "
+            "released one."
+        )
+    return found[axis]
 
 
 def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -132,7 +157,7 @@ def _read_shapes(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         )
     act = "prelu" if "block0.conv0.0.1.weight" in shape else "leaky"
     found: dict[str, Any] = {
-        "channels": tuple(shape[f"block{i}.conv0.1.0.weight"][0] for i in range(n)),
+        "channels": tuple(_side(shape, f"block{i}.conv0.1.0.weight", 0) for i in range(n)),
         "act": act,
         "teacher": any(key.startswith("block_tea.") for key in shape),
         **_trunk_fields(shape, act),
@@ -179,7 +204,7 @@ def _not_rife(shape: Mapping[str, tuple[int, ...]]) -> str:
 
 def _trunk_fields(shape: dict[str, tuple[int, ...]], act: str) -> dict[str, Any]:
     if "block0.convblock.0.beta" in shape:
-        width, per_group = shape["block0.convblock.0.conv.weight"][:2]
+        width, per_group = (_side(shape, "block0.convblock.0.conv.weight", axis) for axis in (0, 1))
         return {"trunk": "res", "groups": width // per_group}
     if "block0.convblock.0.conv.weight" in shape:
         raise UnknownCheckpointError(
@@ -200,7 +225,7 @@ def _tail_fields(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     if "block0.lastconv.weight" in shape:
         return {"tail": "deconv", "tail_channels": 5}
     if "block0.lastconv.0.weight" in shape:
-        channels = shape["block0.lastconv.0.weight"][1] // 4
+        channels = _side(shape, "block0.lastconv.0.weight", 1) // 4
         if channels not in (5, 6, 13):
             raise UnknownCheckpointError(
                 f"block0.lastconv puts out {channels} channels, released versions have 5, 6 or 13. "
@@ -220,14 +245,14 @@ def _head_fields(shape: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     spellings = (("cnn", "cnn0", "cnn3"), ("seq4", "0", "6"), ("seq2", "0", "1"))
     for head, first, last in spellings:
         if f"encode.{last}.weight" in shape:
-            mid = shape[f"encode.{first}.weight"][0]
-            return {"head": head, "head_mid": mid, "head_channels": shape[f"encode.{last}.weight"][1]}
+            mid, out = _side(shape, f"encode.{first}.weight", 0), _side(shape, f"encode.{last}.weight", 1)
+            return {"head": head, "head_mid": mid, "head_channels": out}
     return {}
 
 
 def _input_fields(shape: dict[str, tuple[int, ...]], found: dict[str, Any], n: int) -> dict[str, Any]:
-    first = shape["block0.conv0.0.0.weight"][1]
-    later = shape["block1.conv0.0.0.weight"][1] if n > 1 else None
+    first = _side(shape, "block0.conv0.0.0.weight", 1)
+    later = _side(shape, "block1.conv0.0.0.weight", 1) if n > 1 else None
     if found["trunk"] == "pair":
         fields, ok = {"timestep": False}, first == 11 and later == 11
     else:

@@ -65,20 +65,30 @@ def _from_opponent(ycc: Tensor) -> Tensor:
     return _mixed(torch.linalg.inv(_TO_XYZ), xyz)
 
 
+def _filtered(x: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """(H,W) filtered along its rows, then its columns, edges continued; all of FLIP's kernels are such products."""
+    radius = len(across) // 2
+    padded = F.pad(x[None, None], (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, across.to(x)[None, None, None]), down.to(x)[None, None, :, None])[0, 0]
+
+
 def _perceived(ycc: Tensor, pixels_per_degree: float) -> Tensor:
     """What the eye resolves of it, as Hunt-adjusted L*a*b*."""
     widest = max(row[1] for row in _SENSITIVITY)
     radius = math.ceil(3 * math.sqrt(widest / (2 * math.pi**2)) * pixels_per_degree)
-    offsets = torch.arange(-radius, radius + 1) / pixels_per_degree
-    squared = offsets[:, None] ** 2 + offsets**2
-    kernels = []
-    for a1, b1, a2, b2 in _SENSITIVITY:
-        kernel = a1 * math.sqrt(math.pi / b1) * torch.exp(-(math.pi**2) * squared / b1)
-        kernel = kernel + a2 * math.sqrt(math.pi / b2) * torch.exp(-(math.pi**2) * squared / b2)
-        kernels.append(kernel / kernel.sum())
-    padded = F.pad(ycc[None], (radius,) * 4, mode="replicate")
-    filtered = F.conv2d(padded, torch.stack(kernels)[:, None].to(ycc), groups=3)[0]
-    return _hunt(_lab(_from_opponent(filtered).clamp(0, 1)))
+    squared = (torch.arange(-radius, radius + 1) / pixels_per_degree) ** 2
+    filtered = []
+    for channel, (a1, b1, a2, b2) in zip(ycc, _SENSITIVITY, strict=True):
+        gaussians = [torch.exp(-(math.pi**2) * squared / b) for b in (b1, b2)]
+        shares = [
+            a * math.sqrt(math.pi / b) * gaussian.sum() ** 2
+            for a, b, gaussian in zip((a1, a2), (b1, b2), gaussians, strict=True)
+        ]
+        blurred = [
+            _filtered(channel, gaussian / gaussian.sum(), gaussian / gaussian.sum()) for gaussian in gaussians
+        ]
+        filtered.append((shares[0] * blurred[0] + shares[1] * blurred[1]) / (shares[0] + shares[1]))
+    return _hunt(_lab(_from_opponent(torch.stack(filtered)).clamp(0, 1)))
 
 
 def _lab(linear: Tensor) -> Tensor:
@@ -116,17 +126,15 @@ def _feature_difference(a: Tensor, b: Tensor, pixels_per_degree: float) -> Tenso
     radius = math.ceil(3 * deviation)
     x = torch.arange(-radius, radius + 1).float()
     gaussian = torch.exp(-(x**2) / (2 * deviation**2))
-    gaussian2d = gaussian[:, None] * gaussian
+    gaussian = gaussian / gaussian.sum()
     found = []
-    for kernel in (-x * gaussian2d, (x**2 / deviation**2 - 1) * gaussian2d):
+    for kernel in (-x * gaussian, (x**2 / deviation**2 - 1) * gaussian):
         # Where it is positive it sums to 1, where negative to -1.
         kernel = torch.where(
             kernel > 0, kernel / kernel.clamp_min(0).sum(), kernel / -kernel.clamp_max(0).sum()
         )
-        directions = torch.stack((kernel, kernel.T))[:, None].to(a)
         strengths = [
-            F.conv2d(F.pad(y[None, None], (radius,) * 4, mode="replicate"), directions)[0].norm(dim=0)
-            for y in (a, b)
+            torch.hypot(_filtered(y, kernel, gaussian), _filtered(y, gaussian, kernel)) for y in (a, b)
         ]
         found.append((strengths[0] - strengths[1]).abs())
     return (torch.maximum(*found) / math.sqrt(2)).clamp_max(1) ** _FEATURE_POWER

