@@ -14,10 +14,12 @@ package fetches weights. Means of each set and task, of the clips, and of all fr
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from fractions import Fraction
+from itertools import chain, islice, product, zip_longest
 from pathlib import Path
 
 import torch
@@ -49,7 +51,6 @@ from rife.evaluation.scoring import (
     motion_class,
     score,
     write_csv,
-    write_rows,
 )
 from rife.evaluation.tables import aligned
 from rife.timeline.scenes import find_scenes
@@ -92,13 +93,43 @@ def released_files() -> list[Path]:
     return [folder / release.path for release, folder in folders.items() if isinstance(folder, Path)]
 
 
-def samples(args: argparse.Namespace) -> Iterator[Sample]:
-    """All that is asked for, every `--every`-th of the benchmarks."""
-    for name in BENCHMARKS:
-        if folder := getattr(args, name):
-            yield from islice(PROTOCOLS[name].samples(folder), 0, None, args.every)
-    for path in args.clips:
-        yield from clip_samples(path, args.tasks, true_frames=args.true_frames, max_width=args.max_width)
+def samples(args: argparse.Namespace, known: set[tuple[str, str, str]]) -> Iterator[Sample]:
+    """All that is asked for but what is known, of each set and task in turn; every `--every`-th of the benchmarks."""
+    sets: list[Iterator[Sample]] = [
+        islice(PROTOCOLS[name].samples(folder), 0, None, args.every)
+        for name in BENCHMARKS
+        if (folder := getattr(args, name))
+    ]
+    for path, task in product(args.clips, args.tasks):
+        sets.append(clip_samples(path, [task], true_frames=args.true_frames, max_width=args.max_width))
+    for sample in chain.from_iterable(zip_longest(*sets)):
+        if sample is not None and (sample.set, sample.task, sample.name) not in known:
+            yield sample
+
+
+def read_rows(path: Path | None) -> list[Row]:
+    """What `append_rows` has written before."""
+    if path is None or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Row(
+                *line[:4],
+                Fraction(line[4]),
+                line[5],
+                float(line[6]),
+                dict(zip(DIGITS, map(float, line[7:]), strict=False)),
+            )
+            for line in csv.reader(file)
+        ]
+
+
+def append_rows(path: Path, rows: list[Row]) -> None:
+    """Rows behind those of a file, so that a run that is ended goes on when it is begun again."""
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerows(
+            (r.set, r.task, r.group, r.name, r.time, r.method, r.motion, *r.figures.values()) for r in rows
+        )
 
 
 class Pictures:
@@ -186,7 +217,9 @@ def main() -> None:
     parser.add_argument("--max-width", type=int, default=640)
     parser.add_argument("--lpips", action="store_true")
     parser.add_argument("--csv", type=Path, help="the tables")
-    parser.add_argument("--frames-csv", type=Path, help="every frame")
+    parser.add_argument(
+        "--frames-csv", type=Path, help="every frame; what it holds already is not made again"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for which.jpg")
     args = parser.parse_args()
     args.tasks = [tuple(int(x) for x in (*task.split(":"), "1")[:2]) for task in args.tasks]
@@ -196,11 +229,21 @@ def main() -> None:
     metrics = {"psnr": lambda a, b, *_: psnr(a, b), "ie": METRICS["ie"], "flip": lambda a, b, *_: flip(a, b)}
     metrics |= {"detail": detail} | (lpips() if args.lpips else {})
     pictures = Pictures(methods)
-    rows = []
-    for row in score(samples(args), methods, metrics, motion_of, pictures if args.pictures else None):
-        rows.append(row)
-        if len(rows) % (50 * len(methods)) == 0:
+    rows = read_rows(args.frames_csv)
+
+    def keep(sample: Sample, method: str, frames: Tensor, found: list[Row]) -> None:
+        rows.extend(found)
+        if args.pictures:
+            pictures(sample, method, frames, found)
+        if method == list(methods)[-1]:
+            of_sample = rows[-len(methods) * len(found) :]
+            if args.frames_csv:
+                append_rows(args.frames_csv, of_sample)
             print(f"{len(rows) // len(methods)} frames", file=sys.stderr, flush=True)
+
+    known = {(row.set, row.task, row.name) for row in rows}
+    for _ in score(samples(args, known), methods, metrics, motion_of, keep):
+        pass
     table = tables(rows, list(metrics))
     print(aligned(table))
     print(
@@ -208,8 +251,6 @@ def main() -> None:
     )
     if args.csv:
         write_csv(args.csv, table[0], table[1:])
-    if args.frames_csv:
-        write_rows(args.frames_csv, rows)
     if args.pictures:
         pictures.save(args.pictures / "which.jpg")
 

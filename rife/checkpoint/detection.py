@@ -59,8 +59,8 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
         if not isinstance(value, Tensor):
             if _OF_STUDENT.search(key):
                 raise UnknownCheckpointError(
-                    f"{shortened(key)} is a {type(value).__name__}, expected a tensor. The file is damaged, or quantised "
-                    "by another program: get the released one."
+                    f"{shortened(key)} is a {type(value).__name__}, expected a tensor. The file is damaged, or "
+                    "quantised by another program: get the released one."
                 )
             continue
         if len(key) > _LONGEST_NAME:
