@@ -134,14 +134,17 @@ def test_the_browser_hears_of_all_inputs_and_the_server_of_those_always_there(ho
 
 @pytest.fixture(scope="module")
 def files(server, checkpoint):
-    (server.base / "models" / "rife").mkdir(exist_ok=True)
-    shutil.copy(checkpoint, server.base / "models" / "rife" / FILE)
+    his = server.base / "models" / "rife" / FILE
+    his.parent.mkdir(exist_ok=True)
+    shutil.copy(checkpoint, his)
     # What a converted graph asks for, so that nothing is downloaded.
-    save_checkpoint(
-        load_network(checkpoint), server.base / "models" / "frame_interpolation" / find("4.26").file
-    )
+    converted = server.base / "models" / "frame_interpolation" / find("4.26").file
+    save_checkpoint(load_network(checkpoint), converted)
     for i, frame in enumerate(clip(3)):
         Image.fromarray((frame * 255).round().byte().numpy()).save(server.base / "input" / f"old{i}.png")
+    yield
+    for path in (his, converted):  # other tests have the same server, and look for what is new there
+        path.unlink()
 
 
 def old_prompt(**inputs) -> dict:

@@ -142,9 +142,12 @@ def test_time_grows_with_the_length_only(unit):
     seconds = []
     for count in (20_000, 80_000):
         data = b"\x80\x02N" + unit * count + b"."
-        begin = time.process_time()
-        assert pickle_audit._claims(data) == {}
-        seconds.append(time.process_time() - begin)
+        spent = []
+        for _ in range(3):  # the least of three: other work on the machine makes single ones long
+            begin = time.process_time()
+            assert pickle_audit._claims(data) == {}
+            spent.append(time.process_time() - begin)
+        seconds.append(min(spent))
     assert seconds[1] < 20 * max(seconds[0], 0.01) and seconds[1] < 5
 
 
