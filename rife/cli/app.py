@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..version import __version__
-from . import checkpoints, convert_workflow, demo, interpolate, join, score, train
+from . import checkpoints, convert_workflow, demo, export, interpolate, join, score, train
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -24,6 +24,7 @@ COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...]
     ("info", "say what a checkpoint is", checkpoints.add_info_options),
     ("convert", "write any checkpoint as one safetensors file", checkpoints.add_convert_options),
     ("download", "get a checkpoint; without a name, list them", checkpoints.add_download_options),
+    ("export", "write a checkpoint as ONNX, for TensorRT, OpenVINO, CoreML ...", export.add_options),
     (
         "convert-workflow",
         "rewrite a ComfyUI workflow with Fannovel16's or ComfyUI's own nodes for ours",

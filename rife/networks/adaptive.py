@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..ops.tracing import is_tracing
 from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifnet import IFNet
@@ -57,6 +58,9 @@ class AdaptiveIFNet(IFNet):
         if self.config.adaptive == "elexor":
             return self._predict_elexor(state, scales)
         doubled = self._doubles(state, scales, bidirectional)
+        if is_tracing():
+            plain = self._run(state.again(), scales, bidirectional, refine)
+            return _either(doubled, self._run_doubled(state.again(), scales, bidirectional, refine), plain)
         if not doubled.any():
             return self._run(state, scales, bidirectional, refine)
         return self._predict_doubled(doubled, state, scales, bidirectional, refine)
@@ -111,12 +115,18 @@ class AdaptiveIFNet(IFNet):
             index = (doubled == flag).nonzero().flatten()
             if not len(index):
                 continue
-            pyramid = [s * 2 for s in scales] if flag else scales
-            # 4.0 and 4.1 rerun the first block without the reversed pass once the pyramid has doubled.
-            first = False if flag and self.config.adaptive == "v40" else None
-            parts.append(self._run(state.again(index), pyramid, bidirectional, refine, first))
+            run = self._run_doubled if flag else self._run
+            parts.append(run(state.again(index), scales, bidirectional, refine))
             order.append(index)
         return _joined(parts, torch.cat(order).argsort())
+
+    def _run_doubled(
+        self, state: ForwardState, scales: Sequence[float], bidirectional: bool, refine: bool | None
+    ) -> Prediction:
+        """All blocks at twice these scales."""
+        # 4.0 and 4.1 rerun the first block without the reversed pass once the pyramid has doubled.
+        first = False if self.config.adaptive == "v40" else None
+        return self._run(state, [s * 2 for s in scales], bidirectional, refine, first)
 
     def _predict_elexor(self, state: ForwardState, scales: Sequence[float]) -> Prediction:
         """elexor first looks for motion at four times the pyramid; where it is large, that replaces block0's flow.
@@ -128,6 +138,9 @@ class AdaptiveIFNet(IFNet):
             probe.add(self._block(block, probe, scale * 4, False))
         motion = probe.full_flow()[:, :2].square().sum(1).sqrt()
         large = (motion > 40).sum((1, 2)) > _ELEXOR_PIXELS
+        if is_tracing():
+            replaced = self._run(state.again(), scales, False, flow_override=probe.full_flow())
+            return _either(large, replaced, self._run(state.again(), scales, False))
         if not large.any():
             return self._run(state, scales, False)
         if large.all():
@@ -146,3 +159,12 @@ def _joined(parts: Sequence[Prediction], order: Tensor | None = None) -> Predict
     return (
         Prediction(image, flow, mask) if order is None else Prediction(image[order], flow[order], mask[order])
     )
+
+
+def _either(flags: Tensor, yes: Prediction, no: Prediction) -> Prediction:
+    """Of each sample (B,) the one or the other, both of which are made: what is traced cannot branch."""
+    flags = flags.view(-1, 1, 1, 1)
+    image, flow, mask = (
+        torch.where(flags, a, b) for a, b in ((yes.image, no.image), (yes.flow, no.flow), (yes.mask, no.mask))
+    )
+    return Prediction(image, flow, mask)

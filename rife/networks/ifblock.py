@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..ops.conv import convolve, fold_residual, inference_on_cpu, transposed_conv
+from ..ops.tracing import is_tracing
 from ..ops.warp import conv_of_upsampled
 from .config import IFNetConfig
 from .multiscale import BlockOutput
@@ -163,7 +164,8 @@ class IFBlock(nn.Module):
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
         "coarse" among the inputs stands for mask_feat and t at half the size, whose up-sampling is folded in.
         """
-        if next(iter(inputs.values())).device.type != "cpu" or self.cfg.stem_padding != "zeros":
+        on_cpu = next(iter(inputs.values())).device.type == "cpu" and not is_tracing()
+        if not on_cpu or self.cfg.stem_padding != "zeros":
             return self.conv0[0](self.concatenate(inputs))
         first, activation = self._first_conv, cast(nn.Sequential, self.conv0[0])[1]
         total = cast(Tensor, first.bias).view(1, -1, 1, 1)
@@ -203,6 +205,8 @@ class IFBlock(nn.Module):
         # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
         weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
         out = F.conv_transpose2d(x, weight, cast(Tensor, conv.bias)[:used], conv.stride, 1)
+        if is_tracing():
+            return F.pixel_shuffle(out[:, :16], 2), F.pixel_shuffle(out[:, 16:], 2)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.
         flow = rearrange(out[:, :16], "b (c i j) h w -> b c (h i) (w j)", i=2, j=2)
         mask_feat = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..ops.conv import inference_on_cpu
 from ..ops.memory_format import memory_format
 from ..ops.warp import resize
 from .config import IFNetConfig
@@ -277,7 +278,7 @@ class IFNet(nn.Module):
         """
         mask_feat = state.coarse_mask_feat(scale)
         # A timestep that differs from pixel to pixel (stride) is not an up-sampled one.
-        if mask_feat is None or mask_feat.device.type != "cpu" or torch.is_grad_enabled() or t.stride(-1):
+        if mask_feat is None or not inference_on_cpu(mask_feat) or t.stride(-1):
             return None
         if self.config.stem_padding != "zeros":
             return None

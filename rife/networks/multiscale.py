@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 
 
@@ -229,7 +230,7 @@ class ForwardState:
 
         None where that is not all that the block reads.
         """
-        if scale >= 4 and self.upsampled:
+        if scale >= 4 and self.upsampled and not is_tracing():
             return _add(self.grids.central_flow(x, int(scale)) for x in self.flows)
         # At scale 2 the central 2x2 pixels are all pixels, and the next block wants the full flow as well.
         return self.full_flow() if scale in (1, 2) else None

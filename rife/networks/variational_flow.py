@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
+from ..ops.tracing import is_tracing
 from ..ops.warp import resize, warp
 from .multiscale import WarpGrids
 
@@ -133,7 +134,7 @@ def pick_better_flow(level: PyramidLevel, v: Tensor, other: Tensor) -> Tensor:
 def _window_sum(x: Tensor) -> Tensor:
     """Sums over the window around each pixel, as far as there are pixels."""
     reach = _LK_WINDOW // 2
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or is_tracing():
         return F.avg_pool2d(x, _LK_WINDOW, 1, reach).mul_(_LK_WINDOW**2)
     # Sums of two, of four and of seven, which take a twelfth of the time of avg_pool2d there.
     for axis in (2, 3):
@@ -227,6 +228,9 @@ def _linear_equations(terms: Tensor, start: Tensor, motion: Tensor) -> Tensor:
     equations = _BRIGHTNESS * terms[:, :5, 0] * weight[:, None, 0]
     equations.addcmul_(terms[:, :5, 1], weight[:, None, 1], value=_GRADIENT)
     # For the motion itself instead of its change.
+    if is_tracing():  # exporters do not follow what is written into parts
+        free = equations[:, 3:] + equations[:, :2] * start + equations[:, 2:3] * start.flip(1)
+        return torch.cat((equations[:, :3], free), 1)
     equations[:, 3:].addcmul_(equations[:, :2], start).addcmul_(equations[:, 2:3], start.flip(1))
     return equations
 

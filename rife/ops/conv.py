@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .tracing import is_tracing
+
 
 def has_onednn() -> bool:
     """Tells whether this PyTorch has oneDNN's fused convolutions, those that torch.compile uses too."""
@@ -24,8 +26,8 @@ _ONEDNN = has_onednn()
 
 def inference_on_cpu(x: Tensor) -> bool:
     """Tells whether x, of any shape, lies on a CPU and no gradient is wanted, so that operations may be reordered and
-    fused for speed."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+    fused for speed. Not while a network is traced: what is exported is the plain operations."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_tracing()
 
 
 def convolve(

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .tracing import is_tracing
+
 _OVER_RELAXATION = 1.6  # 1 is Gauss-Seidel; SOR diverges from 2 on
 _MIN_DETERMINANT = 1e-12  # of a pixel without data and without neighbours, which must not divide by zero
 
@@ -39,6 +41,8 @@ def pad_to_even(x: Tensor) -> Tensor:
 
 def pack(board: Tensor) -> Tensor:
     """Packs a board (...,h,w) of even sides into (...,2,h,w/2), red pixels first."""
+    if is_tracing():
+        return _traced_pack(board)
     *others, height, width = board.shape
     out = board.new_empty(*others, 2, height, width // 2)
     for field, place in _fields(board, out):
@@ -48,6 +52,8 @@ def pack(board: Tensor) -> Tensor:
 
 def unpack(colours: Tensor) -> Tensor:
     """Unpacks colours (...,2,h,w/2) into a board (...,h,w): the inverse of `pack`."""
+    if is_tracing():
+        return _traced_unpack(colours)
     *others, _, height, half = colours.shape
     out = colours.new_empty(*others, height, 2 * half)
     for field, place in _fields(out, colours):
@@ -88,6 +94,8 @@ def sor(x: Tensor, equations: Tensor, weights: Coupling, sweeps: int) -> Tensor:
     ).clamp_min_(_MIN_DETERMINANT)
     # The inverse of each pixel's 2x2 matrix, once for all sweeps.
     inverse_diagonal, inverse_off_diagonal = diagonal.flip(1) / determinant, off_diagonal / determinant
+    if is_tracing():
+        return _traced_sor(x, rhs, weights, inverse_diagonal, inverse_off_diagonal, sweeps)
     half, x = x.shape[4] - 2, x.clone()
     for colour in (0, 1) * sweeps:
         neighbours = x[:, :, 1 - colour]
@@ -108,3 +116,51 @@ def sor(x: Tensor, equations: Tensor, weights: Coupling, sweeps: int) -> Tensor:
         )
         x[:, :, colour, 1:-1, 1:-1].lerp_(solved, _OVER_RELAXATION)
     return x
+
+
+# The same without writing into parts of tensors, which exporters do not follow; slower, since each part is copied.
+
+
+def _traced_pack(board: Tensor) -> Tensor:
+    cells = board.unflatten(-2, (-1, 2)).unflatten(-1, (-1, 2))
+    colours = [
+        torch.stack([cells[..., row, :, (colour + row) % 2] for row in (0, 1)], -2).flatten(-3, -2)
+        for colour in (0, 1)
+    ]
+    return torch.stack(colours, -3)
+
+
+def _traced_unpack(colours: Tensor) -> Tensor:
+    cells = colours.unflatten(-2, (-1, 2))  # (...,2,h/2,2,w/2)
+    rows = [
+        torch.stack([cells[..., (row + column) % 2, :, row, :] for column in (0, 1)], -1).flatten(-2)
+        for row in (0, 1)
+    ]
+    return torch.stack(rows, -2).flatten(-3, -2)
+
+
+def _traced_sor(
+    x: Tensor,
+    rhs: Tensor,
+    weights: Coupling,
+    inverse_diagonal: Tensor,
+    inverse_off_diagonal: Tensor,
+    sweeps: int,
+) -> Tensor:
+    fields = list(x.unbind(2))
+    for colour in (0, 1) * sweeps:
+        neighbours = fields[1 - colour]
+        total = rhs[:, :, colour] + weights.same * neighbours[..., 1:-1, 1:-1]
+        total = total + weights.above[:, :, colour] * neighbours[..., :-2, 1:-1]
+        total = total + weights.below[:, :, colour] * neighbours[..., 2:, 1:-1]
+        rows = []
+        for row in (0, 1):
+            at = (colour + row) % 2
+            weight = weights.other[..., row::2, 1:] if at else weights.other[..., row::2, :-1]
+            beside = neighbours[..., 1 + row : -1 : 2, 2:] if at else neighbours[..., 1 + row : -1 : 2, :-2]
+            rows.append(total[..., row::2, :] + weight * beside)
+        total = torch.stack(rows, -2).flatten(-3, -2)
+        solved = inverse_diagonal[:, :, colour] * total - inverse_off_diagonal[:, :, colour] * total.flip(1)
+        own = fields[colour][..., 1:-1, 1:-1]
+        fields[colour] = F.pad(own + _OVER_RELAXATION * (solved - own), (1, 1, 1, 1))
+    return torch.stack(fields, 2)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .conv import convolve
 from .grid_sample import sample
+from .tracing import is_tracing
 
 
 class SamplingGrid(NamedTuple):
@@ -83,7 +84,9 @@ def _strips(image: Tensor, points: Tensor, rows: int) -> int:
 
     Put together again they are channels_last, which is what the next convolution wants.
     """
-    if image.device.type != "cpu" or image.shape[0] > 1 or image.requires_grad or points.requires_grad:
+    if is_tracing() or image.device.type != "cpu" or image.shape[0] > 1:
+        return 1
+    if image.requires_grad or points.requires_grad:
         return 1
     return math.gcd(points.shape[1] // rows, 2 ** (torch.get_num_threads() - 1).bit_length())
 
@@ -92,6 +95,8 @@ def resize(x: Tensor, factor: float) -> Tensor:
     """Resamples (B,C,H,W) bilinearly by `factor` (align_corners=False, no antialiasing, as RIFE does)."""
     if factor == 1:
         return x
+    if is_tracing():
+        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
     step = round(1 / factor)
     fits = step * factor == 1 and step % 2 == 0 and not (x.shape[2] % step or x.shape[3] % step)
     if fits and x.device.type == "cpu" and (step > 2 or not torch.is_grad_enabled()):
