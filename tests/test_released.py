@@ -144,6 +144,13 @@ def test_a_conversion_gives_the_same_bits(released, tmp_path):
     assert convert(path, tmp_path / "b.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_as_onnx_it_gives_the_same_frames(released, tmp_path):
+    pytest.importorskip("onnx", reason='no onnx: pip install -e ".[onnx]"')
+    pytest.importorskip("onnxruntime", reason='no onnxruntime: pip install -e ".[onnx]"')
+    _, _, model = released
+    assert rife.model.export_onnx(model, tmp_path / "a.onnx").difference < 1e-4
+
+
 @pytest.mark.parametrize("dtype, least", [(torch.float16, 45.0), (torch.bfloat16, 35.0)])
 def test_half_the_bytes_give_nearly_the_same_frames(released, tmp_path, dtype, least):
     release, folder, model = released

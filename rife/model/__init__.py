@@ -2,6 +2,9 @@
 
 from .devices import PRECISIONS
 from .model import BUNDLED_CHECKPOINT, Model, Motion, load_model
+from .onnx_export import export_onnx
 from .options import SCALES, InferenceOptions
 
-__all__ = ["BUNDLED_CHECKPOINT", "InferenceOptions", "Model", "Motion", "PRECISIONS", "SCALES", "load_model"]
+__all__ = [
+    "BUNDLED_CHECKPOINT", "InferenceOptions", "Model", "Motion", "PRECISIONS", "SCALES", "export_onnx", "load_model",
+]  # fmt: skip
