@@ -21,10 +21,9 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from mutations import DAMAGE, HARMLESS, StateDict, student_keys
-from released import RELEASED, Released, brought
-from test_released import cases, frames, psnr, state_dict_of
+from released import RELEASED, Released, brought, cases, frames, psnr, weights_of
 
 import rife
 from rife.checkpoint.load import read_checkpoint
@@ -114,9 +113,7 @@ def main() -> None:
         rows += found
         if args.mutations and path.is_file():
             with tempfile.TemporaryDirectory() as temporary:
-                taken, refused = mutations(
-                    release, state_dict_of(path), model.net.state_dict(), Path(temporary)
-                )
+                taken, refused = mutations(release, weights_of(path), model.net.state_dict(), Path(temporary))
             print(f"  taken {taken} of {len(HARMLESS)}, refused {refused} of {len(DAMAGE)}")
             counts = [
                 a + b for a, b in zip(counts, (taken, len(HARMLESS), refused, len(DAMAGE)), strict=True)

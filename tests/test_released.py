@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -22,39 +21,19 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from find_comfyui import comfyui_or_reason
 from mutations import DAMAGE, HARMLESS, student_keys
-from released import RELEASED, Released, brought
+from released import RELEASED, Released, brought, cases, frames, psnr, weights_of
 
 import rife
 from rife.checkpoint.load import read_checkpoint
 from rife.checkpoint.save import convert
 from rife.cli import main as command
-from rife.training.synthetic import RenderedMotion
 
 OUTPUTS = Path(__file__).with_name("released_outputs.json")
-CASES = [(t, scale) for scale in (1.0, 0.5, 2.0) for t in (0.5, 0.25)]
-
-
-@lru_cache(1)
-def frames() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two frames 256x256 and the true one between them."""
-    clip = RenderedMotion(256, 256, seed=5, max_motion=16.0).clip(2, 2)
-    return clip[0:1], clip[2:3], clip[1:2]
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 def fingerprint(frame: torch.Tensor) -> list[float]:
     """Means over 8x8 parts of a frame."""
     return [round(x, 5) for x in F.adaptive_avg_pool2d(frame, 8).flatten().tolist()]
-
-
-def cases(release: Released) -> list[tuple[float, float]]:
-    """(timestep, scale) that the package's class can do, and does as the paper says."""
-    found = CASES if release.version.startswith("4") else [case for case in CASES if case[0] == 0.5]
-    # That of 3.5 warps frames that it shrank before: 27.9 dB at scale 0.5 where whole frames give 34.2.
-    return [(0.5, 1.0)] if release.version == "3.5" else found
 
 
 @pytest.fixture(scope="module", params=RELEASED, ids=lambda r: r.version)
@@ -209,17 +188,12 @@ def test_comfyuis_own_loader_makes_the_same_frame(released, tmp_path):
     torch.testing.assert_close(model.inference(img0, img1), theirs, rtol=0, atol=2e-3)
 
 
-def state_dict_of(path: Path) -> dict[str, torch.Tensor]:
-    state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    return {key.removeprefix("module."): value for key, value in state_dict.items()}
-
-
 @pytest.mark.parametrize("change", HARMLESS)
 def test_what_inference_does_not_need_keeps_no_file_from_loading(released, change):
     release, folder, model = released
     if (folder / release.path).is_dir():
         pytest.skip("three files")
-    found = read_checkpoint(HARMLESS[change](state_dict_of(folder / release.path)))
+    found = read_checkpoint(HARMLESS[change](weights_of(folder / release.path)))
     mine, wanted = found.network.state_dict(), model.net.state_dict()
     assert found.release == release.version
     assert all(torch.equal(mine[key], wanted[key]) for key in student_keys(wanted))
@@ -232,7 +206,7 @@ def test_a_damaged_student_is_refused_with_the_cause(released, change):
         pytest.skip("three files")
     damage, cause = DAMAGE[change]
     with pytest.raises(rife.UnknownCheckpointError, match=cause):
-        read_checkpoint(damage(state_dict_of(folder / release.path)))
+        read_checkpoint(damage(weights_of(folder / release.path)))
 
 
 def main() -> None:
