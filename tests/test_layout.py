@@ -27,8 +27,10 @@ THIRD_PARTY = {"torch", "numpy", "safetensors", "einops", "tqdm"}
 # OpenCV, Triton and LPIPS are optional: their modules do without them where they are not installed.
 OF_SOME = {
     "video": {"av", "PIL"},
+    "checkpoint/locking": {"filelock"},
     "evaluation/baselines": {"cv2"},
     "evaluation/metrics": {"lpips"},
+    "model/onnx_export": {"onnx", "onnxruntime"},
     "networks/triton_kernels": {"triton"},
 }
 

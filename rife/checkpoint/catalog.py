@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import torch
 
 from .build import Network
-from .download import RETRY_POLICY, OnProgress, RetryPolicy, TransferError, discard, fetch, file_lock
+from .download import RETRY_POLICY, OnProgress, RetryPolicy, TransferError, discard, fetch
 from .errors import UnknownCheckpointError
 from .load import read_checkpoint
+from .locking import file_lock
 
 _HUB = "https://huggingface.co"
 _HUB_MIRROR = "https://hf-mirror.com"

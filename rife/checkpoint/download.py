@@ -19,22 +19,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..version import __version__
-
-fcntl: Any
-msvcrt: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
 
 OnProgress = Callable[[int, int | None], None]  # bytes so far, bytes in all where known; may raise to cancel
 
@@ -458,52 +450,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def file_lock(lock: Path, tick: Callable[[], None] = lambda: None, poll: float = 0.2) -> Iterator[None]:
-    """Holds the file `lock`, which one process at a time can; the system frees it however that process ends.
-
-    tick: called while another process has it; may raise to give up. poll: seconds between two tries.
-    """
-    while True:
-        handle = open(lock, "a+b")  # noqa: SIM115 - stays open while it is held
-        try:
-            while not _try_lock(handle):
-                tick()
-                time.sleep(poll)
-            held = _is_still(handle, lock)
-        except BaseException:
-            handle.close()
-            raise
-        if held:
-            break
-        handle.close()  # its owner removed it while we waited
-    try:
-        yield
-    finally:
-        if fcntl is None:
-            handle.close()  # Windows removes no open file
-        with contextlib.suppress(OSError):
-            lock.unlink()
-        handle.close()
-
-
-def _is_still(handle: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _try_lock(handle: BinaryIO) -> bool:
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-    except OSError as error:
-        # Some network drives have no locks; then two at once are the user's to avoid, and the checks find it out.
-        return not isinstance(error, (BlockingIOError, PermissionError))
-    return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import filelock
 import pytest
 from downloads import PATH, fetch, none_of_that_name, only_the_file, refused
 from web import serve, silence
@@ -15,7 +17,8 @@ from web import serve, silence
 from rife.checkpoint import catalog
 from rife.checkpoint import download as transfer
 from rife.checkpoint.catalog import DownloadError, download
-from rife.checkpoint.download import RetryPolicy, file_lock
+from rife.checkpoint.download import RetryPolicy
+from rife.checkpoint.locking import file_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,41 +150,24 @@ def test_a_lock_is_for_one_at_a_time_and_passes_on(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_of_windows_is_used_where_there_is_no_other(tmp_path, monkeypatch):
-    class Msvcrt:
-        LK_NBLCK = 2
-        held: set[int] = set()
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_drive_without_locks_is_used_all_the_same(entry, web, right, tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
 
-        @classmethod
-        def locking(cls, fileno, mode, count):
-            assert (mode, count) == (cls.LK_NBLCK, 1)
-            inode = os.fstat(fileno).st_ino
-            if inode in cls.held:
-                raise PermissionError(13, "Permission denied")
-            cls.held.add(inode)
+    def flock(handle, mode):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(transfer, "fcntl", None)
-    monkeypatch.setattr(transfer, "msvcrt", Msvcrt, raising=False)
-
-    def give_up():
-        raise InterruptedError
-
-    with (
-        file_lock(tmp_path / "lock"),
-        pytest.raises(InterruptedError),
-        file_lock(tmp_path / "lock", tick=give_up),
-    ):
-        pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_drive_without_locks_is_used_all_the_same(entry, web, right, tmp_path, monkeypatch):
-    class Fcntl:
-        LOCK_EX = LOCK_NB = 0
-
-        @staticmethod
-        def flock(handle, mode):
-            raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr(transfer, "fcntl", Fcntl)
+    monkeypatch.setattr(fcntl, "flock", flock)
     assert fetch(entry, tmp_path).read_bytes() == right
+    assert only_the_file(tmp_path, right)
+
+
+def test_where_filelock_3_would_wait_for_ever_there_are_no_locks(entry, web, right, tmp_path, monkeypatch):
+    """It takes any error of the system but one for a lock that another process has."""
+
+    def acquire(self, timeout):
+        raise filelock.Timeout(str(self.lock_file))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    assert fetch(entry, tmp_path).read_bytes() == right
+    assert only_the_file(tmp_path, right)
