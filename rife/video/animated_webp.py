@@ -53,7 +53,7 @@ class AnimatedWebP:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
             self._alpha = bool(head[20] & 0x10)
-            canvas = _three(head, 24) + 1, _three(head, 27) + 1
+            canvas = _uint24(head, 24) + 1, _uint24(head, 27) + 1
             check_size(path, *canvas)
             lengths, self._end = _lengths(file, canvas)
         if not lengths:
@@ -84,7 +84,7 @@ class AnimatedWebP:
         return io.BytesIO(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
 
 
-def _three(data: bytes, at: int) -> int:
+def _uint24(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 3], "little")
 
 
@@ -104,17 +104,17 @@ def _lengths(file: BinaryIO, canvas: tuple[int, int]) -> tuple[list[int], int]:
                 log.warning("%s breaks off within a frame.", file.name)
                 return lengths, at
             left, top, width, height = (
-                2 * _three(head, 8),
-                2 * _three(head, 11),
-                _three(head, 14) + 1,
-                _three(head, 17) + 1,
+                2 * _uint24(head, 8),
+                2 * _uint24(head, 11),
+                _uint24(head, 14) + 1,
+                _uint24(head, 17) + 1,
             )
             if left + width > canvas[0] or top + height > canvas[1]:
                 raise VideoError(
                     f"{file.name}: a frame of {width}x{height} at {left},{top} lies outside of the canvas of "
                     f"{canvas[0]}x{canvas[1]}. It is damaged; give another one."
                 )
-            milliseconds = _three(head, 20)
+            milliseconds = _uint24(head, 20)
             # Browsers show for 100 ms what asks for 10 or less.
             lengths.append(milliseconds if milliseconds > 10 else 100)
         at = after + after % 2  # chunks begin at even places

@@ -220,7 +220,7 @@ def chroma_site(like: av.VideoFrame | None) -> str | None:
     return None
 
 
-def drawn(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+def ready_frames(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
     """Yields the frames that a filter graph has ready."""
     while True:
         try:

@@ -86,9 +86,9 @@ class Combing:
             return BWDIF if self.flagged > self.frames / 2 and share >= _TELECINED else OFF
         if share >= _INTERLACED:
             return BWDIF
-        at = np.bincount([number % 5 for number in self.combed], minlength=5)
-        two = max(at[i] + at[(i + 1) % 5] for i in range(5))
-        return FILM if two >= _IN_FIVE * len(self.combed) else BWDIF
+        by_phase = np.bincount([number % 5 for number in self.combed], minlength=5)
+        adjacent = max(by_phase[i] + by_phase[(i + 1) % 5] for i in range(5))
+        return FILM if adjacent >= _IN_FIVE * len(self.combed) else BWDIF
 
     def warning(self, name: str, way: str) -> str:
         """Says in one line what was found and how to undo it; "" where there is nothing. way: how it is asked for."""

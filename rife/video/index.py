@@ -225,29 +225,29 @@ def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
     ahead = steps - lasts
     back = steps * base < -_BACKWARD
     forth = ahead * base > _FORWARD
-    answers = _answers(back, forth, ahead)
+    reversed_jumps = _reversed_jumps(back, forth, ahead)
     if not may_jump:
         # A pause is a pause, unless the clock comes back from it, or it is beyond all reason.
         forth &= (ahead * base > _STRAY) & (ahead > 50 * usual)
         if len(np.unique(packets.pts)) == len(packets):
             # Where files have no times of decoding FFmpeg guesses them, wrongly for H.266; a restart shows times twice.
             back[:] = False
-        for first, second in answers:
+        for first, second in reversed_jumps:
             back[second] = forth[first] = True
     shift = np.zeros(len(clock), np.int64)
     for place in np.flatnonzero(back | forth):
         shift[place + 1 :] -= ahead[place]
     pts = packets.pts + shift
-    inner = {place for pair in answers for place in pair}
+    inner = {place for pair in reversed_jumps for place in pair}
     jumps = [
         Jump(int(packets.bytes[i + 1]), int(shift[i + 1]))
         for i in np.flatnonzero(back | forth)
         if i not in inner
     ]
     stray = np.zeros(len(pts), bool)
-    for first, second in answers:
+    for first, second in reversed_jumps:
         stray[first + 1 : second + 1] = True
-    return _put_strays(pts, stray | _far(pts, base), usual), jumps
+    return _place_strays(pts, stray | _outliers(pts, base), usual), jumps
 
 
 def _decode_times(packets: _Packets) -> np.ndarray:
@@ -261,7 +261,9 @@ def _decode_times(packets: _Packets) -> np.ndarray:
     return packets.dts[nearest] + (count - nearest) * usual
 
 
-def _answers(back: np.ndarray, forth: np.ndarray, ahead: np.ndarray, near: int = 4) -> list[tuple[int, int]]:
+def _reversed_jumps(
+    back: np.ndarray, forth: np.ndarray, ahead: np.ndarray, near: int = 4
+) -> list[tuple[int, int]]:
     """Steps of the clock that another one of the same size, a few packets later, takes back: strays lie between."""
     found: list[tuple[int, int]] = []
     places = np.flatnonzero(back | forth)
@@ -272,23 +274,23 @@ def _answers(back: np.ndarray, forth: np.ndarray, ahead: np.ndarray, near: int =
     return found
 
 
-def _far(pts: np.ndarray, base: float) -> np.ndarray:
+def _outliers(pts: np.ndarray, base: float) -> np.ndarray:
     """A few times that lie beyond all reason from the rest."""
-    far = np.zeros(len(pts), bool)
+    outlying = np.zeros(len(pts), bool)
     if len(pts) < 3:
-        return far
+        return outlying
     rising = np.sort(pts)
     gaps = np.diff(rising)
     few = max(3, len(pts) // 100)
     for place in np.flatnonzero((gaps * base > _STRAY) & (gaps > 50 * max(1, np.median(gaps)))):
         if len(pts) - place - 1 <= few:
-            far |= pts > rising[place]
+            outlying |= pts > rising[place]
         elif place < few:
-            far |= pts <= rising[place]
-    return far
+            outlying |= pts <= rising[place]
+    return outlying
 
 
-def _put_strays(pts: np.ndarray, stray: np.ndarray, usual: int) -> np.ndarray:
+def _place_strays(pts: np.ndarray, stray: np.ndarray, usual: int) -> np.ndarray:
     """Gives each frame whose time is off the place that is free near its neighbours in the file."""
     if not stray.any() or stray.all():
         return pts
@@ -344,13 +346,13 @@ def pulled_down(since: np.ndarray, time_base: Fraction) -> Fraction | None:
     steps = np.diff(since)[:-1]  # how long the last but one is shown is seldom right at a file's end
     if len(steps) < 4:
         return None
-    turns = np.round(steps / (steps.min() / 2))
-    if set(turns.tolist()) != {2, 3} or (np.diff(turns) == 0).any():
+    field_counts = np.round(steps / (steps.min() / 2))
+    if set(field_counts.tolist()) != {2, 3} or (np.diff(field_counts) == 0).any():
         return None
-    length = since[-2] / turns.sum()  # of a field
-    if np.abs(steps - turns * length).max() > max(1.01, 0.1 * length):
+    length = since[-2] / field_counts.sum()  # of a field
+    if np.abs(steps - field_counts * length).max() > max(1.01, 0.1 * length):
         return None
-    mean = int(turns.sum()) / (int(since[-2]) * Fraction(5, 2) * time_base)
+    mean = int(field_counts.sum()) / (int(since[-2]) * Fraction(5, 2) * time_base)
     film = [Fraction(24000, 1001), Fraction(24), Fraction(20000, 1001), Fraction(20)]
     nearest = min(film, key=lambda rate: abs(rate - mean))
     return nearest if abs(nearest - mean) < mean / 500 else mean.limit_denominator(1001)
@@ -366,13 +368,13 @@ def evened_fields(ticks: array) -> list[Fraction] | None:
     steps = np.diff(since)
     if len(steps) < 8:
         return None
-    turns = np.round(steps / (steps.min() / 2)).astype(int)
-    length = since[-1] / turns.sum()  # of a field
-    if set(turns[:-1].tolist()) != {2, 3} or np.abs(steps - turns * length)[:-1].max() > max(
+    field_counts = np.round(steps / (steps.min() / 2)).astype(int)
+    length = since[-1] / field_counts.sum()  # of a field
+    if set(field_counts[:-1].tolist()) != {2, 3} or np.abs(steps - field_counts * length)[:-1].max() > max(
         1.01, 0.1 * length
     ):
         return None
-    starts = [0, *np.cumsum(turns).tolist()]
+    starts = [0, *np.cumsum(field_counts).tolist()]
     repeats = set(range(starts[-1])) - set(starts)
     meant = [Fraction(tick) for tick in ticks]
     changed = False

@@ -199,15 +199,15 @@ class Segments:
 
     def _write_down(self, described: dict, processes: int) -> None:
         path = self.folder / "job.json"
-        mine = path.with_suffix(f".{uuid.uuid4().hex}")
-        write_text(mine, json.dumps({"job": described, "bounds": cut(self.job.clip, processes)}))
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}")
+        write_text(temporary, json.dumps({"job": described, "bounds": cut(self.job.clip, processes)}))
         try:
-            os.link(mine, path)  # as a whole, and only the first
+            os.link(temporary, path)  # as a whole, and only the first
         except FileExistsError:
             pass
         except OSError:  # a file system without links
-            os.replace(mine, path)
-        mine.unlink(missing_ok=True)
+            os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)
 
     def path(self, i: int) -> Path:
         """Returns the file of segment i. It is done where `record` says so, too."""
@@ -323,19 +323,19 @@ class Segments:
     def _compute(
         self, i: int, model: Interpolator, on_progress: Callable[[int], None] | None, options: dict[str, Any]
     ) -> None:
-        begun, start = self.folder / f"{i:05d}.begun", time.monotonic()
+        mark, start = self.folder / f"{i:05d}.begun", time.monotonic()
         if self.record(i).exists():
             return
         self._look_at_source()
-        begun.touch()
-        looked = start
+        mark.touch()
+        last_check = start
 
         def check(count: int, _: object) -> None:
-            nonlocal looked
+            nonlocal last_check
             if on_progress:
                 on_progress(count)
-            if time.monotonic() - looked > _POLL:
-                looked = time.monotonic()
+            if time.monotonic() - last_check > _POLL:
+                last_check = time.monotonic()
                 if self.record(i).exists() or not self.folder.is_dir():
                     raise _Done
 
@@ -351,7 +351,7 @@ class Segments:
                 raise
             return  # another process has done it, and joined
         self._slowest = max(self._slowest, time.monotonic() - start)
-        begun.unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
 
     def _join(self, claims: Claims) -> bool:
         """The first process joins; another one does, where that is not to be heard of."""

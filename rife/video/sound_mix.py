@@ -43,8 +43,8 @@ class _Voice:
         if start < stop:
             piece = self._held[:, start - self._place : stop - self._place]
             mix[:, start - first : stop - first] += piece * self._loudness(np.arange(start, stop))
-        gone = max(0, last - self._place)
-        self._held, self._place = self._held[:, gone:], self._place + min(gone, self._held.shape[1])
+        consumed = max(0, last - self._place)
+        self._held, self._place = self._held[:, consumed:], self._place + min(consumed, self._held.shape[1])
 
     def _loudness(self, place: np.ndarray) -> np.ndarray:
         loud = np.ones(len(place), np.float32)

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from ..atomic_write import flush_and_rename
 from .codecs import Encoder, Encoding, VideoError, choose
 from .colours import BT709, FULL, Look, kind_of, turns_of
-from .convert import FromRgb, chroma_site, drawn, to_rgb
+from .convert import FromRgb, chroma_site, ready_frames, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
 from .reader import Clip, DamagedError
@@ -435,7 +435,7 @@ class _Palette:
     def through(self, picture: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
         """Pushes one picture, or None at the end; the pictures that come out."""
         self._in.push(picture and picture.reformat(format=self._format))
-        yield from drawn(self._graph)
+        yield from ready_frames(self._graph)
 
 
 def last_for(packet: Packet, whole: Fraction, first_decoded: Fraction | None) -> None:
