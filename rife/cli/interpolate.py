@@ -45,16 +45,8 @@ from .options import AUTO, add_model_options, add_network_options, load
 log = logging.getLogger(__name__)
 
 _DRY_RUN = 600  # frames that --dry-run looks at, at most
-_KEPT = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".gif",
-    ".apng",
-    ".webp",
-)  # endings that an output takes from its input
+# Endings that an output takes from its input.
+_KEPT = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".apng", ".webp")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

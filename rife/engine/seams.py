@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from ..ops.luma import LUMA
 from ..timeline.scenes import CUT, find_scenes
 
 LONGEST = 32  # frames of overlap that are looked for
@@ -24,7 +25,6 @@ _MOST_GAIN = 2.0
 _NO_JUMP = 0.25 / 255  # steps that small are left as they are, and with them every frame
 _STANDS_OUT = 1.0  # times as much as the level jitters around it: a step that is no motion
 _AROUND = 8  # frames on each side by which that is judged
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _signatures(frames: Sequence[Tensor]) -> Tensor:
         cell = max(1, max(frame.shape[:2]) // _SIDE)
         height, width = (side // cell * cell or side for side in frame.shape[:2])
         cells = to_float(frame[:height, :width, :3])
-        weights = torch.tensor(_LUMA if cells.shape[2] == 3 else [1.0] * cells.shape[2]).to(cells)
+        weights = torch.tensor(LUMA if cells.shape[2] == 3 else [1.0] * cells.shape[2]).to(cells)
         grey = (cells * weights).sum(2)
         rows, columns = (cell if side % cell == 0 else 1 for side in grey.shape)
         small = grey.unflatten(0, (-1, rows)).unflatten(2, (-1, columns)).mean((1, 3)).flatten()

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ops.luma import LUMA
 from ..ops.warp import warp
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def average(img0: Tensor, img1: Tensor, times: Sequence[float]) -> Tensor:
@@ -89,7 +88,7 @@ def _opencv() -> Any:
 
 
 def _grey(*images: Tensor) -> list:
-    luma = torch.tensor(_LUMA).view(3, 1, 1)
+    luma = torch.tensor(LUMA).view(3, 1, 1)
     return [((image.cpu() * luma).sum(0) * 255).round().byte().numpy() for image in images]
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.luma import LUMA
 from .repeats import MOST, REPEAT, Change, explained, is_repeat
 
 SIDE = 64  # of a thumbnail, its longer one
@@ -28,7 +29,6 @@ _FAINT = 0.01  # contrast below which a block hardly counts
 _NOISE = 0.0015  # contrast that is taken for noise
 _SURE = 0.8  # correlation of a match that tells motion
 _NEARER = 0.02  # correlation that a match may lack for being a pixel nearer
-_LUMA = (0.299, 0.587, 0.114)
 
 # Tuned on the edits of benchmarks/score_cuts.py, which says what they reach.
 CUT = 0.40  # unexplained share of a pair that may be a cut
@@ -306,7 +306,7 @@ class _Pictures(NamedTuple):
     @classmethod
     def of(cls, thumbs: Tensor) -> _Pictures:
         """Of thumbnails (P,3,h,w)."""
-        red, green, blue = (weight * thumbs[:, i] for i, weight in enumerate(_LUMA))
+        red, green, blue = (weight * thumbs[:, i] for i, weight in enumerate(LUMA))
         grey = red + green + blue
         return cls(_Blocks.of(grey, _BLOCK), _Blocks.of(grey, 1), max(thumbs.shape[2:]))
 
