@@ -140,6 +140,9 @@ def interpolate_and_finish(
     out_masks = None if masks is None else empty_images(out.shape[:3])
     progress, done = Progress(len(plan)), 0
     model, batch = options.load(patcher, *frames.shape[1:3], frames.shape[3] + (masks is not None), len(plan))
+    if on_plan:
+        new = sum(step.kind == "new" for step in plan)
+        on_plan(new, None)  # nobody knows how long what a shutter adds takes
     for (first, part), found in zip(plan.parts(), scenes, strict=True):
         check_forward(part)
         whole = ShutterPlan(part, finish.shutter, motion_of(found)) if finish.shutter else part

@@ -70,7 +70,8 @@ def test_the_wheel_holds_the_core_and_nothing_else(built):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert all(re.match(r"rife/|rife_interpolation-[\d.]+\.dist-info/", name) for name in names)
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rife").rglob("*.py")}
-    assert sources | {"rife/weights/rife_comfy.safetensors"} == {n for n in names if n.startswith("rife/")}
+    data = {"rife/weights/rife_comfy.safetensors", "rife/cli/demo_clip.mp4"}
+    assert sources | data == {n for n in names if n.startswith("rife/")}
 
 
 def test_the_sdist_holds_the_project_and_nothing_else(built):

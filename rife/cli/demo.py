@@ -13,9 +13,12 @@ from einops import rearrange
 
 from ..engine import interpolate
 from ..evaluation.metrics import psnr
+from ..model import Model
 from ..training.synthetic import RenderedMotion
-from ..video.job import VideoWriter, to_bytes, write_png
+from ..video.job import VideoWriter, read_frames, to_bytes, write_png
 from .options import add_model_options, load
+
+REAL = Path(__file__).with_name("demo_clip.mp4")  # no frame of it was learned from; NOTICE says whose it is
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +31,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Renders, interpolates, measures; prints what came out and writes a video and a picture."""
+    """Interpolates, measures; prints what came out and writes a video and a picture of each clip."""
     model = load(args)
     args.out.mkdir(parents=True, exist_ok=True)
     scene = RenderedMotion(288, 512, seed=4, max_motion=14.0, objects=5)
-    truth = rearrange(scene.clip(13, timesteps=2), "n c h w -> n h w c")
-    truth = (truth * 255).round() / 255
-    keys = truth[::2]
+    rendered = rearrange(scene.clip(13, timesteps=2), "n c h w -> n h w c")
+    real = torch.from_numpy(np.stack(list(read_frames(REAL)))).float() / 255
+    _shown(model, "rendered motion", (rendered * 255).round() / 255, args.out, "demo.mp4", "before_after.png")
+    _shown(model, "Big Buck Bunny", real, args.out, "real_clip.mp4", "real_clip.png")
 
+
+def _shown(model: Model, name: str, truth: torch.Tensor, out: Path, video: str, picture: str) -> None:
+    """Every second frame of `truth` (N,H,W,C) interpolated, and what was made held against those left out."""
+    keys = truth[::2]
     start = time.perf_counter()
     ours = interpolate(model, keys, 2)
     seconds = time.perf_counter() - start
@@ -43,13 +51,18 @@ def run(args: argparse.Namespace) -> None:
 
     rows = list(zip(ours[1::2], average, truth[1::2], strict=True))
     made_dB, averaged_dB = (sum(psnr(row[k], row[2]) for row in rows) / len(rows) for k in (0, 1))
-    _demo_video(args.out / "demo.mp4", keys, ours)
-    picture = torch.cat([keys[6], average[6], ours[13], truth[13]], 1)
-    write_png(args.out / "before_after.png", to_bytes(picture))
-    print(f"{len(keys)} -> {len(ours)} frames of 512x288 in {seconds:.1f} s on {model.run_device}")
+    middle = len(keys) // 2
+    _demo_video(out / video, keys, ours)
+    after = 2 * middle + 1
+    four = torch.cat([keys[middle], average[middle], ours[after], truth[after]], 1)
+    write_png(out / picture, to_bytes(four))
+    height, width = keys.shape[1:3]
+    print(
+        f"{name}: {len(keys)} -> {len(ours)} frames of {width}x{height} in {seconds:.1f} s on {model.run_device}"
+    )
     print(f"PSNR against the true frames: RIFE {made_dB:.2f} dB, frame averaging {averaged_dB:.2f} dB")
-    print(f"{args.out / 'demo.mp4'}: left the {len(keys)} frames it was given, right what came out")
-    print(f"{args.out / 'before_after.png'}: given frame | average | RIFE | truth")
+    print(f"{out / video}: left the {len(keys)} frames it was given, right what came out")
+    print(f"{out / picture}: given frame | average | RIFE | truth")
 
 
 def _demo_video(path: Path, keys: torch.Tensor, ours: torch.Tensor) -> None:

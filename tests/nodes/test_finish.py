@@ -81,6 +81,11 @@ def test_a_shutter_is_the_mean_light_around_each_frame(host, blend):
     assert (images[4] >= ramp[4]).all() and (images[4] < ramp[4] + 0.0625).all()
 
 
+def test_what_is_coming_is_told_with_a_shutter_too(host, blend, film):
+    run(host, blend, film, multiplier=2, shutter=180.0)
+    assert any(line.startswith("9 → 17 frames") and line.endswith(" new") for line, *_ in host.lines)
+
+
 def test_what_a_mask_covers_comes_from_the_nearer_frame(host, blend, film):
     mask = torch.zeros(1, *film.shape[1:3])
     mask[:, 20:40, 30:60] = 1
