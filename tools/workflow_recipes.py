@@ -131,7 +131,7 @@ def save(
 
 
 CHECKPOINTS = (
-    "The bundled checkpoint works offline. For generated video and for large motion choose **4.25 (download)** in "
+    "The bundled checkpoint works offline. For large motion choose **4.26 (download)** in "
     "*Load RIFE Checkpoint*; it is fetched once, into `models/frame_interpolation`."
 )
 
@@ -427,7 +427,7 @@ def tuned() -> Workflow:
         "## A model for your clips\n\n*RIFE Train* learns to make the frames of your clip from their neighbours. The end "
         "of each shot is held out; what is better there is kept, and if nothing is, the node says so. Some hundred steps "
         "take minutes on a GPU.\n\n**Cancel** ends the training early and goes on with the best so far.\n\nStart from "
-        "**4.25 (download)** for real use. The saved file appears in *Load RIFE Checkpoint*.",
+        "**4.26 (download)** for large motion. The saved file appears in *Load RIFE Checkpoint*.",
     )
     w.group("2. Training", GREEN)
     loader = w.add("RIFECheckpointLoader", "Start from", checkpoint="rife_comfy (bundled)")
