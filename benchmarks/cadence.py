@@ -1,6 +1,6 @@
 """Steps of rendered motion of known speed, in videos of every cadence, once new frames have been made.
 
-    python benchmarks/cadence.py [--repeats hold retime auto] [--cases FOLDER] [--only WORD] [--csv FILE]
+    python benchmarks/cadence.py [--repeats hold retime auto] [--only WORD] [--csv FILE] [--tree ANOTHER CHECKOUT]
 
 Each clip is rendered (tests/support/moving_clips.py), written, interpolated by `rife.video.interpolate_video` and read
 again: a disc's centre of mass tells how far it moves from frame to frame. Printed are the mean step in pixels, the
@@ -23,10 +23,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+TREE = sys.argv[sys.argv.index("--tree") + 1] if "--tree" in sys.argv else str(ROOT)
+sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
+sys.path[:0] = [TREE, str(ROOT / "tests" / "support")]
+
+import moving_clips as rendered
+
 import rife
 from rife.video import Encoding, interpolate_video
-from tests.support import moving_clips as rendered
 
 NTSC = Fraction(60000, 1001)
 LOSSLESS = Encoding("ffv1", pix_fmt="bgr0")
@@ -152,6 +157,7 @@ def main() -> None:
     parser.add_argument("--repeats", nargs="+", default=["hold", "retime", "auto"])
     parser.add_argument("--only", default="")
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--tree", help="whose rife is measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = rife.load_model(device="cpu").eval()

@@ -71,3 +71,29 @@ def test_a_lossy_target_gets_the_planes_untouched_too(tmp_path, monkeypatch, cod
                       encoding=Encoding("ffv1", pix_fmt="yuv420p"))  # fmt: skip
     for given, kept in zip(planes(path), planes(tmp_path / "out.mkv")[::2], strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(given, kept, strict=True))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv420p10le"])
+def test_colours_that_rgb_cannot_hold_lose_nothing_in_the_mean(tmp_path, pix_fmt):
+    """Chroma beside dark lines and in bright red: RGB cuts off what is below 0 or above the top."""
+    path, bits = tmp_path / "in.mkv", 10 if "10" in pix_fmt else 8
+    y, x = np.mgrid[:128, :192]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, pix_fmt
+        for i in range(2):
+            frame = av.VideoFrame(192, 128, pix_fmt)
+            luma = np.where((x + i) % 16 < 5, 18, 60 + (x + y) % 40)
+            for k, plane in enumerate(frame.planes):
+                values = (luma, 112 - x // 16, 150 + y // 8)[k][: plane.height, : plane.width] << bits - 8
+                into = np.frombuffer(memoryview(plane), np.uint16 if bits > 8 else np.uint8)
+                into.reshape(plane.height, -1)[:, : plane.width] = values
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    interpolate_video(
+        First(), path, tmp_path / "out.mkv", 2, cuts="off", repeats="off", encoding=Encoding("ffv1")
+    )
+    given, new, _ = planes(tmp_path / "out.mkv")
+    for a, b in zip(given[1:], new[1:], strict=True):
+        assert abs((a - b).mean()) / (1 << bits - 8) < 0.05

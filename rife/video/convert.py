@@ -59,7 +59,7 @@ def _limited(frame: av.VideoFrame) -> av.VideoFrame | None:
     # FFmpeg copies what else there is to know, such as where chroma lies, and moves all bits to the top.
     deep = frame.reformat(format=f"yuv{found[1]}p16le", src_color_range=FULL, dst_color_range=FULL)
     for k, plane in enumerate(deep.planes):
-        values = _samples(plane, np.uint16)
+        values = samples(plane, np.uint16)
         span, low, middle = (219, 16, 0) if k == 0 else (224, 128, 1 << bits - 1)
         scale = np.float32(span * 256 / ((1 << bits) - 1))
         raw = (values >> (16 - bits)).astype(np.float32)
@@ -76,13 +76,13 @@ def _full(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
         span, low, middle = (219, 16, 0) if k == 0 else (224, 128, 1 << bits - 1)
         largest = (1 << bits) - 1
         scale = np.float32(largest / (span * 256))
-        values = (_samples(deep, np.uint16).astype(np.float32) - np.float32(low * 256)) * scale
+        values = (samples(deep, np.uint16).astype(np.float32) - np.float32(low * 256)) * scale
         values += np.float32(middle + 0.5)
-        _samples(plane, np.uint16 if bits > 8 else np.uint8)[:] = values.clip(0, largest)
+        samples(plane, np.uint16 if bits > 8 else np.uint8)[:] = values.clip(0, largest)
     return full
 
 
-def _samples(plane: Any, kind: type) -> np.ndarray:
+def samples(plane: Any, kind: type) -> np.ndarray:
     """The samples of a plane, in place."""
     return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 

@@ -34,6 +34,7 @@ from .colours import kind_of
 from .convert import to_rgb
 from .deinterlace import FILM, OFF
 from .images import is_pattern, numbered, write_png
+from .lost_chroma import LostChroma, lost_chroma
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
 from .writer import FINEST, VideoWriter, tick_of
@@ -213,6 +214,7 @@ def render(
     kind = kind_of(job.clip.look)
     # Given frames come out of the engine as the tensors that went in: their planes then go to the encoder untouched.
     given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+    lost: dict[int, LostChroma] = {}  # of given frames
     read = 0
 
     def images() -> Iterator[Tensor]:
@@ -224,11 +226,14 @@ def render(
             yield opened(frame, i)
 
     def opened(frame: av.VideoFrame, i: int) -> Tensor:
-        image = to_tensor(to_rgb(frame, job.clip.look, kind))
+        pixels = to_rgb(frame, job.clip.look, kind)
+        image = to_tensor(pixels)
         if job.drift and i:
             gain, offset = torch.tensor(job.drift.gain), torch.tensor(job.drift.offset)
             return corrected_colours(image, gain, offset, i / len(job.clip))
         given[image] = frame
+        if (missing := lost_chroma(frame, pixels, job.clip.look, kind)) is not None:
+            lost[i] = missing
         return image
 
     def write(item: tuple) -> None:
@@ -242,7 +247,10 @@ def render(
         for k, frame in enumerate(frames, part.first):
             picture = given[frame] if frame in given else to_pixels(frame, bits)
             lasts = job.time(k + 1) - job.time(k) if k + 1 == len(job.plan) else None
-            encoder.put((picture, job.time(k) - zero, lasts))
+            left = job.plan.position(k)
+            encoder.put((picture, job.time(k) - zero, lasts, lost.get(left)))
+            for i in [i for i in lost if i < left]:
+                del lost[i]
             if on_progress:
                 on_progress(k - part.first + 1, frame)
     return read

@@ -30,6 +30,7 @@ from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
+from .lost_chroma import LostChroma, put_back
 from .reader import Clip, DamagedError
 from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
@@ -311,18 +312,23 @@ class VideoWriter(AtomicVideoFile):
         return matrix, range_
 
     def write(
-        self, frame: np.ndarray | av.VideoFrame, time: Fraction | None = None, lasts: Fraction | None = None
+        self,
+        frame: np.ndarray | av.VideoFrame,
+        time: Fraction | None = None,
+        lasts: Fraction | None = None,
+        lost: LostChroma | None = None,
     ) -> None:
         """Appends one frame, shown at `time` seconds, by default as the rate says, for `lasts` seconds, by default 1 /
         rate.
 
         frame: (H,W,3 or 4) RGB(A) of the writer's size: uint8, uint16 over all its range, or float32; or a decoded
-        frame of the clip, whose planes go to the encoder as they are where it takes their format. Raises ValueError.
+        frame of the clip, whose planes go to the encoder as they are where it takes their format. lost: what RGB has
+        taken from the chroma of a frame that was made, see `rife.video.lost_chroma`. Raises ValueError.
         """
         self._last = self.count / self.rate if time is None else time
         self._lasts = lasts
         shown = self._start + self._last
-        picture = self._picture(frame)
+        picture = self._picture(frame, lost)
         picture.pts, picture.time_base = round(shown / self._tick), self._tick
         picture.pict_type = 0  # what it, or what it was made like, was in its file is no order for this one
         picture.duration = max(1, round((lasts or 1 / self.rate) / self._tick))
@@ -331,7 +337,7 @@ class VideoWriter(AtomicVideoFile):
                 self._mux(self._encoded(ready), shown)
         self.count += 1
 
-    def _picture(self, frame: np.ndarray | av.VideoFrame) -> av.VideoFrame:
+    def _picture(self, frame: np.ndarray | av.VideoFrame, lost: LostChroma | None) -> av.VideoFrame:
         if isinstance(frame, av.VideoFrame):
             given = self._as_it_is(frame)
             if given is not None:
@@ -351,7 +357,10 @@ class VideoWriter(AtomicVideoFile):
         if kind not in self._converters:
             size = self._stream.width, self._stream.height
             self._converters[kind] = FromRgb(kind, pix_fmt, size, self._yuv, self._like)
-        return self._converters[kind](frame)
+        picture = self._converters[kind](frame)
+        if lost is not None:
+            put_back(lost, frame, picture)
+        return picture
 
     def _as_it_is(self, frame: av.VideoFrame) -> av.VideoFrame | None:
         """A decoded frame that the encoder can take plane by plane: no conversion, no loss. None: it cannot."""
