@@ -107,7 +107,7 @@ def test_the_bundled_checkpoint_can_be_traced(monkeypatch):
 
 def check_trace(model: Model) -> None:
     """Another size and batch than the traced one."""
-    whole = onnx_export._Whole(model.net.requires_grad_(False), 1.0)
+    whole = onnx_export._FrameModule(model.net.requires_grad_(False), 1.0)
     with onnx_export._quiet(), torch.no_grad():
         traced = torch.jit.trace(lambda *x: whole(*x), whole.sample(1, 1, 1), check_trace=False)
         inputs = whole.sample(4, 2, 3)

@@ -1,4 +1,4 @@
-"""The command `rife export`: a checkpoint as ONNX, for runtimes that are not PyTorch."""
+"""Runs the command `rife export`: a checkpoint as ONNX, for runtimes that are not PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .options import add_variant_option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Adds the command's options."""
     parser.add_argument("output", type=Path, help=".onnx; replaced if it exists")
     parser.add_argument(
         "--model", type=Path, metavar="CKPT", help="any RIFE checkpoint (default: the bundled one)"
@@ -32,12 +32,12 @@ def _run(args: argparse.Namespace) -> None:
             f"the output is {args.output}, expected a name that ends in .onnx. Give such a name."
         )
     model = load_model(args.model, variant=args.variant, device="cpu")
-    made = export_onnx(model, args.output, scale=args.scale, opset=args.opset)
+    exported = export_onnx(model, args.output, scale=args.scale, opset=args.opset)
     print(
-        f"{args.output}: RIFE {made.metadata['rife.version']}, opset {args.opset}, "
-        f"{args.output.stat().st_size / 2**20:.1f} MiB; onnxruntime's frames are within {made.difference:.1e} of "
+        f"{args.output}: RIFE {exported.metadata['rife.version']}, opset {args.opset}, "
+        f"{args.output.stat().st_size / 2**20:.1f} MiB; onnxruntime's frames are within {exported.difference:.1e} of "
         f"PyTorch's ({TOLERANCE:g} would be refused)"
     )
-    for name, value in made.metadata.items():
+    for name, value in exported.metadata.items():
         if name not in ("rife.version", "rife.config"):
             print(f"  {name}: {value}")

@@ -1,7 +1,7 @@
-"""A network as an ONNX file: what TensorRT, OpenVINO, CoreML and onnxruntime start from.
+"""Writes a network as an ONNX file: what TensorRT, OpenVINO, CoreML and onnxruntime start from.
 
-Frames of any size and number, whose sides are multiples of the file's `rife.pad_multiple`; all that one needs to know
-to feed it stands in its metadata. Each file is run in onnxruntime and held against the network before it gets its name.
+The file takes frames of any size and number whose sides are multiples of its `rife.pad_multiple`; all that one needs to
+know to feed it stands in its metadata. It is run in onnxruntime and held against the network before it gets its name.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ _TRACED, _COMPARED = (2, 2, 3), ((1, 3, 2), (3, 2, 4))
 
 
 class Exported(NamedTuple):
-    """What `export_onnx` wrote."""
+    """Is what `export_onnx` wrote.
+
+    difference: the largest between frames of onnxruntime and of PyTorch, of values in 0..1. metadata: what stands in
+    the file of it, by name.
+    """
 
     path: Path
-    difference: float  # the largest between onnxruntime and PyTorch, of values in 0..1
+    difference: float
     metadata: dict[str, str]
 
 
@@ -62,15 +66,17 @@ def export_onnx(model: Model, path: str | os.PathLike, *, scale: float = 1.0, op
         raise ValueError(
             f"scale is {scale}, expected one of {', '.join(f'{s:g}' for s in SCALES)}. Use 1 if in doubt."
         )
-    whole = _Whole(model.copy().with_precision("fp32").net.cpu().eval().requires_grad_(False), scale)
+    module = _FrameModule(model.copy().with_precision("fp32").net.cpu().eval().requires_grad_(False), scale)
     with torch.inference_mode(False), torch.no_grad():
-        proto = onnx.load_model_from_string(_traced(whole, opset))
-        metadata = _metadata(whole)
+        proto = onnx.load_model_from_string(_traced(module, opset))
+        metadata = _metadata(module)
         onnx.helper.set_model_props(proto, metadata)
         proto.producer_name, proto.producer_version = "rife-interpolation", __version__
         onnx.checker.check_model(proto, full_check=True)
         content = proto.SerializeToString()
-        difference = _difference(whole, runtime.InferenceSession(content, providers=["CPUExecutionProvider"]))
+        difference = _difference(
+            module, runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        )
     if not difference <= TOLERANCE:
         raise RuntimeError(
             f"frames of the ONNX file differ from PyTorch's by {difference:.3g}, expected {TOLERANCE:g} at most. This "
@@ -93,7 +99,7 @@ def _packages() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-class _Whole(nn.Module):
+class _FrameModule(nn.Module):
     """From both frames to the one between them, as a network of its own."""
 
     def __init__(self, network: Any, scale: float):
@@ -105,7 +111,7 @@ class _Whole(nn.Module):
 
     @property
     def inputs(self) -> list[str]:
-        """The names of what `forward` takes."""
+        """Is the names of what `forward` takes."""
         return ["img0", "img1", "timestep"][: 2 + bool(self.network.config.timestep)]
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: Tensor | None = None) -> Tensor:
@@ -118,7 +124,7 @@ class _Whole(nn.Module):
         return network.predict_from(source0, source1, t, self.scales, grids=grids).image.clamp(0, 1)
 
     def sample(self, batch: int, high: int, wide: int) -> tuple[Tensor, ...]:
-        """Inputs of so many multiples of the padding: smooth pictures that move, at times that are not the middle."""
+        """Makes inputs of so many paddings a side: smooth pictures that move, at times that are not the middle."""
         height, width = high * self.multiple, wide * self.multiple
         y, x = torch.arange(height).view(-1, 1), torch.arange(width)
         speed = torch.arange(1.0, batch + 1).view(-1, 1, 1, 1)
@@ -136,7 +142,7 @@ class _TracedGrids(WarpGrids):
     """Grids that are made anew by the traced network itself, of the size that its frames have."""
 
     def fits(self, frames: Tensor) -> bool:
-        """Always: comparing sizes would write the traced one down."""
+        """Says yes always: comparing sizes would write the traced one down."""
         return True
 
     def _grid(self, height: int, width: int) -> SamplingGrid:
@@ -145,14 +151,14 @@ class _TracedGrids(WarpGrids):
             x = torch.arange(side, device=self.device).float()
             pixels.append(2.0 / x[-1:])
             lines.append(x * pixels[-1] - 1)
-        across = lines[0].view(1, 1, 1, -1) + 0 * lines[1].view(1, 1, -1, 1)
-        down = lines[1].view(1, 1, -1, 1) + 0 * lines[0].view(1, 1, 1, -1)
-        return SamplingGrid(torch.cat((across, down), 1), torch.cat(pixels).view(2, 1, 1))
+        grid_x = lines[0].view(1, 1, 1, -1) + 0 * lines[1].view(1, 1, -1, 1)
+        grid_y = lines[1].view(1, 1, -1, 1) + 0 * lines[0].view(1, 1, 1, -1)
+        return SamplingGrid(torch.cat((grid_x, grid_y), 1), torch.cat(pixels).view(2, 1, 1))
 
 
-def _traced(whole: _Whole, opset: int) -> bytes:
+def _traced(module: _FrameModule, opset: int) -> bytes:
     """The ONNX file that PyTorch makes of it. Raises RuntimeError."""
-    names = [*whole.inputs, "frame"]
+    names = [*module.inputs, "frame"]
     sides = {0: "batch", 2: "height", 3: "width"}
     axes = {name: {0: "batch"} if name == "timestep" else sides for name in names}
     file: Any = io.BytesIO()  # the exporter that traces writes into it; annotations are the newer one's
@@ -160,7 +166,7 @@ def _traced(whole: _Whole, opset: int) -> bytes:
         with _quiet():
             # The exporter that traces: the newer one takes minutes for the arithmetic of dynamic sizes.
             torch.onnx.export(
-                whole, whole.sample(*_TRACED), file, input_names=whole.inputs, output_names=["frame"],
+                module, module.sample(*_TRACED), file, input_names=module.inputs, output_names=["frame"],
                 dynamic_axes=axes, opset_version=opset, dynamo=False,
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
@@ -179,41 +185,41 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _difference(whole: _Whole, session: Any) -> float:
+def _difference(module: _FrameModule, session: Any) -> float:
     """The largest difference of any value, over batches and sizes that were not traced."""
     worst = 0.0
     for shape in _COMPARED:
-        inputs = whole.sample(*shape)
-        (made,) = session.run(None, {name: x.numpy() for name, x in zip(whole.inputs, inputs, strict=True)})
-        expected = _expected(whole, inputs)
+        inputs = module.sample(*shape)
+        (made,) = session.run(None, {name: x.numpy() for name, x in zip(module.inputs, inputs, strict=True)})
+        expected = _expected(module, inputs)
         if tuple(made.shape) != tuple(expected.shape):
             return float("inf")
         worst = max(worst, float((torch.from_numpy(made) - expected).abs().max()))
     return worst
 
 
-def _expected(whole: _Whole, inputs: tuple[Tensor, ...]) -> Tensor:
+def _expected(module: _FrameModule, inputs: tuple[Tensor, ...]) -> Tensor:
     """What the network itself makes, by the way that `Model.inference` goes, of frames that need no padding."""
     times = inputs[2] if len(inputs) > 2 else 0.5
-    return Model.from_network(whole.network).inference(inputs[0], inputs[1], whole.scale, timestep=times)
+    return Model.from_network(module.network).inference(inputs[0], inputs[1], module.scale, timestep=times)
 
 
-def _metadata(whole: _Whole) -> dict[str, str]:
-    config = whole.network.config
+def _metadata(module: _FrameModule) -> dict[str, str]:
+    config = module.network.config
     name = "/".join(config.versions) or config.family
-    told = {
+    entries = {
         "version": name,
         "frames": "img0, img1: (batch, 3, height, width), RGB, float32 in 0..1; so is the output, frame",
-        "pad_multiple": str(whole.multiple),
+        "pad_multiple": str(module.multiple),
         "padding": "height and width must be multiples of pad_multiple: grow frames at the right and at the bottom, "
         "mirrored without the edge itself (reflect), or repeated where they are too small; cut the output back",
         "timestep": "timestep: (batch,), 0 at img0, 1 at img1, exclusive; any value between"
         if config.timestep
         else "none: the frame in the middle; quarters are middles of middles",
-        "flow_scale": f"{whole.scale:g}",
+        "flow_scale": f"{module.scale:g}",
         "config": json.dumps(config.to_dict()),
         "made_by": f"rife-interpolation {__version__}, PyTorch {torch.__version__}",
     }
     if isinstance(config, IFNetConfig) and config.ensemble != "no":
-        told["ensemble"] = "always, in the blocks" if config.ensemble == "always" else "not used"
-    return {f"rife.{key}": value for key, value in told.items()}
+        entries["ensemble"] = "always, in the blocks" if config.ensemble == "always" else "not used"
+    return {f"rife.{key}": value for key, value in entries.items()}

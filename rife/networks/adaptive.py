@@ -60,7 +60,7 @@ class AdaptiveIFNet(IFNet):
         doubled = self._doubles(state, scales, bidirectional)
         if is_tracing():
             plain = self._run(state.again(), scales, bidirectional, refine)
-            return _either(doubled, self._run_doubled(state.again(), scales, bidirectional, refine), plain)
+            return _select(doubled, self._run_doubled(state.again(), scales, bidirectional, refine), plain)
         if not doubled.any():
             return self._run(state, scales, bidirectional, refine)
         return self._predict_doubled(doubled, state, scales, bidirectional, refine)
@@ -140,7 +140,7 @@ class AdaptiveIFNet(IFNet):
         large = (motion > 40).sum((1, 2)) > _ELEXOR_PIXELS
         if is_tracing():
             replaced = self._run(state.again(), scales, False, flow_override=probe.full_flow())
-            return _either(large, replaced, self._run(state.again(), scales, False))
+            return _select(large, replaced, self._run(state.again(), scales, False))
         if not large.any():
             return self._run(state, scales, False)
         if large.all():
@@ -161,7 +161,7 @@ def _joined(parts: Sequence[Prediction], order: Tensor | None = None) -> Predict
     )
 
 
-def _either(flags: Tensor, yes: Prediction, no: Prediction) -> Prediction:
+def _select(flags: Tensor, yes: Prediction, no: Prediction) -> Prediction:
     """Of each sample (B,) the one or the other, both of which are made: what is traced cannot branch."""
     flags = flags.view(-1, 1, 1, 1)
     image, flow, mask = (

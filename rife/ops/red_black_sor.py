@@ -161,6 +161,6 @@ def _traced_sor(
             rows.append(total[..., row::2, :] + weight * beside)
         total = torch.stack(rows, -2).flatten(-3, -2)
         solved = inverse_diagonal[:, :, colour] * total - inverse_off_diagonal[:, :, colour] * total.flip(1)
-        own = fields[colour][..., 1:-1, 1:-1]
-        fields[colour] = F.pad(own + _OVER_RELAXATION * (solved - own), (1, 1, 1, 1))
+        previous = fields[colour][..., 1:-1, 1:-1]
+        fields[colour] = F.pad(previous + _OVER_RELAXATION * (solved - previous), (1, 1, 1, 1))
     return torch.stack(fields, 2)

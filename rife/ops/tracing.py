@@ -1,4 +1,4 @@
-"""Whether a network is being traced, as for ONNX: then operations are plain ones, none of which writes into a part."""
+"""Tells whether a network is traced, as for ONNX: then operations are plain ones, none of which writes into a part."""
 
 from __future__ import annotations
 
