@@ -22,7 +22,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         flush_and_rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk is told without saying where
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

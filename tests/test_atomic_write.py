@@ -41,6 +41,12 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, 
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["out.txt"]
 
 
+def test_a_full_disk_is_told_with_the_file_that_it_concerns(tmp_path):
+    """A training run that ended there said no more than "No space left on device"."""
+    with pytest.raises(OSError, match="out.txt"), atomic_write(tmp_path / "out.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_an_error_in_the_middle_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "out") as temporary:
         temporary.write_text("half")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -18,6 +19,9 @@ import torch
 from video_files import Fader, frames_of, job_of, make, picture, same
 
 from rife.cli import app as cli
+from rife.cli import interpolate
+from rife.cli.identity import identity_of
+from rife.evaluation.checkpoint_names import checkpoint_digest
 from rife.video import segments, temporary
 from rife.video.codecs import VideoError
 from rife.video.job import VideoWriter, render
@@ -240,6 +244,29 @@ def test_pictures_appear_together_or_as_soon_as_the_next_run_comes(tmp_path, mon
     assert all(np.array_equal(a, picture(i)) for i, a in enumerate(shown))
 
 
+def test_pictures_whose_names_cannot_be_given_wait_for_the_next_run(tmp_path, monkeypatch):
+    """What had no name yet was deleted: some pictures were new, the others old or not there."""
+    replace, left = os.replace, [2]
+
+    def fails(source, target):
+        if str(target).endswith(".png"):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(temporary.os, "replace", fails)
+    with (
+        pytest.raises(VideoError, match="2 of 4 pictures have their names"),
+        VideoWriter(tmp_path / "%d.png", Fraction(24), 64, 48) as writer,
+    ):
+        for i in range(4):
+            writer.write(picture(i))
+    monkeypatch.undo()
+    make_temporary(tmp_path).rmdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}.png" for i in range(1, 5)]
+
+
 @pytest.mark.parametrize(
     "option", [["--tta"], ["--crf", "3"], ["--cut-frames", "12"], ["--loop-drift", "auto"]]
 )
@@ -272,6 +299,68 @@ def test_a_job_is_all_that_its_film_depends_on(tmp_path, capsys, monkeypatch, op
     os.utime(checkpoint, (1, 1))
     monkeypatch.setattr("rife.cli.interpolate.load", lambda *args, **kwargs: None)
     assert run() == 1 and "checkpoint differ" in capsys.readouterr().err
+
+
+# Where a film goes, how it is told, and what gives the same frames faster or slower.
+NO_PART = {"help", "input", "output", "debug", "resume", "dry_run", "device", "batch_size"}
+
+
+def options_of_the_command() -> list[argparse.Action]:
+    parser = argparse.ArgumentParser()
+    interpolate.add_options(parser)
+    return parser._actions
+
+
+def another_value(action: argparse.Action, folder: Path) -> str | None:
+    """What an option may be given that is not its default; None where it takes no value."""
+    if action.nargs == 0:
+        return None
+    if action.dest in ("model", "keep"):
+        (folder / action.dest).write_bytes(b"another file")
+        return str(folder / action.dest)
+    if action.choices:
+        return next(str(c) for c in action.choices if c not in (action.default, action.const))
+    return {"encoder_option": "g=3", "multi": "3"}.get(action.dest, "1")
+
+
+@pytest.mark.parametrize("action", options_of_the_command(), ids=lambda action: action.dest)
+def test_every_option_is_part_of_what_a_film_is(tmp_path, action):
+    """By the command's own table, so that none is forgotten that comes later."""
+    parser = argparse.ArgumentParser()
+    interpolate.add_options(parser)
+    if not action.option_strings or action.dest == "help":
+        assert action.dest in NO_PART
+        return
+    value = another_value(action, tmp_path)
+    usual = parser.parse_args(["in.mkv", "out.mkv"])
+    asked = parser.parse_args(["in.mkv", "out.mkv", action.option_strings[-1], *([value] if value else [])])
+    assert getattr(asked, action.dest) != getattr(usual, action.dest)
+    scale = asked.scale if action.dest == "scale" else 1.0
+    assert (identity_of(asked, scale) == identity_of(usual, 1.0)) == (action.dest in NO_PART)
+
+
+@pytest.mark.parametrize("option", ["model", "keep"])
+def test_files_that_are_named_count_by_what_they_hold(tmp_path, option):
+    def identity() -> dict:
+        parser = argparse.ArgumentParser()
+        interpolate.add_options(parser)
+        return identity_of(parser.parse_args(["in.mkv", "out.mkv", f"--{option}", str(tmp_path / "it")]), 1.0)
+
+    (tmp_path / "it").write_bytes(b"one")
+    one = identity()
+    (tmp_path / "it").write_bytes(b"two")
+    assert identity() != one
+    (tmp_path / "it").write_bytes(b"one")
+    assert identity() == one
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".pth", ".pt", ".safetensors"])
+def test_a_folder_of_a_checkpoint_counts_by_all_of_its_files(tmp_path, ending):
+    """Only those that end in .pkl were looked at: another network in a .safetensors was taken for the same."""
+    (tmp_path / f"flownet{ending}").write_bytes(b"one")
+    one = checkpoint_digest(tmp_path)
+    (tmp_path / f"flownet{ending}").write_bytes(b"two")
+    assert checkpoint_digest(tmp_path) != one
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

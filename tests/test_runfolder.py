@@ -12,6 +12,7 @@ import torch
 from training_runs import SHORT, TINY, same, source, tiny, weights
 
 import rife
+from rife.training import run_folder
 from rife.training.datasets import rendered_triplets
 from rife.training.run_folder import RunFolder
 from rife.training.trainer import Trainer
@@ -53,6 +54,19 @@ def test_a_run_leaves_checkpoints_scores_and_log(tmp_path):
     scores = rows(tmp_path / "scores.csv")
     assert [(row["step"], row["set"]) for row in scores] == [(n, "held") for n in "023"]
     assert float(scores[0]["psnr"]) > 10 and float(scores[0]["average_psnr"]) > 10
+
+
+def test_a_run_whose_last_file_could_not_be_written_writes_it_the_next_time(tmp_path, monkeypatch):
+    """The state said that all was done, so last.safetensors stayed that of a step before. Found by fault injection."""
+    settings = replace(SHORT, steps=2)
+    expected = run(tmp_path / "whole", settings)
+    with monkeypatch.context() as full:
+        full.setattr(run_folder, "save_checkpoint", lambda *args: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            run(tmp_path / "it", settings)
+    assert same(run(tmp_path / "it", settings).last, expected.last)
+    files = [(tmp_path / name / "last.safetensors").read_bytes() for name in ("whole", "it")]
+    assert files[0] == files[1]
 
 
 def test_a_run_goes_on_and_its_log_has_every_step_once(tmp_path):

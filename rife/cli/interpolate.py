@@ -21,8 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..engine.keep import check_mask
-from ..evaluation.checkpoint_names import checkpoint_digest
-from ..model import BUNDLED_CHECKPOINT, Model
+from ..model import Model
 from ..timeline.cadence import Cadence
 from ..timeline.clock import exact_rate
 from ..timeline.curve import Curve
@@ -37,9 +36,9 @@ from ..video.deinterlace import CHOICES
 from ..video.deinterlace import OFF as DEINTERLACE_OFF
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, as_loop, refuse_same, render, to_tensor, video_request
-from ..video.proof import digest_of
 from ..video.reader import Clip
 from ..video.segments import Segments
+from .identity import identity_of
 from .options import AUTO, add_model_options, add_network_options, load
 
 log = logging.getLogger(__name__)
@@ -409,7 +408,7 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
     with tqdm(total=len(job.plan), unit="frame", disable=True if rank else None, smoothing=0.05) as bar:
         job.look_through()
         if args.resume or processes > 1:
-            identity = _identity(args, options["scale"])
+            identity = identity_of(args, options["scale"])
             segments = Segments(job, target, identity, rank=rank, processes=processes)
             show = _Progress(bar, segments)
             joined = segments.run(model, show, keep=keep, **options)
@@ -451,21 +450,6 @@ class _Progress:
         if time.monotonic() - self._looked > 2.0 or count == 1:
             self._finished, self._looked = self._segments.frames_done, time.monotonic()
         self._bar.update(max(0, self._finished + count - self._bar.n))
-
-
-# What has no part in the frames, or is told otherwise: by its digest, by what it became, by the job.
-_NO_PART = set("input output run debug log_format resume dry_run device batch_size model keep scale".split())
-
-
-def _identity(args: argparse.Namespace, scale: float) -> dict[str, Any]:
-    """All that a film depends on besides clip and timing: what was asked for, and digests of files that were named."""
-    masks = [] if args.keep in (None, AUTO, OFF) else [Path(args.keep)]
-    return {
-        "checkpoint": checkpoint_digest(args.model or BUNDLED_CHECKPOINT),
-        "network": [scale, args.tta, args.ensemble, args.precision, args.variant],
-        "keep": [digest_of(masks) if masks else args.keep],
-        "options": {name: str(value) for name, value in sorted(vars(args).items()) if name not in _NO_PART},
-    }
 
 
 def _rate(rate: Fraction) -> str:

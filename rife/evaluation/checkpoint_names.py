@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ..checkpoint.files import SUFFIXES
+
 BUNDLED = "bundled"
 
 
@@ -61,7 +63,12 @@ def _parts(path: Path | None) -> tuple[str, ...]:
 def checkpoint_digest(path: Path) -> str:
     """Returns the SHA-256 of a file, or of a folder's checkpoint files one after the other. Raises OSError."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.glob("*.pkl")):
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.iterdir() if p.is_file() and p.suffix in SUFFIXES)
+    )
+    for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ another name and renamed, so that a kill leaves the ones before.
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 import time
@@ -79,12 +80,15 @@ class RunFolder:
         """Saves the state, last.safetensors, and best.safetensors where there is a better one."""
         trainer = self.trainer
         settings = {k: v for k, v in asdict(trainer.settings).items() if k not in _FREE}
-        with atomic_write(self.folder / "state.pt") as temporary:
-            torch.save({**trainer.state_dict(), "settings": settings}, temporary)
         save_checkpoint(trainer.last(), self.folder / "last.safetensors", torch.float16)
         if trainer.best_step != self._best:
             save_checkpoint(trainer.best(), self.folder / "best.safetensors", torch.float16)
             self._best = trainer.best_step
+        # Last, so that a run that ends in between writes the others again.
+        with atomic_write(self.folder / "state.pt") as temporary:
+            content = io.BytesIO()  # PyTorch's own writer does not say why it failed
+            torch.save({**trainer.state_dict(), "settings": settings}, content)
+            temporary.write_bytes(content.getbuffer())
 
     def _log(self, step: StepReport) -> None:
         row = {

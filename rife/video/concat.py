@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 
 from .codecs import VideoError
 from .proof import Proof, sound_seconds
@@ -97,7 +98,13 @@ class Joiner(AtomicVideoFile):
 
 def _order(part: Path) -> array:
     """For each packet of a file, the how many-th picture shown it is."""
-    with av.open(str(part)) as source:
-        shown = [p.pts for p in source.demux(source.streams.video[0]) if p.size]
+    try:
+        with av.open(str(part)) as source:
+            shown = [p.pts for p in source.demux(source.streams.video[0]) if p.size]
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f"{part} cannot be read back ({error.strerror or error}). The disk is damaged or was away; run the command "
+            "again."
+        ) from error
     ranks = {pts: i for i, pts in enumerate(sorted(shown))}
     return array("q", (ranks[pts] for pts in shown))

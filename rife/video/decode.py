@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from .canvas import MAX_PIXELS
 from .index import FrameIndex
-from .source import Source, main_stream, open_source
+from .source import Source, main_stream, open_source, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -126,4 +126,6 @@ def _decode(
                 shown += 1
                 yield frame
     except av.error.FFmpegError as error:
+        if not index.breaks_off:
+            raise unreadable(error.strerror or str(error)) from error
         log.debug("the file breaks off (%s)", error)

@@ -52,6 +52,7 @@ class FrameIndex:
     an earlier time than the one before. retimed: the presentation time of each packet in the order of the file, where
     it is not the file's own. estimated: packets have times of their own only here and there (program streams), and are
     given others after a seek than from the begin. hidden: frames that an edit list leaves out; edits: whether it does.
+    breaks_off: why the file could not be read to its end, as one that was cut off within a packet cannot.
     """
 
     time_base: Fraction
@@ -63,6 +64,7 @@ class FrameIndex:
     estimated: bool = False
     hidden: int = 0
     edits: bool = True
+    breaks_off: str = ""
     retimed: array | None = None
     jumps: list[Jump] = field(default_factory=list)
 
@@ -102,10 +104,11 @@ class _Packets:
     frame_of: which of these each packet of the file is.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, name: str):
+    def __init__(self, container: InputContainer, stream: VideoStream):
         self.base = Fraction(stream.time_base or 1)
         pts, dts, durations, bytes_, self.frame_of = (array("q") for _ in range(5))
         keys, shown = bytearray(), bytearray()
+        self.breaks_off = ""
         fields = FieldPictures(stream)
         try:
             for packet in container.demux(stream):
@@ -123,7 +126,7 @@ class _Packets:
                 keys.append(packet.is_keyframe)
                 shown.append(not packet.is_discard)  # by an edit list, which still needs it for decoding
         except av.error.FFmpegError as error:
-            log.warning("%s breaks off after %d frames (%s).", name, len(pts), error.strerror)
+            self.breaks_off = error.strerror or str(error)
         self.pts, self.dts, self.durations, self.bytes = (
             np.frombuffer(values, np.int64) for values in (pts, dts, durations, bytes_)
         )
@@ -146,14 +149,23 @@ def index_frames(
 
     held: the last one is shown for as long as the stream states.
     """
-    packets = _Packets(container, stream, name)
+    packets = _Packets(container, stream)
     if not packets.shown.any():
         return None
     guessed = container.format.name == "avi" and (packets.pts != packets.dts).any()  # AVI has no such times
     if guessed or (packets.pts == _NONE).any():
         index = _counted(packets)
         _hold_the_last(index, packets, stream.duration or 0, held)
-        return index
+    else:
+        index = _timed(packets, container, stream, name, held)
+    index.breaks_off = packets.breaks_off
+    return index
+
+
+def _timed(
+    packets: _Packets, container: InputContainer, stream: VideoStream, name: str, held: bool
+) -> FrameIndex:
+    """Lists frames whose packets say when they are shown."""
     may_jump = bool(container.format.flags & _CLOCK_MAY_JUMP)
     pts, jumps = _joined(packets, may_jump)
     durations = packets.durations

@@ -29,7 +29,16 @@ from .decode import comes_out_of_order, decoded
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
-from .source import Source, is_whole_avi, main_stream, open_source, origin_of, stated_duration, stated_rates
+from .source import (
+    Source,
+    is_whole_avi,
+    main_stream,
+    open_source,
+    origin_of,
+    stated_duration,
+    stated_rates,
+    unreadable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,13 +150,21 @@ class Clip:
         self._stated_rates = [sequence.rate] if sequence.rate else []
         self.audio, self._pixel_aspect = False, Fraction(1)
 
-    def _look_through(self, edits: bool = True) -> None:
+    def _look_through(self, edits: bool = True, before: int | None = None) -> None:
+        """before: the frames that were found, where that is done again."""
         with open_source(self.source, edits) as container:
             stream = main_stream(container)
             index = index_frames(container, stream, self.name, held=is_whole_avi(self.source))
             if index is None:
                 raise VideoError(self._nothing)
             index.edits = edits
+            if index.breaks_off and before is None:
+                # A file that is cut off ends there every time, not so with a drive that fails.
+                return self._look_through(edits, len(index.ticks))
+            if index.breaks_off and before != len(index.ticks):
+                raise unreadable(index.breaks_off)
+            if index.breaks_off:
+                log.warning("%s breaks off after %d frames (%s).", self.name, before, index.breaks_off)
             self._index, self.origin = index, origin_of(container)
             self._stated_rates = stated_rates(stream)
             self.audio = bool(container.streams.audio)
@@ -226,6 +243,11 @@ class Clip:
         part.length, part.trimmed, part._has_end = self.times[count], True, False
         part._index.part(0, count)
         return part
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether the file was cut off, so that not all of it can be read."""
+        return bool(self._index.breaks_off)
 
     @property
     def files(self) -> Sequence[Path]:

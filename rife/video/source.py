@@ -51,6 +51,14 @@ def open_source(source: Source, edits: bool = True) -> InputContainer:
     return container
 
 
+def unreadable(reason: str) -> VideoError:
+    """Of a file that was read to its end before: no damage of its own, which is worked around."""
+    return VideoError(
+        f"the video could be read a moment ago and cannot now ({reason}): the disk, the network or "
+        "the drive fails, or another program changes the file. Run it again, or copy the file elsewhere first."
+    )
+
+
 def _check(container: InputContainer, name: str) -> None:
     if not container.streams.video:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"

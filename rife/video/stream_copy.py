@@ -23,7 +23,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from .reader import Clip
-from .source import main_stream, open_source
+from .source import main_stream, open_source, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,9 @@ class StreamCopier:
     def _next(self) -> Packet | None:
         try:
             return next(self._packets, None)
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            if not self._clip.breaks_off:
+                raise unreadable(error.strerror or str(error)) from error
             self._complain()
             return None
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from ..atomic_write import flush_and_rename, write_text
+from .codecs import VideoError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ _PREFIX = ".rife-"
 _NAME = re.compile(
     r"\.rife-(\d{1,10})-([0-9a-f]{8})-"
 )  # the process, and within what that number has a meaning
+_WAITING = f"{_PREFIX}whole-"  # nobody's any more, to be taken up by who comes next
 _WHOLE = "whole.json"  # there when all is made and only names are to be given
 _ABANDONED = (
     7 * 24 * 3600.0
@@ -57,16 +59,32 @@ def files_in(temporary: Path) -> list[Path]:
 
 
 def name_together(temporary: Path, folder: Path) -> None:
-    """Gives many files their names in `folder`, all or, at a crash in between, as soon as the next run comes there.
-
-    Raises OSError.
+    """Gives many files their names in `folder`, all or, where that fails or the process dies in between, as soon as the
+    next run comes there. Raises OSError where none got its name, VideoError where some did.
     """
     for path in files_in(temporary):
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
     write_text(temporary / _WHOLE, json.dumps([path.name for path in files_in(temporary)]))
-    for path in files_in(temporary):
-        os.replace(path, folder / path.name)
+    paths = files_in(temporary)
+    for count, path in enumerate(paths):
+        try:
+            os.replace(path, folder / path.name)
+        except OSError as error:
+            raise VideoError(
+                f"{count} of {len(paths)} pictures have their names in {folder}, then it failed ({error.strerror}). "
+                "The others are kept, and get theirs when something is written there the next time. Run it again."
+            ) from error
+    (temporary / _WHOLE).unlink()
+
+
+def discard(temporary: Path) -> None:
+    """Removes a folder of this run, unless files in it still wait for their names: then the next run finds it."""
+    if not (temporary / _WHOLE).exists():
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):  # else it is found once this process has ended
+        temporary.rename(temporary.with_name(_WAITING + secrets.token_hex(4)))
 
 
 def clear_dead(folder: Path) -> None:
@@ -92,6 +110,8 @@ def clear_dead(folder: Path) -> None:
 
 def _is_dead(temporary: Path) -> bool:
     owner = _NAME.match(temporary.name)
+    if temporary.name.startswith(_WAITING):
+        return True
     if owner and owner[2] == _short(machine()):
         return not is_alive(int(owner[1]))
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -34,7 +33,7 @@ from .lost_chroma import LostChroma, put_back
 from .reader import Clip, DamagedError
 from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
-from .temporary import make_temporary, name_together
+from .temporary import discard, make_temporary, name_together
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +179,7 @@ class AtomicVideoFile:
                     open_file.close()
             except (ValueError, OSError, av.error.FFmpegError):
                 log.debug("closing an unfinished file failed", exc_info=True)
-        shutil.rmtree(self._temporary.parent, ignore_errors=True)
+        discard(self._temporary.parent)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

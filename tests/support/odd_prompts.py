@@ -61,9 +61,9 @@ def prompts(server: Server) -> Iterator[Prompt]:
     for kind, info in kinds.items():
         if info["python_module"] != _OURS or kind in _SKIPPED:
             continue
-        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        inputs = _inputs(info)
         for name, value, fixed in _odd(kind, inputs):
-            graph = _graph(kind, info, inputs)
+            graph = sound_graph(kind, info)
             graph["it"]["inputs"] |= {**fixed, name: value}
             yield Prompt(kind, name, value, False, graph)
             if (source := _source_of(value)) and source["class_type"] in kinds:
@@ -71,6 +71,11 @@ def prompts(server: Server) -> Iterator[Prompt]:
                 linked["odd"] = source
                 linked["it"]["inputs"][name] = ["odd", 0]
                 yield Prompt(kind, name, value, True, linked)
+
+
+def _inputs(info: dict) -> dict:
+    """A node's inputs, the needed and the others."""
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
 
 
 def _odd(kind: str, inputs: dict) -> Iterator[tuple[str, Any, dict]]:
@@ -93,8 +98,9 @@ def _odd(kind: str, inputs: dict) -> Iterator[tuple[str, Any, dict]]:
         )
 
 
-def _graph(kind: str, info: dict, inputs: dict) -> dict:
+def sound_graph(kind: str, info: dict) -> dict:
     """A sound graph of small things around one node, called "it"."""
+    inputs = _inputs(info)
     graph = {
         "model": node("RIFECheckpointLoader", checkpoint="small.safetensors"),
         "image": node("EmptyImage", width=64, height=48, batch_size=4, color=8_000_000),
