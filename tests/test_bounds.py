@@ -14,6 +14,8 @@ from rife.timeline.numbers import LONGEST_LIST, exact_number, shortened, whole_n
 from rife.timeline.parts import Timing, check_forward
 from rife.timeline.plans import PlanOptions, plan
 from rife.timeline.request import AtTimes, PerPair
+from rife.timeline.text import parse_cuts, parse_timesteps
+from rife.video.job import LONGEST_VIDEO
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,18 @@ def test_lists_have_a_limit_that_the_message_names():
     assert len(cuts) == 100_000, "of ten hours"
     with pytest.raises(ValueError, match="no whole number from 0 to 9"):
         whole_number("10", 9)
+
+
+def test_the_longest_real_graph_is_allowed():
+    """Ten hours at 60 frames per second with 100,000 cuts, and 1,000 timesteps between each two of ten minutes."""
+    frames = 36_000 * 60
+    cuts = parse_cuts(", ".join(str(21 * i + 5) for i in range(100_000)), frames)
+    assert len(cuts) == 100_000
+    film = Timing(PerPair.multiplied(2), cut_frames=frozenset(cuts)).plan(Clock(frames, 60))
+    assert len(film) == 2 * frames - 1 < LONGEST_VIDEO and film.position(len(film) - 1) == frames - 1
+    times = parse_timesteps(", ".join(f"{i}/1001" for i in range(1, 1001)))
+    slow = Timing(PerPair(times)).plan(Clock(600 * 60, 60))
+    assert len(slow) == (600 * 60 - 1) * 1001 + 1 < LONGEST_VIDEO
 
 
 @pytest.mark.parametrize(
