@@ -17,6 +17,7 @@ from ..model.options import InferenceOptions
 from ..model.views import View, value_range, visible_background
 from ..networks.memory_estimate import ENCODED_SINGLY
 from ..timeline.plans import Step
+from .steady import even_detail
 from .transfers import Rows, Transfer, transfer_between
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class BatchRunner:
     shape: of a frame, (H,W,C); result: the device that the frames go to; batch_size: new frames per pass at most, None
     or 0 by size and memory; is_oom: tells whether an exception means out of memory, and on_oom is called then; total:
     how many new frames there will be, where that is known: then passes are of even size. opacity: whether the fourth
-    channel is that of the colours.
+    channel is that of the colours. steady: whether all are to be as sharp as the given ones, see `even_detail`.
     """
 
     def __init__(
@@ -169,8 +170,9 @@ class BatchRunner:
         on_oom: Callable[[], None] | None = None,
         total: int | None = None,
         opacity: bool = False,
+        steady: bool = False,
     ) -> None:
-        self._model, self._options, self._opacity = model, options, opacity
+        self._model, self._options, self._opacity, self._steady = model, options, opacity, steady
         self._height, self._width, self._channels = shape
         self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
         self.transfer: Transfer = transfer_between(model.run_device, result)
@@ -230,10 +232,17 @@ class BatchRunner:
             images, fits = None, True
             try:
                 source0, source1, view = self._sources(batch, frame_at)
+                times = torch.tensor([time for *_, time in batch])
                 images = self._model.between(
                     source0, source1, (self._channels, self._height, self._width),
-                    timestep=torch.tensor([time for *_, time in batch]), **self._options.keywords(), **view,
+                    timestep=times, **self._options.keywords(), **view,
                 )  # fmt: skip
+                if self._steady:
+                    # What comes first of what a model keeps of a frame are its colours.
+                    shown = slice(colour_channels(self._channels)), slice(self._height), slice(self._width)
+                    images = even_detail(
+                        images, source0[(slice(None), *shown)], source1[(slice(None), *shown)], times
+                    )
                 self.transfer.save(images[: end - done], rows[done:end])
             except Exception as error:
                 if not self._is_oom(error):

@@ -87,6 +87,7 @@ def interpolate_stream(
     runner = BatchRunner(
         model.with_precision(precision), like.shape, like.device, batch_size,
         InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, opacity=like.shape[-1] == 4,
+        steady=plan_for(None).options.steady,
     )  # fmt: skip
     pending, in_flight = [first], deque[_InFlight]()
     while pending:
