@@ -19,6 +19,7 @@ import comfy.patcher_extension
 import comfy.utils
 import psutil
 import torch
+import torch.nn.functional as F
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor, nn
@@ -165,6 +166,57 @@ def load(
         "%s: %d new frames of %dx%d per pass, %d MB", device, batch, width, height, estimate(batch) >> 20
     )
     return model, batch
+
+
+_TILE, _LEAST_TILE, _TILE_OVERLAP = 512, 128, 32
+_PER_PIXEL = 384  # values that such models hold per pixel of a tile, by ComfyUI's own estimate
+
+
+@contextmanager
+def enlarging(upscale_model, height: int, width: int) -> Iterator[Callable[[Tensor], Tensor] | None]:
+    """Gives what enlarges one frame (H,W,C) with an UPSCALE_MODEL, tile by tile, as ComfyUI's own node does; None for
+    None.
+
+    The model is on the device within the block. Frames of bytes or of 0..1 give floats in 0..1; opacity is enlarged
+    smoothly. Out of memory halves the tiles, and they stay so. Models that run beside it are loaded after this.
+    """
+    if upscale_model is None:
+        yield None
+        return
+    device, side = comfy.model_management.get_torch_device(), _TILE
+    factor = max(upscale_model.scale, 1)
+    needed = comfy.model_management.module_size(upscale_model.model)
+    needed += _TILE * _TILE * 3 * 4 * factor * _PER_PIXEL + height * width * 3 * 4 * (1 + factor**2)
+    comfy.model_management.free_memory(needed, device)
+
+    def run(colours: Tensor) -> Tensor:
+        nonlocal side
+        while True:
+            try:
+                return comfy.utils.tiled_scale(
+                    colours, lambda tile: upscale_model(tile.float()), tile_x=side, tile_y=side,
+                    overlap=_TILE_OVERLAP, upscale_amount=upscale_model.scale, output_device="cpu",
+                )  # fmt: skip
+            except Exception as error:
+                if not is_oom(error) or side // 2 < _LEAST_TILE:
+                    raise
+            side //= 2  # not where it was caught: the traceback keeps the failed tile alive
+            comfy.model_management.soft_empty_cache()
+
+    def enlarge(frame: Tensor) -> Tensor:
+        values = frame.float() if frame.is_floating_point() else frame.float() / 255
+        planes = values.permute(2, 0, 1)[None]
+        large = run(planes[:, :3].to(device)).float()
+        if planes.shape[1] > 3:
+            rest = F.interpolate(planes[:, 3:].cpu(), size=large.shape[2:], mode="bilinear")
+            large = torch.cat((large, rest), 1)
+        return large[0].permute(1, 2, 0).clamp(0, 1)
+
+    upscale_model.to(device)
+    try:
+        yield enlarge
+    finally:
+        upscale_model.to("cpu")
 
 
 def is_oom(error: BaseException) -> bool:

@@ -179,6 +179,7 @@ def render(
     options: RunOptions,
     on_plan: PlanCallback | None = None,
     keep: Tensor | str | None = None,
+    enlarge: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[int, list[int], Cadence]:
     """Computes a whole job into the file `path`; returns its number of frames, those of the clip that begin a scene,
     and the pattern of those that repeat the one before. keep: a mask (H,W), "auto" or None."""
@@ -194,7 +195,8 @@ def render(
     with pace.measured(new), job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
-            finder=finder, keep=keep, batch_size=batch, **options.inference.keywords(), **oom_options(),
+            finder=finder, keep=keep, enlarge=enlarge, batch_size=batch,
+            **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
     return writer.count, job.timing.cuts_among(finder), job.timing.cadence_among(finder, len(clip))
 

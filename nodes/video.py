@@ -126,6 +126,12 @@ class RIFEInterpolateVideo(io.ComfyNode):
                     "long as usual, 0.2 s at least.",
                 ),
                 timestep_method_input(),
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    optional=True,
+                    tooltip="From Load Upscale Model: enlarges each frame on its way into the file, tile by tile, so "
+                    "that memory does not grow with the video.",
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -170,6 +176,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
         deinterlace: str = "off",
         longest_gap: float = 0.0,
         timestep_method: str = "direct",
+        upscale_model=None,
     ) -> io.NodeOutput:
         """Returns the VIDEO that was made of a VIDEO, its frame rate, number of frames, the report. keep: a mask
         (N,H,W). Raises ValueError for inputs that do not fit, VideoError for what cannot be read or written."""
@@ -194,7 +201,8 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 longest_gap=gap,
                 check=model_management.check_cancel,
             )
-            job = Job(clip, when, encoding, drift=back)
+            larger = 1 if upscale_model is None else int(upscale_model.scale)
+            job = Job(clip, when, encoding, drift=back, enlarged=larger)
             path = temporary_file(".mp4")
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration, timestep_method)
@@ -203,14 +211,9 @@ class RIFEInterpolateVideo(io.ComfyNode):
                 line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
                 model_management.send_status_text(line)
 
-            count, cuts, cadence = run.render(
-                interp_model,
-                job,
-                path,
-                options,
-                on_plan,
-                kept_region(keep, overlays, clip.height, clip.width),
-            )
+            region = kept_region(keep, overlays, clip.height, clip.width)
+            with model_management.enlarging(upscale_model, clip.height, clip.width) as enlarge:
+                count, cuts, cadence = run.render(interp_model, job, path, options, on_plan, region, enlarge)
         seconds = time.perf_counter() - start
         line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
         model_management.send_status_text(line)
@@ -224,6 +227,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             "cuts": cuts,
             "cadence": cadence.described(clip.rate) or clip.flagged_cadence,
             "pauses": job.plan.clock.pauses,
+            "enlarged": larger,
             "longest_gap_s": float(job.plan.clock.gap_limit or 0),
             "deinterlaced": clip.deinterlace,
             "warning": clip.look_at_fields(),

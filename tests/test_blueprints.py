@@ -37,3 +37,21 @@ def test_links_join_outputs_and_inputs_of_one_type(texts):
             source, target = sources[link["origin_slot"]], targets[link["target_slot"]]
             assert source["type"] == target["type"] == link["type"]
             assert source["name"] == target["name"]
+
+
+def test_those_that_users_are_promised_are_there_and_speak_to_people(texts):
+    promised = {
+        "Interpolate to a frame rate",
+        "Perfect loop",
+        "Join clips",
+        "Long video",
+        "After CogVideoX or Wan",
+    }
+    assert promised <= set(texts)
+    for name in promised:
+        (graph,) = json.loads(texts[name])["definitions"]["subgraphs"]
+        assert graph["category"] == "video" and len(graph["description"]) > 60
+        labels = [one["label"] for one in graph["inputs"]]
+        assert len(set(labels)) == len(labels) and not any("." in one or "_" in one for one in labels)
+    (loop,) = json.loads(texts["Perfect loop"])["definitions"]["subgraphs"]
+    assert loop["nodes"][1]["widgets_values_named"]["loop_twin"] == "drop"

@@ -21,8 +21,14 @@ import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import fake_comfyui as host  # noqa: E402
 
 FOLDER = ROOT / "subgraphs"
-SOCKETS = ("IMAGE", "MASK", "VIDEO", "INTERP_MODEL", "VHS_BatchManager")
+SOCKETS = ("IMAGE", "MASK", "VIDEO", "INTERP_MODEL", "VHS_BatchManager", "UPSCALE_MODEL", "COMFY_AUTOGROW_V3")
 NAMES = uuid.UUID("6f4b0a3e-4f2e-4c53-9d1a-1f3f6d4b7a10")  # ids are made of names: the same at each writing
+
+# What inputs are called where their own name is for programs.
+LABELS = {
+    "timing.target_fps": "target fps", "fps": "fps of the clip", "clips.clip0": "first clip", "clips.clip1": "second clip",
+    "clips.clip2": "third clip", "fade": "frames of fading", "loop_drift": "colour drift", "crf": "quality (crf)",
+}  # fmt: skip
 
 # File name: its inner node, what that node is set to, the inputs that are shown, the outputs, what it says of itself.
 BLUEPRINTS = {
@@ -38,6 +44,32 @@ BLUEPRINTS = {
         "RIFEInterpolate", {}, ["images", "multiplier", "fps"], ["images", "fps"],
         "Makes new frames between each two images of a clip with RIFE.",
     ),
+    "Interpolate to a frame rate": (
+        "RIFEInterpolateVideo", {"timing": "frame rate"}, ["video", "timing.target_fps"], ["video", "fps", "report"],
+        "Brings a video of any length and frame rate to another rate, such as 24 to 60 or 29.97, exactly, with RIFE; sound "
+        "and subtitles stay. The clip is never held in memory.",
+    ),
+    "Perfect loop": (
+        "RIFEInterpolate", {"loop": True, "cuts": "off", "loop_drift": "auto"},
+        ["images", "multiplier", "fps", "loop_drift"], ["images", "fps", "report"],
+        "Closes a clip: new frames lead from its last image back to the first, a last image that is the first again is "
+        "left out, and a drift of colours from end to begin is spread over the clip.",
+    ),
+    "Join clips": (
+        "RIFEJoinClips", {}, ["clips.clip0", "clips.clip1", "clips.clip2", "fade"], ["video", "images", "report"],
+        "Makes one film of clips that follow each other, images or videos: frames that two of them share are dropped or "
+        "morphed, small gaps bridged, colours matched, sound faded over.",
+    ),
+    "Long video": (
+        "RIFEInterpolateVideo", {}, ["video", "multiplier", "codec", "crf"], ["video", "fps", "report"],
+        "Multiplies the frame rate of a video of any length as a stream from file to file, in memory that does not grow.",
+    ),
+    "After CogVideoX or Wan": (
+        "RIFEInterpolate", {"timing": "frame rate", "timing.target_fps": 24.0, "fps": 16.0},
+        ["images", "fps", "timing.target_fps"], ["images", "fps", "report"],
+        "For images from VAE Decode: fps of the clip is what the model makes (8 CogVideoX, 16 CogVideoX 1.5 and Wan), target "
+        "fps what you want. Connect fps to Create Video.",
+    ),
 }  # fmt: skip
 
 
@@ -51,7 +83,8 @@ def widgets(schema, chosen: dict) -> dict:
         if type(one).io_type == "COMFY_DYNAMICCOMBO_V3":
             values[one.id] = chosen.get(one.id, options["options"][0].key)
             (option,) = (o for o in options["options"] if o.key == values[one.id])
-            values |= {f"{one.id}.{inner.id}": inner.options["default"] for inner in option.inputs}
+            inside = {f"{one.id}.{inner.id}": inner.options["default"] for inner in option.inputs}
+            values |= {name: chosen.get(name, default) for name, default in inside.items()}
         else:
             values[one.id] = chosen.get(one.id, options.get("default"))
     return values
@@ -62,10 +95,18 @@ def kinds(schema) -> dict[str, str]:
     found = {}
     for one in schema.inputs:
         found[one.id] = type(one).io_type
+        if type(one).io_type == "COMFY_AUTOGROW_V3":
+            grown = one.options["template"]
+            found |= {f"{one.id}.{grown.prefix}{i}": type(grown.input).io_type for i in range(3)}
         for option in one.options.get("options", ()):
             for inner in getattr(option, "inputs", ()):
                 found[f"{one.id}.{inner.id}"] = type(inner).io_type
     return found
+
+
+def label(name: str) -> dict[str, str]:
+    """How people see an input."""
+    return {"label": LABELS.get(name, name.replace("_", " "))}
 
 
 def blueprint(name: str, nodes: dict) -> dict:
@@ -79,7 +120,9 @@ def blueprint(name: str, nodes: dict) -> dict:
         links.append({"id": len(links) + 1, **ends, "type": of})
         return len(links)
 
-    sockets = [one.id for one in runner.inputs if type(one).io_type in SOCKETS]
+    sockets = [
+        one for one in types if types[one] in (*SOCKETS, "IMAGE,VIDEO") and types[one] != "COMFY_AUTOGROW_V3"
+    ]
     names = sockets + [one for one in shown if one not in sockets]
     inputs = [{"name": one, "type": types[one], "link": None} for one in names]
     for one in inputs:
@@ -97,9 +140,10 @@ def blueprint(name: str, nodes: dict) -> dict:
             checkpoint = number
         sides.append(
             {"id": _id(name, one), "name": one, "type": of, "linkIds": [number], "pos": [-260, 20 * place]}
+            | label(one)
         )
         widget = {} if one in sockets else {"widget": {"name": one}}
-        outside.append({"name": one, "type": of, "link": None, **widget})
+        outside.append({"name": one, "type": of, "link": None, **label(one), **widget})
     outputs = [
         {"name": o.options["display_name"], "type": type(o).io_type, "links": []} for o in runner.outputs
     ]

@@ -63,7 +63,8 @@ class Summary:
 class Job:
     """Holds a clip and what is asked of it: the plan, and when each new picture is shown.
 
-    keep_fps: slow motion, the rate stays and the pictures last longer. Raises ValueError.
+    keep_fps: slow motion, the rate stays and the pictures last longer. enlarged: how many times as large pictures are
+    written, see `render`'s enlarge. Raises ValueError.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Job:
         encoding: Encoding | None = None,
         keep_fps: bool = False,
         drift: Seam | None = None,
+        enlarged: int = 1,
     ):
+        self.enlarged = enlarged
         self.drift = drift if drift and drift.gain else None
         if clip.deinterlace == FILM and timing.at_repeats == "hold":
             # Its frames are those of the film again, one in five twice.
@@ -165,7 +168,8 @@ class Job:
         """Makes a file for its pictures; `copy`: also for all else that the clip's file holds."""
         copy = copy and self.same_time
         return VideoWriter(
-            path, self.rate, self.clip.width, self.clip.height, encoding=self.encoding, clip=self.clip,
+            path, self.rate, self.clip.width * self.enlarged, self.clip.height * self.enlarged,
+            encoding=self.encoding, clip=self.clip,
             tick=self.tick, copy=copy,
         )  # fmt: skip
 
@@ -201,11 +205,13 @@ def render(
     part: Part,
     writer: VideoWriter,
     on_progress: Callable[[int, Tensor], None] | None = None,
+    enlarge: Callable[[Tensor], Tensor] | None = None,
     **options: Any,
 ) -> int:
     """Computes a part of a job into an open writer; returns the number of source frames that were there.
 
-    on_progress gets the number of frames done and the newest (H,W,C). options: finder of
+    on_progress gets the number of frames done and the newest (H,W,C). enlarge: makes of each frame the one that is
+    written, `job.enlarged` times as large. options: finder of
     `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`. Raises
     DamagedError, VideoError.
     """
@@ -244,8 +250,12 @@ def render(
         transfer=transfer_of(job.clip.look.transfer), **options,
     )  # fmt: skip
     with BackgroundConsumer(write, _WAITING, finish_on=DamagedError) as encoder:
+        shown = picture = None
         for k, frame in enumerate(frames, part.first):
-            picture = given[frame] if frame in given else to_pixels(frame, bits)
+            if enlarge is None:
+                picture = given[frame] if frame in given else to_pixels(frame, bits)
+            elif frame is not shown:  # a held one is enlarged once
+                shown, picture = frame, to_pixels(enlarge(frame), bits)
             lasts = job.time(k + 1) - job.time(k) if k + 1 == len(job.plan) else None
             left = job.plan.position(k)
             encoder.put((picture, job.time(k) - zero, lasts, lost.get(left)))

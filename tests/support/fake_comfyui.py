@@ -64,6 +64,7 @@ class Host:
         self.bf16 = False
         self.novram = False
         self.free_memory = self.total_memory = 8 << 30
+        self.tiles = []  # width, height and overlap of each tiled_scale
         self.cancel_after: int | None = None  # progress calls; from there on all
         self.cancel_at: int | None = None  # that one call, as one press of the button
         self.loads: list[SimpleNamespace] = []
@@ -98,6 +99,12 @@ class Host:
             def update_absolute(self, value, total=None, preview=None):
                 host.progress.append((value, total, preview))
 
+        def tiled_scale(samples, function, tile_x, tile_y, overlap, upscale_amount, output_device):
+            host.tiles.append((tile_x, tile_y, overlap))
+            made = function(samples[:, :, :tile_y, :tile_x])
+            assert made.shape[-1] == upscale_amount * min(tile_x, samples.shape[-1])
+            return function(samples).to(output_device)
+
         def empty_cache():
             host.emptied += 1
 
@@ -115,6 +122,7 @@ class Host:
             get_free_memory=lambda dev=None: host.free_memory,
             get_total_memory=lambda dev=None: host.total_memory,
             soft_empty_cache=empty_cache,
+            module_size=lambda module: sum(x.numel() * x.element_size() for x in module.parameters()),
             is_oom=lambda error: isinstance(error, torch.OutOfMemoryError),
             throw_exception_if_processing_interrupted=self.check_cancel,
             InterruptProcessingException=InterruptProcessingException,
@@ -123,7 +131,7 @@ class Host:
         comfy.patcher_extension = _module(
             "comfy.patcher_extension", CallbacksMP=SimpleNamespace(ON_LOAD="on_load_after")
         )
-        comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar)
+        comfy.utils = _module("comfy.utils", ProgressBar=ProgressBar, tiled_scale=tiled_scale)
         ui = _module("comfy_api.latest.ui", PreviewText=lambda value: {"text": (value,)})
         self.replacements = []
 
@@ -303,6 +311,7 @@ def _io() -> SimpleNamespace:
         def __init__(self, key, inputs):
             self.key, self.inputs = key, inputs
 
+    kinds["UpscaleModel"] = kind("UPSCALE_MODEL")
     kinds["DynamicCombo"] = kind("COMFY_DYNAMICCOMBO_V3")
     kinds["DynamicCombo"].Option = Option
     kinds["Autogrow"] = kind("COMFY_AUTOGROW_V3")
