@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import checkout  # noqa: E402, F401  (makes this checkout's `rife` importable)
 import plots
-from workflow_recipes import SUFFIX
+from recipe_parts import SUFFIX
 
 import rife  # noqa: E402
 from rife.evaluation.charts import flow_picture, heat_map  # noqa: E402
@@ -236,6 +236,7 @@ def help_pictures(folder: Path, model) -> None:
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
     triplet(folder)
     seams(folder, model)
+    finishes(folder)
     parts_of_a_clip()
 
 
@@ -270,6 +271,19 @@ def seams(folder: Path, model) -> None:
             frame = torch.cat((clip[4, :, : frame.shape[1] // 2], frame[:, frame.shape[1] // 2 :]), 1)
         card = pictures(frame[None])[0].resize((480, 270))
         label(card, name, MADE, at=(8, 8))
+        card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
+
+
+def finishes(folder: Path) -> None:
+    """The cards of the templates that finish a frame: true frames, the light of some of them, a logo over them."""
+    clip = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 8, 1, (480, 270))
+    blurred = clip[:6].pow(2.2).mean(0).pow(1 / 2.2)
+    for name, frame in (("Even sharpness", clip[2]), ("Motion blur 60 to 24 fps", blurred),
+                        ("Keep logo and subtitles", clip[5])):  # fmt: skip
+        card = pictures(frame[None])[0]
+        label(card, name, MADE, at=(8, 8))
+        if name.startswith("Keep"):
+            label(card, "Subtitles stay as they are", GIVEN, at=(100, 228))
         card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
 
 

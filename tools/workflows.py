@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import front_end  # noqa: E402
 from comfyui_server import Server  # noqa: E402
 from find_comfyui import comfyui_or_reason  # noqa: E402
-from workflow_recipes import RECIPES, Output, Workflow, tuned  # noqa: E402
+from recipe_parts import Output, Workflow  # noqa: E402
+from workflow_recipes import RECIPES, tuned  # noqa: E402
 
 FOLDER, HELP = ROOT / "example_workflows", ROOT / "web" / "docs" / "pictures"
 OUR_VERSION, CORE_VERSION = "0.1.0", "0.25.0"
