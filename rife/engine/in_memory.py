@@ -82,7 +82,7 @@ def interpolate(
     runner = BatchRunner(
         model.with_precision(precision), clip.shape, out.device, batch_size,
         InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, total, clip.opacity,
-        steady=any(part.options.steady for _, part in plan.parts()),
+        steady=plan.steady,
     )  # fmt: skip
     report_progress(0)
     rows = [[clip.target(k) for k in ks] for ks in work.targets]

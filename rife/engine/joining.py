@@ -39,6 +39,8 @@ class Joined(NamedTuple):
 class SeamSteps(list[Step]):
     """Lists the steps of the new frames of a seam, as `rife.interpolate` takes a plan."""
 
+    steady = False
+
     def __init__(self, steps: Iterable[Step], frames: int):
         super().__init__(steps)
         self.clock = Clock(frames, Fraction(1))

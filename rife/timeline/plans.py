@@ -113,6 +113,11 @@ class Plan(LazySequence[Step]):
             yield self[k]
             k += 1
 
+    @property
+    def steady(self) -> bool:
+        """Whether all frames are to be as sharp as the given ones."""
+        return self.options.steady
+
     def parts(self) -> list[tuple[int, Plan]]:
         """Lists (first source frame, plan) of each clip; of this one alone."""
         return [(0, self)]
@@ -265,6 +270,11 @@ class ConcatenatedPlan(LazySequence[Step]):
         for first, plan in self.parts():
             for step in plan:
                 yield step._replace(left=step.left + first, right=step.right + first)
+
+    @property
+    def steady(self) -> bool:
+        """Whether all frames are to be as sharp as the given ones."""
+        return any(plan.steady for plan in self._plans)
 
     def parts(self) -> list[tuple[int, Plan]]:
         """Lists (first source frame, plan) of each clip."""
