@@ -164,6 +164,10 @@ def test_a_choice_of_timing_brings_its_own_inputs_and_they_are_saved(page):
     names = page.node("RIFEInterpolate", "node.widgets.map(w => w.name)")
     at = names.index("timing")
     assert names[at + 1 : at + 3] == DYNAMIC
+    page.choose("RIFEInterpolate", "timing", "multiplier")
+    page.wait_for_node("RIFEInterpolate", "!node.widgets.some(w => w.name.startsWith('timing.'))")
+    page.choose("RIFEInterpolate", "timing", "frame rate")
+    page.wait_for_node("RIFEInterpolate", "node.widgets.some(w => w.name === 'timing.target_fps')")
     page.node("RIFEInterpolate", "node.widgets.find(w => w.name === 'timing.target_fps').value = 50")
     saved = page.js("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
     page.load(saved)
@@ -171,8 +175,6 @@ def test_a_choice_of_timing_brings_its_own_inputs_and_they_are_saved(page):
     prompt = page.js("async () => (await app.graphToPrompt()).output")
     (ours,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "RIFEInterpolate")
     assert ours["timing"] == "frame rate" and ours["timing.target_fps"] == 50
-    page.choose("RIFEInterpolate", "timing", "multiplier")
-    page.wait_for_node("RIFEInterpolate", "!node.widgets.some(w => w.name.startsWith('timing.'))")
 
 
 def test_a_run_shows_progress_and_preview_and_can_be_cancelled(page, comfyui):
