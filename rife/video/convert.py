@@ -83,7 +83,7 @@ def _full(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
 
 
 def samples(plane: Any, kind: type) -> np.ndarray:
-    """The samples of a plane, in place."""
+    """Returns the samples of a plane as (H,W) of `kind`, uint8 or uint16: what is written into them is in the frame."""
     return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
 

@@ -42,15 +42,18 @@ def lost_chroma(frame: av.VideoFrame, image: np.ndarray, look: Look, kind: str) 
     mean = 0.0
     for k in (1, 2):
         there, here = (samples(f.planes[k], np.uint16 if level > 1 else np.uint8) for f in (frame, back))
-        apart = (there[::step].astype(np.float32) - here[::step]).ravel() / level
-        lost[k - 1] = np.bincount(cut, apart, minlength=64) / count
-        mean = max(mean, abs(float(apart.mean())))
+        difference = (there[::step].astype(np.float32) - here[::step]).ravel() / level
+        lost[k - 1] = np.bincount(cut, difference, minlength=64) / count
+        mean = max(mean, abs(float(difference.mean())))
     lost[:, 0] = 0  # nothing is cut off there
     return lost if mean >= _LEAST else None
 
 
 def put_back(lost: LostChroma, image: np.ndarray, frame: av.VideoFrame) -> None:
-    """Adds it to a frame of common planes that was made of `image`; halves of a level are spread as a fine pattern."""
+    """Adds what was lost to the chroma of a YUV frame, in place, that was made of `image`, (H,W,3) or (H,W,4).
+
+    Fractions of a level are spread as a fine pattern. A frame of 4:4:4, of a rarer format or of float32 stays as it is.
+    """
     found = _SHARED.fullmatch(frame.format.name)
     if found is None or image.dtype == np.float32:
         return
@@ -64,7 +67,7 @@ def put_back(lost: LostChroma, image: np.ndarray, frame: av.VideoFrame) -> None:
 
 
 def _of_chroma(image: np.ndarray, pix_fmt: str, step: int = 1) -> np.ndarray:
-    """`_cut_off` of two of the pixels that share each sample of chroma; step: between the rows of it."""
+    """Takes `_cut_off` of two of the pixels that share each sample of chroma; step: between the rows of it."""
     rows = 2 if "420" in pix_fmt else 1
     cut = _cut_off(image[:: rows * step, ::2, :3])
     other = _cut_off(image[rows - 1 :: rows * step, 1::2, :3])
@@ -73,7 +76,7 @@ def _of_chroma(image: np.ndarray, pix_fmt: str, step: int = 1) -> np.ndarray:
 
 
 def _cut_off(image: np.ndarray) -> np.ndarray:
-    """(H,W) bits of the channels at 0, and of those at the top; grey, which has no chroma to lose, has none."""
+    """Gives (H,W) bits of the channels at 0, and of those at the top; grey, which has no chroma to lose, has none."""
     image = np.ascontiguousarray(image)
     low, high = (image == 0).view(np.uint8), (image == np.iinfo(image.dtype).max).view(np.uint8)
     bits = low @ _BITS + high @ (_BITS << 3)
@@ -83,6 +86,6 @@ def _cut_off(image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _pattern(height: int, width: int) -> np.ndarray:
-    """(H,W) of 0..1, of which each part is as even as the whole: the sequence R2."""
+    """Gives (H,W) of 0..1, of which each part is as even as the whole: the sequence R2, of the plastic number."""
     y, x = np.ogrid[:height, :width]
     return ((x * 0.7548776662466927 + y * 0.5698402909980532) % 1).astype(np.float32)
