@@ -210,7 +210,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         choices=("variational", "dissolve"),
-        help="what the network of --start has from here on: its first block's flow corrected by rife.variational; a "
+        help="what the network of --start has from here on: its first block's flow corrected by a variational one; a "
         "share of the cross-fade where the last block finds no flow right",
     )
     _data_options(parser.add_argument_group("data"))

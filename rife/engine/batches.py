@@ -239,10 +239,9 @@ class BatchRunner:
                 )  # fmt: skip
                 if self._steady:
                     # What comes first of what a model keeps of a frame are its colours.
-                    shown = slice(colour_channels(self._channels)), slice(self._height), slice(self._width)
-                    images = even_detail(
-                        images, source0[(slice(None), *shown)], source1[(slice(None), *shown)], times
-                    )
+                    colours = slice(colour_channels(self._channels))
+                    shown = slice(None), colours, slice(self._height), slice(self._width)
+                    images = even_detail(images, source0[shown], source1[shown], times)
                 self.transfer.save(images[: end - done], rows[done:end])
             except Exception as error:
                 if not self._is_oom(error):
