@@ -291,7 +291,8 @@ def begin(run: Run) -> str:
 
 def rgb555(run: Run) -> str:
     made = run("18_rgb555/z_qtrle.mov", "out/%03d.png")
-    white = max(int(np.asarray(Image.open(path)).max()) for path in made.parent.iterdir())
+    given = sorted(made.parent.iterdir())[::2]
+    white = max(int(np.asarray(Image.open(path)).max()) for path in given)
     assert white == 255, f"white is {white}"
     return "255"
 

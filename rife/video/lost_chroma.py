@@ -17,7 +17,6 @@ from .colours import Look, turns_of
 from .convert import FromRgb, samples
 
 _SHARED = re.compile(r"yuvj?(420|422)p(10le|12le)?")
-_BITS = np.array([1, 2, 4], np.uint8)
 _CUT_OFF = 0.001  # share of the pixels that must have a channel cut off to look closer,
 _LEAST = 0.01  # and levels of 8 bits that are lost in the mean
 
@@ -77,9 +76,12 @@ def _of_chroma(image: np.ndarray, pix_fmt: str, step: int = 1) -> np.ndarray:
 
 def _cut_off(image: np.ndarray) -> np.ndarray:
     """Gives (H,W) bits of the channels at 0, and of those at the top; grey, which has no chroma to lose, has none."""
-    image = np.ascontiguousarray(image)
-    low, high = (image == 0).view(np.uint8), (image == np.iinfo(image.dtype).max).view(np.uint8)
-    bits = low @ _BITS + high @ (_BITS << 3)
+    top = np.iinfo(image.dtype).max
+    bits = np.zeros(image.shape[:2], np.uint8)
+    for channel in range(3):
+        table = np.zeros(top + 1, np.uint8)
+        table[0], table[top] = 1 << channel, 8 << channel
+        bits |= table[image[..., channel]]
     bits[(bits == 7) | (bits == 56)] = 0
     return bits
 
