@@ -15,15 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-import fake_comfyui as stand_in  # noqa: E402
 from comfyui_server import Server  # noqa: E402
 from find_comfyui import comfyui_or_reason  # noqa: E402
-from odd_prompts import post, prompts  # noqa: E402
+from odd_prompts import furnish, post, prompts  # noqa: E402
 from web import Web  # noqa: E402
 
-import rife  # noqa: E402
-from rife.networks.config import RELEASES  # noqa: E402
-from rife.networks.ifnet import IFNet  # noqa: E402
 from rife.timeline.numbers import shortened  # noqa: E402
 
 
@@ -44,8 +40,7 @@ def main() -> None:
         Web().running() as hub,
         Server(*found, Path(folder), hub) as server,
     ):
-        small = stand_in.small_network(IFNet, RELEASES["4.26"])
-        rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "small.safetensors")
+        furnish(server)
         todo = [p for p in prompts(server) if not args.nodes or p.kind in args.nodes][:: args.every]
         for prompt in todo:
             answer = post(server, prompt)

@@ -19,15 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-import fake_comfyui as stand_in  # noqa: E402
 from comfyui_server import Server, node  # noqa: E402
 from find_comfyui import comfyui_or_reason  # noqa: E402
-from odd_prompts import sound_graph  # noqa: E402
+from odd_prompts import furnish, sound_graph  # noqa: E402
 from web import Web  # noqa: E402
-
-import rife  # noqa: E402
-from rife.networks.config import RELEASES  # noqa: E402
-from rife.networks.ifnet import IFNet  # noqa: E402
 
 KINDS = ["RIFEInterpolate", "RIFEInterpolateVideo", "RIFETrain", "RIFEScore", "RIFEInbetween", "RIFEFlow"]
 SETTLED = 50  # prompts after which memory is to be flat
@@ -37,15 +32,18 @@ ALLOWED = 0.05  # of what it was then
 def graph_of(kind: str, info: dict, chance: random.Random) -> dict:
     """A small graph of one node of ours, with numbers of its own, so that nothing comes from ComfyUI's cache."""
     graph = sound_graph(kind, info)
-    graph["image"]["inputs"] |= {
-        "color": chance.randrange(1 << 24), "width": 64 * chance.randint(1, 4), "batch_size": chance.randint(4, 12),
-    }  # fmt: skip
+    if graph["image"]["class_type"] == "EmptyImage":
+        graph["image"]["inputs"] |= {
+            "color": chance.randrange(1 << 24), "width": 64 * chance.randint(1, 4), "batch_size": chance.randint(4, 12),
+        }  # fmt: skip
     if kind == "RIFEInterpolateVideo":
         graph["shown"] = node(
             "SaveVideo", video=["it", 0], filename_prefix="soak", format="auto", codec="auto"
         )
     elif kind in ("RIFEInterpolate", "RIFEInbetween"):
         graph["shown"] = node("PreviewImage", images=["it", 0])
+    if kind == "RIFEScore":
+        graph["it"]["inputs"]["stride"] = chance.randint(2, 4)
     if kind == "RIFETrain":
         graph["it"]["inputs"]["steps"] = chance.randint(2, 12)
     return graph
@@ -93,8 +91,7 @@ def main() -> None:
         raise SystemExit(found)
     with tempfile.TemporaryDirectory() as folder, Web().running() as hub:
         with Server(*found, Path(folder), hub) as server:
-            small = stand_in.small_network(IFNet, RELEASES["4.26"])
-            rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "small.safetensors")
+            furnish(server)
             rows = soak(server, args.prompts)
             left = [str(path) for path in server.base.rglob(".rife-*")]
     if args.out:

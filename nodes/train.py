@@ -20,7 +20,7 @@ from ..rife.training.schedule import Settings
 from ..rife.training.trainer import Result, StepReport, Trainer
 from ..rife.training.validation import score_triplets
 from . import footage, model_management, plot
-from .train_form import Form, train_inputs, train_outputs
+from .train_form import Form, check_numbers, train_inputs, train_outputs
 from .trained import (
     Training,
     check_trainable,
@@ -79,6 +79,7 @@ class RIFETrain(io.ComfyNode):
             raise ValueError(
                 f"held_out is {form.held_out}, expected 0 (nothing) to 0.5 of each clip. Change it."
             )
+        check_numbers(form)
         check_crop(form.crop, patcher.model.pad_multiple())
         learn, validation = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
         held_out = _Watched(triplets(validation, _TRIPLETS) if validation else [])

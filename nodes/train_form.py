@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..rife.losses.objective import RECIPES
+from ..rife.timeline.numbers import shortened
 from . import footage
 from .types import InterpModel, LossMap, model_input, training_dtype_input
 
@@ -60,6 +61,15 @@ class Form:
 def train_inputs() -> list[io.Input]:
     """Returns the inputs in the order and words of ComfyUI's own Train LoRA, as far as there is the same."""
     return [model_input(), *_training_inputs(), *_data_inputs(), *_choice_inputs(), *_expert_inputs()]
+
+
+def check_numbers(form: Form) -> None:
+    """Raises ValueError for a number out of its input's range: over a link no form looks at it."""
+    for field in (*_training_inputs(), *_choice_inputs(), *_expert_inputs()):
+        low, high = getattr(field, "min", None), getattr(field, "max", None)
+        value = getattr(form, field.id, None)
+        if low is not None and high is not None and value is not None and not low <= value <= high:
+            raise ValueError(f"{field.id} is {shortened(value)}, expected {low} to {high}. Change it.")
 
 
 def _training_inputs() -> list[io.Input]:

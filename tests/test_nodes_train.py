@@ -262,6 +262,10 @@ def test_the_recipe_of_4_25_reaches_the_training(host, model):
         ((12,), {"crop": 50}, "crop is 50, expected a multiple of 32.*Use 64"),
         ((12,), {"crop": 64}, "expected at least one of 64 pixels"),
         ((12,), {"folder": "gone"}, "no folder at"),
+        # Over a link, where no form looks at numbers.
+        ((12,), {"batch_size": 0}, "batch_size is 0, expected 1 to 256"),
+        ((12,), {"batch_size": -1}, "batch_size is -1, expected 1 to 256"),
+        ((12,), {"learning_rate": float("nan")}, "learning_rate is nan, expected"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(host, model, clips, inputs, message):

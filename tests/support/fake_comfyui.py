@@ -280,6 +280,7 @@ def _io() -> SimpleNamespace:
     class Socket:
         def __init__(self, id=None, **options):
             self.id, self.options = id, options
+            self.min, self.max = options.get("min"), options.get("max")
 
     class Schema:
         def __init__(self, node_id, inputs=(), outputs=(), **options):

@@ -10,7 +10,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import fake_comfyui as stand_in
 from comfyui_server import Server, node
+from training_runs import clip
+from video_files import make_of
+
+import rife
+from rife.networks.config import RELEASES
+from rife.networks.ifnet import IFNet
 
 MOMENT = 2.0  # seconds in which a prompt has to be answered, and a cancelled one to have ended
 _OURS = "custom_nodes.ComfyUI-RIFE"
@@ -53,6 +60,13 @@ class Answer(NamedTuple):
     seconds: float
     what: str
     fault: str
+
+
+def furnish(server: Server) -> None:
+    """The network and the clip that `sound_graph` names."""
+    small = stand_in.small_network(IFNet, RELEASES["4.26"])
+    rife.save_checkpoint(small, server.base / "models" / "frame_interpolation" / "small.safetensors")
+    make_of(server.base / "input" / "moving.mkv", clip(12), 24)
 
 
 def prompts(server: Server) -> Iterator[Prompt]:
@@ -109,6 +123,9 @@ def sound_graph(kind: str, info: dict) -> dict:
         "states": node("RIFEInterpolationStates", frame_indices="1", is_skip_list=True),
     }
     sources = {"INTERP_MODEL": "model", "IMAGE": "image", "VIDEO": "video", "INTERPOLATION_STATES": "states"}
+    if kind in ("RIFETrain", "RIFEScore"):  # which refuse still frames before they look at all else
+        graph["file"] = node("LoadVideo", file="moving.mkv")
+        graph["image"] = node("GetVideoComponents", video=["file", 0])
     wanted = {}
     for name, (type_, *options) in inputs.items():
         options = options[0] if options else {}
