@@ -13,6 +13,7 @@ from ..rife import engine
 from ..rife.engine import Interpolator
 from ..rife.engine.batches import MAX_BATCH
 from ..rife.engine.chunks import Chunks
+from ..rife.engine.in_memory import has_opacity
 from ..rife.engine.keep import keeper_of
 from ..rife.engine.shutter import ShutterPlan, averaged, motion_of
 from ..rife.evaluation.charts import flow_picture
@@ -151,7 +152,7 @@ def interpolate_and_finish(
         stream = engine.interpolate_stream(
             model, (with_mask(frames[i], None if masks is None else masks[i]) for i in clip),
             plan_for=lambda _, whole=whole: whole, watcher=keeper, retouch=keeper.retouched if keeper else None,
-            batch_size=batch, **options.inference.keywords(), **oom_options(),
+            batch_size=batch, opacity=has_opacity(frames, masks), **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
         for frame in averaged(stream) if finish.shutter else stream:
             out[done].copy_(frame[..., : frames.shape[3]])

@@ -115,8 +115,7 @@ class _ClipBuffer:
         self._outs = [out] if out_masks is None else [out, out_masks[..., None]]
         height, width, channels = frames.shape[1:]
         self.shape = height, width, channels + (masks is not None)
-        # Where all is of one colour, what is to be seen is the mask.
-        self.opacity = channels == 4 or (channels == 3 and masks is not None and _is_flat(frames))
+        self.opacity = has_opacity(frames, masks)
 
     def frame(self, index: int) -> Tensor:
         """Source frame (H,W,C), its mask behind the channels."""
@@ -134,6 +133,14 @@ class _ClipBuffer:
         while given and (end is None or given[0][0] < end):
             k, step = given.popleft()
             write(self.target(k), passthrough_frame(step, self.frame))
+
+
+def has_opacity(frames: Tensor, masks: Tensor | None) -> bool:
+    """Tells whether the fourth channel of frames (N,H,W,C) with masks (N,H,W) behind theirs is that of the colours.
+
+    Where all is of one colour, what is to be seen is the mask.
+    """
+    return frames.shape[3] == 4 or (frames.shape[3] == 3 and masks is not None and _is_flat(frames))
 
 
 def _is_flat(frames: Tensor) -> bool:

@@ -63,6 +63,7 @@ def interpolate_stream(
     is_oom: IsOutOfMemory | None = None,
     on_oom: Callable[[], None] | None = None,
     retouch: Retouch | None = None,
+    opacity: bool | None = None,
 ) -> Iterator[Tensor]:
     """Does what `interpolate` does, one frame (H,W,C) at a time, in constant memory.
 
@@ -72,6 +73,7 @@ def interpolate_stream(
     at first, for an open plan, and with the true number when the source has ended. Its steps must not go backward.
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
     is_oom, on_oom: see `interpolate`. retouch(frame, step, source frame by index): the new frame as it is to be.
+    opacity: whether the fourth channel is that of the colours; without it, whether there are four.
     """
     if plan_for is None:
 
@@ -86,7 +88,8 @@ def interpolate_stream(
     like = buffer.frame(first.left)
     runner = BatchRunner(
         model.with_precision(precision), like.shape, like.device, batch_size,
-        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom, opacity=like.shape[-1] == 4,
+        InferenceOptions(scale, TTA, ensemble), is_oom, on_oom,
+        opacity=like.shape[-1] == 4 if opacity is None else opacity,
         steady=plan_for(None).options.steady,
     )  # fmt: skip
     pending, in_flight = [first], deque[_InFlight]()

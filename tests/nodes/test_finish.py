@@ -100,6 +100,17 @@ def test_what_a_mask_covers_comes_from_the_nearer_frame(host, blend, film):
         run(host, blend, film, keep=mask[:, 1:])
 
 
+@pytest.mark.parametrize("finish", [{"shutter": 180.0}, {"overlays": "auto"}])
+def test_a_mask_changes_no_images(host, film, finish):
+    """It is no opacity of theirs: what it leaves out is seen all the same."""
+    model = host.run("RIFECheckpointLoader", checkpoint="rife_comfy (bundled)")[0]
+    mask = torch.zeros(film.shape[:3])
+    mask[:, :, :20] = 1
+    plain = run(host, model, film[:3], cuts="off", **finish)[0]
+    masked = run(host, model, film[:3], cuts="off", mask=mask[:3], **finish)[0]
+    torch.testing.assert_close(masked, plain, atol=1e-5, rtol=0)
+
+
 def test_masks_follow_through_a_shutter(host, blend, film):
     mask = torch.rand(9, *film.shape[1:3])
     images, *_, masks = run(host, blend, film, mask=mask, shutter=180.0)
