@@ -361,8 +361,13 @@ class Segments:
                 paths = [self.path(i) for i in range(len(self.parts))]
                 job = self.job
                 copy = job.same_time and job.encoding.audio
-                with Joiner(self.target, paths, job.clip, job.time, job.tick, copy) as joiner:
-                    joiner.join()
+                try:
+                    with Joiner(self.target, paths, job.clip, job.time, job.tick, copy) as joiner:
+                        joiner.join()
+                except VideoError:
+                    if self.folder.is_dir():
+                        raise
+                    return False  # one that was not heard of for long has joined meanwhile
                 take_away(self.folder)
                 return True
             time.sleep(_POLL / 4)
