@@ -18,6 +18,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from checkouts import FIRST
 
 ROOT = Path(__file__).resolve().parent.parent
 MATRICES = {"bt709": 1, "smpte170m": 6, "bt2020nc": 9}
@@ -25,27 +26,14 @@ RANGES = {"tv": 1, "pc": 2}
 FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le")
 SITES = ("left", "center", "topleft")
 
-RUN = """
-import json, logging, sys
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
-sys.path.insert(0, sys.argv[1])
-logging.disable(logging.CRITICAL)
-import torch
-from rife.video import Encoding, interpolate_video
-try:
-    from rife.engine import Interpolator
-except ImportError:
-    Interpolator = object
-class First(Interpolator):
-    run_device, run_dtype = torch.device("cpu"), torch.float32
-    def memory_estimate(self, height, width, batch=1, **options):
-        return 1
-    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
-        return img0.clone()
+RUN = (
+    FIRST
+    + """
 for source, target, pix_fmt in json.loads(sys.stdin.read()):
     encoding = Encoding("ffv1", pix_fmt=pix_fmt)
     interpolate_video(First(), source, target, 2, cuts="off", repeats="off", encoding=encoding)
 """
+)
 
 
 def source(path: Path, picture: np.ndarray, pix_fmt: str, matrix: int, range_: int, site: str) -> Path:

@@ -17,28 +17,13 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import rife
-from rife.checkpoint.load import read_checkpoint
+from clip_windows import models_of, windows
+
 from rife.evaluation.metrics import psnr
 from rife.timeline.scenes import choose_scale, find_scenes
-from rife.video.frames import clip_frames
 
 SCALES = (1.0, 0.5, 0.25)
 HEADER = ("checkpoint", "clip", "stride", "frame", "motion", *(f"dB_{s:g}" for s in SCALES), "auto")
-
-
-def windows(path: Path, strides: list[int], count: int, width: int):
-    """(stride, index of the middle, three frames (H,W,3) uint8, motion in pixels) of a clip."""
-    frames = list(clip_frames(path, max_width=width))
-    cuts = find_scenes(torch.stack(frames)).cuts
-    for stride in strides:
-        middles = [
-            i
-            for i in range(stride, len(frames) - stride)
-            if not cuts & set(range(i - stride + 1, i + stride + 1))
-        ]
-        for i in middles[:: max(1, len(middles) // count)][:count]:
-            yield stride, i, [frames[i + d] for d in (-stride, 0, stride)]
 
 
 def main() -> None:
@@ -53,13 +38,10 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
 
-    models = {"bundled": rife.load_model()}
-    for path in args.models:
-        found = read_checkpoint(path)
-        models[found.versions] = rife.Model.from_network(found.network)
+    models = models_of(args.models)
     rows = []
     for path in args.clips:
-        for stride, index, three in windows(path, args.strides, args.windows, args.max_width):
+        for stride, index, three in windows(path, args.strides, args.windows, args.max_width, (-1, 0, 1)):
             found = find_scenes(torch.stack(three)[::2])
             motion = found.evidence[0].motion if found.evidence[0] else 0.0
             img0, truth, img1 = (x.permute(2, 0, 1)[None].float() / 255 for x in three)

@@ -17,27 +17,12 @@ from statistics import mean
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import rife
-from rife.checkpoint.load import read_checkpoint
+from clip_windows import models_of, windows
+
 from rife.evaluation.metrics import psnr
 from rife.timeline.scenes import find_scenes
-from rife.video.frames import clip_frames
 
 HEADER = ("checkpoint", "clip", "stride", "frame", "motion", "direct", "recursive")
-
-
-def windows(path: Path, strides: list[int], count: int, width: int):
-    """(stride, first index, the frames at 0, 1/4, 3/4 and 1, motion)."""
-    frames = list(clip_frames(path, max_width=width))
-    cuts = find_scenes(torch.stack(frames)).cuts
-    for stride in strides:
-        firsts = [
-            i for i in range(len(frames) - 4 * stride) if not cuts & set(range(i + 1, i + 4 * stride + 1))
-        ]
-        for i in firsts[:: max(1, len(firsts) // count)][:count]:
-            chosen = [frames[i + k * stride] for k in (0, 1, 3, 4)]
-            evidence = find_scenes(torch.stack((chosen[0], chosen[3]))).evidence[0]
-            yield stride, i, chosen, evidence.motion if evidence else 0.0
 
 
 def main() -> None:
@@ -52,13 +37,12 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
 
-    models = {"bundled": rife.load_model()}
-    for path in args.models:
-        found = read_checkpoint(path)
-        models[found.versions] = rife.Model.from_network(found.network)
+    models = models_of(args.models)
     rows = []
     for path in args.clips:
-        for stride, first, frames, motion in windows(path, args.strides, args.windows, args.max_width):
+        for stride, first, frames in windows(path, args.strides, args.windows, args.max_width, (0, 1, 3, 4)):
+            evidence = find_scenes(torch.stack((frames[0], frames[3]))).evidence[0]
+            motion = evidence.motion if evidence else 0.0
             img0, *truths, img1 = (x.permute(2, 0, 1)[None].float() / 255 for x in frames)
             for name, model in models.items():
                 scores = [

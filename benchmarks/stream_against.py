@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from checkouts import FIRST
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """
 import sys
@@ -22,25 +24,10 @@ sys.path.insert(0, sys.argv.pop(1))
 from rife.cli import main
 main(sys.argv[1:])
 """
-RUN = """
-import json, logging, resource, sys, time
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
+RUN = (
+    FIRST
+    + """
 tree, network, source, target = sys.argv[1:]
-sys.path.insert(0, tree)
-logging.disable(logging.CRITICAL)
-import torch
-import rife
-from rife.video import Encoding, interpolate_video
-try:
-    from rife.engine import Interpolator
-except ImportError:
-    Interpolator = object
-class First(Interpolator):
-    run_device, run_dtype = torch.device("cpu"), torch.float32
-    def memory_estimate(self, height, width, batch=1, **options):
-        return 1
-    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
-        return img0.clone()
 torch.set_num_threads(1)
 model = First() if network == "none" else rife.load_model(device="cpu")
 begun, wall = time.process_time(), time.perf_counter()
@@ -48,6 +35,7 @@ done = interpolate_video(model, source, target, 2, encoding=Encoding(preset="ult
 took = time.process_time() - begun, time.perf_counter() - wall
 print(json.dumps([*took, done.frames_out, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]))
 """
+)
 
 
 def main() -> None:

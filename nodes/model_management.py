@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..rife.engine import Interpolator
-from ..rife.engine.batches import batch_for
+from ..rife.engine.batches import batch_for, to_float
 from ..rife.model import InferenceOptions, devices
 from ..rife.model.device_memory import is_out_of_memory, largest_fitting_batch
 from ..rife.model.devices import named_dtype
@@ -204,7 +204,7 @@ def enlarging(upscale_model, height: int, width: int) -> Iterator[Callable[[Tens
             comfy.model_management.soft_empty_cache()
 
     def enlarge(frame: Tensor) -> Tensor:
-        values = frame.float() if frame.is_floating_point() else frame.float() / 255
+        values = to_float(frame).float()
         planes = values.permute(2, 0, 1)[None]
         large = run(planes[:, :3].to(device)).float()
         if planes.shape[1] > 3:

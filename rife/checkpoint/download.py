@@ -7,7 +7,6 @@ continued where the end can be proven to belong to it: by a strong ETag, or by a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..version import __version__
+from .digest import file_sha256
 
 OnProgress = Callable[[int, int | None], None]  # bytes so far, bytes in all where known; may raise to cancel
 
@@ -319,7 +319,7 @@ class _Transfer:
         problem = ""
         if self.size and size != self.size:
             problem = f"what came has {size:,} bytes, expected {self.size:,}"
-        elif wanted and (digest := _sha256(self.part)) != wanted:
+        elif wanted and (digest := file_sha256(self.part)) != wanted:
             problem = f"what came has sha256 {digest}, expected {wanted}"
         if not problem:
             return
@@ -442,11 +442,3 @@ def _host(url: str) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

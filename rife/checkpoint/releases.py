@@ -16,6 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .digest import file_sha256
+
 # Published files whose weights we do not have. Every digest was found in projects that pin the file, those marked (1)
 # in one only.
 _FILES = {
@@ -74,12 +76,3 @@ def release_of(student: Mapping[str, Tensor], path: Path | None) -> str:
     if not found and path is not None and path.is_file():
         found = _FILES.get(file_sha256(path), "")
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the digest of a file. Raises OSError."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..checkpoint.catalog import DOWNLOADS, download, find
+from ..checkpoint.digest import file_sha256
 from ..checkpoint.load import Checkpoint, read_checkpoint
 from ..checkpoint.save import convert
 from ..model import BUNDLED_CHECKPOINT, PRECISIONS
@@ -69,7 +69,7 @@ def _info(args: argparse.Namespace) -> None:
     }
     if args.checkpoint.is_file():
         facts["bytes"] = args.checkpoint.stat().st_size
-        facts["sha256"] = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()
+        facts["sha256"] = file_sha256(args.checkpoint)
     if args.json:
         print(json.dumps(facts, indent=2))
         return

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..timeline.clock import Clock
 from ..timeline.plans import Step
-from .batches import Interpolator
+from .batches import Interpolator, to_float
 from .in_memory import interpolate
-from .seams import LONGEST, Seam, corrected_colours, find_seam, match_colours, to_float
+from .seams import LONGEST, Seam, corrected_colours, find_seam, match_colours
 
 _NO_DIFFERENCE = 1.5 / 255  # of frames that need no morph
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..ops.luma import LUMA
 from ..timeline.scenes import CUT, find_scenes
+from .batches import to_float
 
 LONGEST = 32  # frames of overlap that are looked for
 MOST_BRIDGED = 8  # new frames that are put into a gap by themselves
@@ -118,11 +119,6 @@ def corrected_colours(frame: Tensor, gain: Tensor, offset: Tensor, weight: float
     frame = to_float(frame)
     gain, offset = gain.to(frame), offset.to(frame)
     return (frame * (1 + weight * (gain - 1)) + weight * offset).clamp_(0, 1)
-
-
-def to_float(frame: Tensor) -> Tensor:
-    """Returns bytes of any shape as numbers in 0..1."""
-    return frame if frame.is_floating_point() else frame.float().div(255)
 
 
 def _statistics(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

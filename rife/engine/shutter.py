@@ -17,6 +17,7 @@ from ..timeline.clock import ZERO
 from ..timeline.lazy import LazySequence
 from ..timeline.plans import Plan, Step
 from ..timeline.scenes import Scenes
+from .batches import to_float
 
 SLOTS = 16  # steps of a blurred frame; where fewer samples do, several slots show the same one, which is made once
 _FAST = 12.0  # pixels while the shutter is open, from which on all slots are samples
@@ -129,7 +130,7 @@ def averaged(samples: Iterable[Tensor], transfer: Transfer = SRGB) -> Iterator[T
 
 
 def _light(frame: Tensor, transfer: Transfer) -> Tensor:
-    values = frame.float() if frame.is_floating_point() else frame.float() / 255
+    values = to_float(frame).float()
     colours = transfer.to_linear(values[..., :3].clamp(0, 1))
     return torch.cat((colours, values[..., 3:]), -1) if values.shape[-1] > 3 else colours.clone()
 

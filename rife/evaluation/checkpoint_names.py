@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ..checkpoint.digest import file_sha256
 from ..checkpoint.files import SUFFIXES
 
 BUNDLED = "bundled"
@@ -62,15 +62,12 @@ def _parts(path: Path | None) -> tuple[str, ...]:
 
 def checkpoint_digest(path: Path) -> str:
     """Returns the SHA-256 of a file, or of a folder's checkpoint files one after the other. Raises OSError."""
-    digest = hashlib.sha256()
     files = (
         [path]
         if path.is_file()
         else sorted(p for p in path.iterdir() if p.is_file() and p.suffix in SUFFIXES)
     )
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return file_sha256(*files)
 
 
 def _digest(path: Path | None) -> str:

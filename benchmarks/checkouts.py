@@ -1,0 +1,23 @@
+"""What benchmarks run in a process of another checkout: a network that takes no time, over either's engine."""
+
+# What comes before a script that is run with a checkout's folder as its first argument. `First` returns its first
+# frame, so that reading, converting and writing are left.
+FIRST = """
+import json, logging, resource, sys, time
+sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
+sys.path.insert(0, sys.argv[1])
+logging.disable(logging.CRITICAL)
+import torch
+import rife
+from rife.video import Encoding, interpolate_video
+try:
+    from rife.engine import Interpolator
+except ImportError:
+    Interpolator = object
+class First(Interpolator):
+    run_device, run_dtype = torch.device("cpu"), torch.float32
+    def memory_estimate(self, height, width, batch=1, **options):
+        return 1
+    def inference(self, img0, img1, *, scale, TTA, timestep, ensemble):
+        return img0.clone()
+"""
