@@ -1,4 +1,4 @@
-"""Runs the command `rife demo`: a rendered clip, interpolated and compared with its true frames."""
+"""Runs the command `rife demo`: a rendered clip and a real one, interpolated and compared with their true frames."""
 
 from __future__ import annotations
 
