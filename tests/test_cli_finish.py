@@ -18,7 +18,7 @@ from rife.video.codecs import Encoding
 from rife.video.job import read_frames, to_bytes, write_png
 from rife.video.reader import Clip
 
-# Input of RIFE Interpolate Video -> option of `rife interpolate`, keyword of `rife.video.interpolate_video`; "": by its
+# Input of RIFE Interpolate Video and RIFE Interpolate -> option of `rife interpolate`, keyword of `rife.video.interpolate_video`; "": by its
 # plan or model instead.
 SAME = {
     "interp_model": ("--model", "model"),
@@ -42,23 +42,29 @@ SAME = {
     "precision": ("--precision", ""),
     "timestep_method": ("--timestep-method", ""),
     "acceleration": ("--acceleration", ""),
-    "loop_twin": ("--loop-twin", ""),
-    "loop_drift": ("--loop-drift", ""),
+    "loop_twin": ("--loop-twin", "loop_twin"),
+    "loop_drift": ("--loop-drift", "loop_drift"),
     "steady": ("--steady", "steady"),
     "shutter": ("--shutter", "shutter"),
     "keep": ("--keep", "keep"),
     "overlays": ("--keep", "keep"),
     "deinterlace": ("--deinterlace", "deinterlace"),
     "longest_gap": ("--longest-gap", "longest_gap"),
+    "mask": ("--mask", "masks"),
+    "images": ("input", "source"),
+    "fps": ("--input-fps", ""),
+    "timesteps": ("--timesteps", ""),
+    "timing.exp": ("--multi", "multiplier"),  # 2 to its power
+    "clip_length": ("", ""),  # of clips behind each other in one batch; a file is one clip
     "upscale_model": ("", ""),  # of ComfyUI's own models; `rife.video.job.render` takes any as `enlarge`
 }
 
 
 def test_nodes_python_and_command_have_the_same_options(tmp_path):
     generator = stand_in.installed(tmp_path)
-    schema = next(generator).nodes["RIFEInterpolateVideo"].define_schema()
+    nodes = next(generator).nodes
     inputs = set()
-    for one in schema.inputs:
+    for one in (*nodes["RIFEInterpolateVideo"].define_schema().inputs, *nodes["RIFEInterpolate"].define_schema().inputs):
         inner = [i.id for option in one.options.get("options", ()) for i in getattr(option, "inputs", ())]
         inputs |= {f"{one.id}.{name}" for name in inner} or {one.id}
     generator.close()

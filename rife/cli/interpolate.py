@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -22,28 +23,28 @@ from tqdm import tqdm
 
 from ..engine.keep import check_mask
 from ..model import Model
-from ..timeline.cadence import Cadence
 from ..timeline.clock import exact_rate
 from ..timeline.curve import Curve
 from ..timeline.numbers import exact_number, shortened
-from ..timeline.parts import OFF, Timing, found_in
+from ..timeline.parts import OFF, Timing
 from ..timeline.plans import AT_CUTS, AT_REPEATS
 from ..timeline.request import AtTimes, PerPair, Request
 from ..timeline.scenes import choose_scale, find_scenes
 from ..timeline.text import parse_curve, parse_cuts, parse_place, parse_timesteps
-from ..video.codecs import Encoding, VideoError, available, choose
+from ..video.codecs import Encoding, VideoError
 from ..video.deinterlace import CHOICES
 from ..video.deinterlace import OFF as DEINTERLACE_OFF
 from ..video.images import is_left_aside, is_pattern, is_picture, is_video
 from ..video.job import Job, as_loop, refuse_same, render, to_tensor, video_request
+from ..video.masks import grey_of, masks_beside
 from ..video.reader import Clip
 from ..video.segments import Segments
+from .dry_run import cadence_line, described, rate_text
 from .identity import identity_of
 from .options import AUTO, add_model_options, add_network_options, load
 
 log = logging.getLogger(__name__)
 
-_DRY_RUN = 600  # frames that --dry-run looks at, at most
 # Endings that an output takes from its input.
 _KEPT = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".apng", ".webp")
 
@@ -136,6 +137,14 @@ def _finish_options(parser: argparse.ArgumentParser) -> None:
         help="a picture, white where frames are never warped (logo, subtitles); auto: found",
     )
     parser.add_argument(
+        "--mask",
+        metavar="MASKS",
+        help="a picture, or a video or pictures with a mask for each frame, which move with the frames; to --mask-to",
+    )
+    parser.add_argument(
+        "--mask-to", metavar="FILE", help="where the masks go: .mkv (without loss), m/%%05d.png ..."
+    )
+    parser.add_argument(
         "--loop-twin", choices=("drop", "keep"), default="drop",
         help="with --loop, a last frame that is the first again (default: %(default)s)",
     )  # fmt: skip
@@ -190,13 +199,15 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does all inputs; returns 0, or 1 where one failed. Raises ValueError, OSError where there is only one."""
     pairs = _pairs(args)
+    if args.mask and len(pairs) > 1:
+        raise VideoError(f"there are {len(pairs)} inputs, and --mask is of one. Do them one by one.")
     model, failed = None, 0
     with _ended_like_interrupted():
         for source, target in pairs:
             try:
                 job = _job(args, source, target)
                 if args.dry_run:
-                    print(_described(job, target))
+                    print(described(job, target))
                     continue
                 model = model or load(args, _device(args.device))
                 _one(args, job, target, model)
@@ -274,23 +285,24 @@ def _timing(args: argparse.Namespace, clip: Clip) -> Timing:
     )
 
 
-def _part_of(clip: Clip, args: argparse.Namespace) -> dict[str, Any]:
-    """Begin and length of the part that --from and --to name. Raises ValueError."""
+def _part(clip: Clip, args: argparse.Namespace, how: dict[str, Any]) -> tuple[int, Clip]:
+    """The part of a clip that --from and --to name, behind the number of its first frame in the whole. Raises
+    ValueError."""
     times = [clip.start + time for time in clip.times]
     begin = parse_place(args.begin, times) if args.begin else Fraction(0)
     end = parse_place(args.end, times) if args.end else None
     if end is not None and end <= begin:
         raise ValueError(f"--to {args.end} is not after --from {args.begin or 0}. Give a later end, or none.")
-    return {"start": begin} if end is None else {"start": begin, "duration": end - begin}
+    return bisect_left(times, begin), Clip(
+        clip.source, start=begin, duration=end - begin if end else 0, **how
+    )
 
 
 def _mask(args: argparse.Namespace, clip: Clip) -> Tensor | str | None:
     """What --keep names, as `rife.engine.keep` takes it. Raises ValueError."""
     if args.keep in (None, AUTO, OFF):
         return args.keep
-    picture = to_tensor(next(Clip(args.keep).frames(0, 1)))
-    grey = (picture.float() / (1 if picture.is_floating_point() else 255))[..., :3].mean(-1)
-    return check_mask(grey, clip.height, clip.width)
+    return check_mask(grey_of(next(Clip(args.keep).frames(0, 1))), clip.height, clip.width)
 
 
 def _scale_of(args: argparse.Namespace, job: Job, model: Model) -> float:
@@ -318,69 +330,18 @@ def _job(args: argparse.Namespace, source: Path, target: Path) -> Job:
         "conceal": args.damaged == "conceal",
         "deinterlace": args.deinterlace,
     }
-    clip = Clip(source, **how)
+    clip, first = Clip(source, **how), 0
+    whole = len(clip)
     if args.begin or args.end:
-        clip = Clip(source, **how, **_part_of(clip, args))
-    refuse_same(clip, target)
+        first, clip = _part(clip, args, how)
+    masks = masks_beside(args.mask, args.mask_to, clip, first, whole)
+    refuse_same(clip, target, masks, args.mask_to)
     back = None
     if args.loop:
         clip, back = as_loop(clip, args.loop_twin == "drop", args.loop_drift == AUTO)
         if back.overlap:
             print(f"{clip.name}: the last frame is the first again, {back.overlap} left out of the loop")
-    return Job(clip, _timing(args, clip), encoding, args.keep_fps, back)
-
-
-def _described(job: Job, target: Path) -> str:
-    """The plan, for --dry-run."""
-    clip, look = job.clip, job.clip.look
-    encoder, pix_fmt = choose(target, job.encoding, look.bits, look.alpha)
-    kind = f"{clip.width}x{clip.height}, {look.bits} bits{', alpha' if look.alpha else ''}"
-    rate = f"{_rate(clip.rate)} fps" if clip.rate else "a variable rate"
-    settings = "".join(
-        f", {name} {value}" for name, value in job.encoding.settings(encoder, look.hdr).items()
-    )
-    seen = _seen(job)
-    new = sum(step.kind == "new" for step in job.plan)
-    lines = [
-        f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",
-        f"{target}: {len(job.plan)} frames at {_rate(job.rate)} fps, {float(job.time(len(job.plan))):.2f} s",
-        f"  encoder {encoder.name}, {pix_fmt}{settings}",
-        f"  sound {'copied' if job.sound else 'left out' if clip.audio else 'none'}",
-        f"  {new} new frames, less what cuts and repeated frames leave out",
-        *(f"  {line}" for line in seen),
-        f"  encoders here: {', '.join(available())}",
-    ]
-    return "\n".join(lines)
-
-
-def _seen(job: Job) -> list[str]:
-    """What the first frames tell of cadence and interlacing, for --dry-run; all of them where repeats give way."""
-    clip, timing = job.clip, job.timing
-    job.look_through()
-    lines = [line for line in (clip.look_at_fields(),) if line]
-    if clip.deinterlace != DEINTERLACE_OFF:
-        lines.append(f"deinterlaced: {clip.deinterlace}")
-    if pauses := job.plan.clock.pauses:
-        lines.append(
-            f"{len(pauses)} pauses of more than {float(job.plan.clock.gap_limit or 0):.3g} s are held"
-        )
-    if timing.at_repeats == OFF:
-        return lines + ([clip.flagged_cadence] if clip.flagged_cadence else [])
-    count = len(clip) if timing.wants_whole else min(len(clip), _DRY_RUN)
-    cadence = job.timing.found.cadence if job.timing.found else found_in(job.scenes(count), count).cadence
-    lines.append(_cadence_line(cadence, job) or "no repeated frames in a pattern")
-    if count < len(clip):
-        lines[-1] += f", in the first {count} frames"
-    return lines
-
-
-def _cadence_line(cadence: Cadence, job: Job) -> str:
-    """The pattern of repeated frames, or what flags say, and what is done about it; "" where there is none."""
-    said = cadence.described(job.clip.rate)
-    if not said:
-        return job.clip.flagged_cadence
-    undone = job.timing.at_repeats in ("retime", "auto")
-    return f"cadence: {said}; " + ("undone" if undone else "held as it is, --repeats auto undoes it")
+    return Job(clip, _timing(args, clip), encoding, args.keep_fps, back, masks=masks)
 
 
 def _device(named: str | None) -> str | None:
@@ -409,13 +370,16 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
         job.look_through()
         if args.resume or processes > 1:
             identity = identity_of(args, options["scale"])
-            segments = Segments(job, target, identity, rank=rank, processes=processes)
+            segments = Segments(
+                job, target, identity, rank=rank, processes=processes,
+                masks_to=Path(args.mask_to) if args.mask_to else None,
+            )  # fmt: skip
             show = _Progress(bar, segments)
             joined = segments.run(model, show, keep=keep, **options)
             count = len(job.plan)
         else:
             finder = job.timing.finder()
-            with job.writer(target) as writer:
+            with job.writer(target) as writer, job.mask_writer(args.mask_to) as mask_writer:
                 render(
                     model,
                     job,
@@ -424,16 +388,17 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
                     lambda done, _: bar.update(done - bar.n),
                     finder=finder,
                     keep=keep,
+                    mask_writer=mask_writer,
                     **options,
                 )
             joined, count = True, writer.count
-            said = _cadence_line(job.timing.cadence_among(finder, len(job.clip)), job)
+            said = cadence_line(job.timing.cadence_among(finder, len(job.clip)), job)
     if joined:
         if said:
             print(f"{job.clip.name}: {said}")
         sound = "sound copied" if job.sound else "no sound"
         print(
-            f"{target}: {len(job.clip)} -> {count} frames at {_rate(job.rate)} fps, {sound}, "
+            f"{target}: {len(job.clip)} -> {count} frames at {rate_text(job.rate)} fps, {sound}, "
             f"{time.perf_counter() - start:.1f} s on {model.run_device}"
         )
 
@@ -450,10 +415,6 @@ class _Progress:
         if time.monotonic() - self._looked > 2.0 or count == 1:
             self._finished, self._looked = self._segments.frames_done, time.monotonic()
         self._bar.update(max(0, self._finished + count - self._bar.n))
-
-
-def _rate(rate: Fraction) -> str:
-    return str(rate) if rate.denominator == 1 else f"{rate} ({float(rate):.3f})"
 
 
 # What ends a process politely: job queues and torchrun, a terminal that is closed, Ctrl-\\. Windows has only the first.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,7 @@ from .convert import to_rgb
 from .deinterlace import FILM, OFF
 from .images import is_pattern, numbered, write_png
 from .lost_chroma import LostChroma, lost_chroma
+from .masks import Masks, encoding_of_masks, look_of_masks, mask_pixels, masks_beside, with_mask
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
 from .writer import FINEST, VideoWriter, tick_of
@@ -64,7 +66,7 @@ class Job:
     """Holds a clip and what is asked of it: the plan, and when each new picture is shown.
 
     keep_fps: slow motion, the rate stays and the pictures last longer. enlarged: how many times as large pictures are
-    written, see `render`'s enlarge. Raises ValueError.
+    written, see `render`'s enlarge. masks: of its frames, which move with them. Raises ValueError.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class Job:
         keep_fps: bool = False,
         drift: Seam | None = None,
         enlarged: int = 1,
+        masks: Masks | None = None,
     ):
-        self.enlarged = enlarged
+        self.enlarged, self.masks = enlarged, masks
         self.drift = drift if drift and drift.gain else None
         if clip.deinterlace == FILM and timing.at_repeats == "hold":
             # Its frames are those of the film again, one in five twice.
@@ -173,6 +176,16 @@ class Job:
             tick=self.tick, copy=copy,
         )  # fmt: skip
 
+    def mask_writer(self, path: str | os.PathLike | None) -> AbstractContextManager[VideoWriter | None]:
+        """Makes a file for its masks, without loss where its ending has that; none where there are no masks."""
+        if path is None or self.masks is None:
+            return nullcontext()
+        path, look = Path(path), look_of_masks(self.clip)
+        return VideoWriter(
+            path, self.rate, self.clip.width, self.clip.height,
+            encoding=encoding_of_masks(path, look.bits), look=look, tick=self.tick, copy=False,
+        )  # fmt: skip
+
 
 def as_loop(clip: Clip, twin: bool = True, drift: bool = False) -> tuple[Clip, Seam]:
     """Returns a clip without the frames at its end that are its first ones again, and what was found; for `Job`'s
@@ -206,64 +219,105 @@ def render(
     writer: VideoWriter,
     on_progress: Callable[[int, Tensor], None] | None = None,
     enlarge: Callable[[Tensor], Tensor] | None = None,
+    mask_writer: VideoWriter | None = None,
     **options: Any,
 ) -> int:
     """Computes a part of a job into an open writer; returns the number of source frames that were there.
 
     on_progress gets the number of frames done and the newest (H,W,C). enlarge: makes of each frame the one that is
-    written, `job.enlarged` times as large. options: finder of
+    written, `job.enlarged` times as large. mask_writer: takes the masks of a job that has some. options: finder of
     `rife.engine.chunks.part_frames`, scale, TTA, ensemble, batch_size ... of `rife.engine.interpolate_stream`. Raises
     DamagedError, VideoError.
     """
     job.look_through()
     bits, zero = writer.look.bits, job.time(part.first)
-    kind = kind_of(job.clip.look)
-    # Given frames come out of the engine as the tensors that went in: their planes then go to the encoder untouched.
-    given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-    lost: dict[int, LostChroma] = {}  # of given frames
-    read = 0
-
-    def images() -> Iterator[Tensor]:
-        nonlocal read
-        if part.keeps_first:
-            yield opened(next(job.clip.decoded(0, 1)), 0)
-        for i, frame in enumerate(job.clip.decoded(part.start, part.stop), part.start):
-            read += 1
-            yield opened(frame, i)
-
-    def opened(frame: av.VideoFrame, i: int) -> Tensor:
-        pixels = to_rgb(frame, job.clip.look, kind)
-        image = to_tensor(pixels)
-        if job.drift and i:
-            gain, offset = torch.tensor(job.drift.gain), torch.tensor(job.drift.offset)
-            return corrected_colours(image, gain, offset, i / len(job.clip))
-        given[image] = frame
-        if (missing := lost_chroma(frame, pixels, job.clip.look, kind)) is not None:
-            lost[i] = missing
-        return image
+    source = _SourceFrames(job, part)
+    if job.masks:
+        options["opacity"] = job.clip.look.alpha
 
     def write(item: tuple) -> None:
-        writer.write(*item)
+        picture, mask, time, lasts, lost = item
+        writer.write(picture, time, lasts, lost)
+        if mask_writer is not None and mask is not None:
+            mask_writer.write(mask, time, lasts)
 
     frames = part_frames(
-        model, prefetch(images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part,
+        model, prefetch(source.images(), _PREFETCHED), job.timing, job.clip.clock_of, len(job.clip), part,
         transfer=transfer_of(job.clip.look.transfer), **options,
     )  # fmt: skip
     with BackgroundConsumer(write, _WAITING, finish_on=DamagedError) as encoder:
         shown = picture = None
         for k, frame in enumerate(frames, part.first):
+            image, mask = _apart(frame, job.masks is not None, bits)
             if enlarge is None:
-                picture = given[frame] if frame in given else to_pixels(frame, bits)
+                picture = source.planes(frame) or to_pixels(image, bits)
             elif frame is not shown:  # a held one is enlarged once
-                shown, picture = frame, to_pixels(enlarge(frame), bits)
+                shown, picture = frame, to_pixels(enlarge(image), bits)
             lasts = job.time(k + 1) - job.time(k) if k + 1 == len(job.plan) else None
-            left = job.plan.position(k)
-            encoder.put((picture, job.time(k) - zero, lasts, lost.get(left)))
-            for i in [i for i in lost if i < left]:
-                del lost[i]
+            encoder.put((picture, mask, job.time(k) - zero, lasts, source.lost_before(job.plan.position(k))))
             if on_progress:
-                on_progress(k - part.first + 1, frame)
-    return read
+                on_progress(k - part.first + 1, image)
+    return source.read
+
+
+def _apart(frame: Tensor, masked: bool, bits: int) -> tuple[Tensor, np.ndarray | None]:
+    """A frame (H,W,C) and, as the picture that is written, the mask behind its channels."""
+    if not masked:
+        return frame, None
+    return frame[..., :-1], mask_pixels(to_pixels(frame[..., -1:], 8 if bits == 8 else 16))
+
+
+class _SourceFrames:
+    """Opens the source frames that a part needs, with their masks. read: how many there were.
+
+    Given frames come out of the engine as the tensors that went in: their planes then go to the encoder untouched.
+    """
+
+    def __init__(self, job: Job, part: Part):
+        self.read = 0
+        self._job, self._part, self._kind = job, part, kind_of(job.clip.look)
+        self._given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._lost: dict[int, LostChroma] = {}  # of given frames
+
+    def images(self) -> Iterator[Tensor]:
+        """Yields (H,W,C), masks behind the other channels."""
+        clip, part = self._job.clip, self._part
+        if part.keeps_first:
+            yield self._opened(next(clip.decoded(0, 1)), 0, self._masks(0, 1))
+        masks = self._masks(part.start, part.stop)
+        for i, frame in enumerate(clip.decoded(part.start, part.stop), part.start):
+            self.read += 1
+            yield self._opened(frame, i, masks)
+
+    def _masks(self, start: int, stop: int) -> Iterator[Tensor] | None:
+        return self._job.masks.frames(start, stop) if self._job.masks else None
+
+    def _opened(self, frame: av.VideoFrame, i: int, masks: Iterator[Tensor] | None) -> Tensor:
+        job = self._job
+        pixels = to_rgb(frame, job.clip.look, self._kind)
+        image = to_tensor(pixels)
+        corrected = job.drift is not None and i > 0
+        if job.drift is not None and corrected:
+            gain, offset = torch.tensor(job.drift.gain), torch.tensor(job.drift.offset)
+            image = corrected_colours(image, gain, offset, i / len(job.clip))
+        if masks is not None:
+            image = with_mask(image, next(masks))
+        if corrected:
+            return image
+        self._given[image] = frame
+        if (missing := lost_chroma(frame, pixels, job.clip.look, self._kind)) is not None:
+            self._lost[i] = missing
+        return image
+
+    def planes(self, frame: Tensor) -> av.VideoFrame | None:
+        """Returns the decoded frame that `frame` is; None where it was made."""
+        return self._given.get(frame)
+
+    def lost_before(self, index: int) -> LostChroma | None:
+        """Returns what RGB has taken from source frame `index`; lets go of those before it."""
+        for i in [i for i in self._lost if i < index]:
+            del self._lost[i]
+        return self._lost.get(index)
 
 
 def interpolate_video(
@@ -291,6 +345,10 @@ def interpolate_video(
     keep: Tensor | str | None = None,
     deinterlace: str = OFF,
     longest_gap: Rate | None = None,
+    loop_twin: str = "keep",
+    loop_drift: str = OFF,
+    masks: str | os.PathLike | None = None,
+    masks_to: str | os.PathLike | None = None,
 ) -> Summary:
     """Makes a video of (N-1)*multiplier+1 frames, or of as many as `rate` needs, of a video of N, in constant memory.
 
@@ -301,7 +359,10 @@ def interpolate_video(
     keep_fps: slow motion, multiplier times as long; else the rate is multiplied and the sound copied. slow: so many
     times as long, at `rate` or the clip's. encoding: codec, quality ...; crf: the quality alone. on_progress
     gets the number of frames computed. steady: all frames made ones, equally sharp. shutter: degrees of motion blur, 0
-    to 360. keep: a mask (H,W) of what stays as in the nearer given frame, or "auto". Raises ValueError,
+    to 360. keep: a mask (H,W) of what stays as in the nearer given frame, or "auto". loop_twin: with loop, "drop"
+    leaves out a last frame that is the first again; loop_drift: "auto" spreads a change of colours from begin to end
+    over the clip. masks: a picture, or a video or pictures with one for each frame, which move with the frames;
+    masks_to: the file they are written to. Raises ValueError,
     FileNotFoundError, VideoError; nothing stands under `target` before all is written. Where a frame is damaged, what
     was before it stands under NAME.partial.EXT.
     """
@@ -311,14 +372,18 @@ def interpolate_video(
         video_request(multiplier, rate, slow), loop, keep_duration, cuts, repeats,
         steady=steady, shutter=shutter, longest_gap=gap,
     )  # fmt: skip
-    job = Job(Clip(source, deinterlace=deinterlace), timing, encoding or Encoding(crf=crf), keep_fps)
-    refuse_same(job.clip, target)
+    clip, back = Clip(source, deinterlace=deinterlace), None
+    moving = masks_beside(masks, masks_to, clip)
+    if loop:
+        clip, back = as_loop(clip, loop_twin == "drop", loop_drift == "auto")
+    job = Job(clip, timing, encoding or Encoding(crf=crf), keep_fps, back, masks=moving)
+    refuse_same(clip, target, moving, masks_to)
     if job.clip.audio and not job.same_time:
         log.warning("slow motion: the sound of %s is left out, it would not fit.", source)
-    with job.writer(target) as writer:
+    with job.writer(target) as writer, job.mask_writer(masks_to) as mask_writer:
         read = render(
             model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size, keep=keep,
-            on_progress=on_progress and (lambda count, _: on_progress(count)),
+            on_progress=on_progress and (lambda count, _: on_progress(count)), mask_writer=mask_writer,
         )  # fmt: skip
     return Summary(read, writer.count, job.rate, writer.sound)
 
@@ -339,13 +404,23 @@ def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) 
     return AtRate(None if rate is None else exact_rate(rate), 1 / stretch)
 
 
-def refuse_same(clip: Clip, target: Path) -> None:
-    """Raises VideoError where the output would overwrite the input."""
-    targets = numbered(target).values() if is_pattern(target) else [target]
-    there, here = ({(s.st_dev, s.st_ino) for s in map(os.stat, files)} for files in
-                   (clip.files, filter(Path.exists, targets)))  # fmt: skip
-    if there & here:
-        raise VideoError(f"{target} is both input and output; the input would be lost. Name another output.")
+def refuse_same(
+    clip: Clip, target: Path, masks: Masks | None = None, masks_to: str | os.PathLike | None = None
+) -> None:
+    """Raises VideoError where an output would overwrite an input, or the other output."""
+    outputs = [target] if masks_to is None else [target, Path(masks_to)]
+    if len({os.path.abspath(output) for output in outputs}) < len(outputs):
+        raise VideoError(
+            f"{target} is named for the pictures and for the masks. Name another output for one of them."
+        )
+    inputs = [*clip.files, *(masks.files if masks else ())]
+    here = {(s.st_dev, s.st_ino) for s in map(os.stat, inputs)}
+    for output in outputs:
+        files = numbered(output).values() if is_pattern(output) else [output]
+        if here & {(s.st_dev, s.st_ino) for s in map(os.stat, filter(Path.exists, files))}:
+            raise VideoError(
+                f"{output} is both input and output; the input would be lost. Name another output."
+            )
 
 
 def to_tensor(frame: np.ndarray) -> Tensor:

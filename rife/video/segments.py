@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class Segments:
     """Does a job in segments, some of which may be done already.
 
     identity: what else the frames depend on (the checkpoint, scale ...), JSON-ready; finished segments of another job
-    are refused. rank, processes: this one's number and how many there are. Raises VideoError.
+    are refused. rank, processes: this one's number and how many there are. masks_to: where the job's masks go.
+    Raises VideoError.
     """
 
     def __init__(
@@ -146,13 +148,15 @@ class Segments:
         rank: int = 0,
         processes: int = 1,
         patience: float = PATIENCE,
+        masks_to: Path | None = None,
     ):
-        if is_pattern(target) or target.suffix.lower() in (".gif", ".webp", ".apng"):
-            raise VideoError(
-                f"{target.name} cannot be joined from segments. Write a video file such as .mp4 or .mkv, or do without "
-                "--resume and with one process."
-            )
-        self.job, self.target, self.rank = job, target, rank
+        for path in (target, masks_to) if masks_to else (target,):
+            if is_pattern(path) or path.suffix.lower() in (".gif", ".webp", ".apng"):
+                raise VideoError(
+                    f"{path.name} cannot be joined from segments. Write a video file such as .mp4 or .mkv, or do "
+                    "without --resume and with one process."
+                )
+        self.job, self.target, self.rank, self.masks_to = job, target, rank, masks_to
         self.folder = target.with_name(target.name + ".parts")
         self._patience = patience
         self._make_folder()
@@ -213,6 +217,10 @@ class Segments:
         """Returns the file of segment i. It is done where `record` says so, too."""
         return self.folder / f"{i:05d}.mkv"
 
+    def mask_path(self, i: int) -> Path:
+        """Returns the file of the masks of segment i."""
+        return self.folder / f"{i:05d}.mask.mkv"
+
     def record(self, i: int) -> Path:
         """Returns the file that says what segment i holds, written when it is done."""
         return self.folder / f"{i:05d}.json"
@@ -233,7 +241,7 @@ class Segments:
             return True
         try:
             record = json.loads(self.record(i).read_text(encoding="utf-8"))
-            fault = "" if record == self._record(i, Proof.of(self.path(i))) else "it is not what was written"
+            fault = "" if record == self._record(i, *self._proofs(i)) else "it is not what was written"
         except FileNotFoundError:
             return not self.folder.is_dir()
         except (OSError, ValueError) as error:
@@ -247,13 +255,18 @@ class Segments:
         self._proven.add(i)
         return True
 
-    def _record(self, i: int, proof: Proof) -> dict:
+    def _proofs(self, i: int) -> list[Proof]:
+        """What the files of segment i hold, read back."""
+        return [Proof.of(self.path(i)), *([Proof.of(self.mask_path(i))] if self.masks_to else [])]
+
+    def _record(self, i: int, proof: Proof, *of_masks: Proof) -> dict:
         part = self.parts[i]
         return {
             "job": self._job,
             "frames": [part.first, part.last],
             "pictures": proof.pictures,
             "sha256": proof.digest,
+            **({"masks": [[mask.pictures, mask.digest] for mask in of_masks]} if of_masks else {}),
         }
 
     def _prove(self, i: int, made: int) -> None:
@@ -262,14 +275,15 @@ class Segments:
         Only the clip's last one may hold fewer than planned: of a file that has fewer frames than it says.
         Raises VideoError.
         """
-        part, proof = self.parts[i], Proof.of(self.path(i))
+        part, proofs = self.parts[i], self._proofs(i)
         expected = made if i == len(self.parts) - 1 else part.last - part.first
-        if fault := proof.fault(expected, lambda k: self.job.time(part.first + k), self.job.tick):
-            raise VideoError(
-                f"Segment {i} of {self.target.name}, read back, is not whole: {fault}. Run the command again; if it "
-                "stays so, do without --resume."
-            )
-        write_text(self.record(i), json.dumps(self._record(i, proof)))
+        for proof in proofs:
+            if fault := proof.fault(expected, lambda k: self.job.time(part.first + k), self.job.tick):
+                raise VideoError(
+                    f"Segment {i} of {self.target.name}, read back, is not whole: {fault}. Run the command again; if "
+                    "it stays so, do without --resume."
+                )
+        write_text(self.record(i), json.dumps(self._record(i, *proofs)))
         self._proven.add(i)
 
     def _look_at_source(self) -> None:
@@ -340,8 +354,9 @@ class Segments:
                     raise _Done
 
         try:
-            with self.job.writer(self.path(i), copy=False) as writer:
-                render(model, self.job, self.parts[i], writer, check, **options)
+            to = self.mask_path(i) if self.masks_to else None
+            with self.job.writer(self.path(i), copy=False) as writer, self.job.mask_writer(to) as masks:
+                render(model, self.job, self.parts[i], writer, check, mask_writer=masks, **options)
             self._look_at_source()
             self._prove(i, writer.count)
         except _Done:
@@ -358,12 +373,8 @@ class Segments:
         start = time.monotonic()
         while self.folder.is_dir():
             if (self.rank == 0 or time.monotonic() - start > self._patience) and claims.take("join"):
-                paths = [self.path(i) for i in range(len(self.parts))]
-                job = self.job
-                copy = job.same_time and job.encoding.audio
                 try:
-                    with Joiner(self.target, paths, job.clip, job.time, job.tick, copy) as joiner:
-                        joiner.join()
+                    self._join_files()
                 except VideoError:
                     if self.folder.is_dir():
                         raise
@@ -372,6 +383,18 @@ class Segments:
                 return True
             time.sleep(_POLL / 4)
         return False
+
+    def _join_files(self) -> None:
+        """Both files get their names when both are whole."""
+        job, parts = self.job, range(len(self.parts))
+        with ExitStack() as files:
+            copy = job.same_time and job.encoding.audio
+            targets = [(self.target, self.path, copy)]
+            if self.masks_to:
+                targets.append((self.masks_to, self.mask_path, False))
+            for target, path, copied in targets:
+                joiner = Joiner(target, list(map(path, parts)), job.clip, job.time, job.tick, copied)
+                files.enter_context(joiner).join()
 
 
 def _described(job: Job) -> dict:
@@ -384,6 +407,7 @@ def _described(job: Job) -> dict:
         "clip": [clip.deinterlace, clip.conceal, str(clip.start), str(clip.length), repr(job.drift)],
         "rate": str(job.rate),
         "encoding": repr(job.encoding),
+        **({"masks": digest_of(job.masks.files)} if job.masks else {}),
     }
 
 
