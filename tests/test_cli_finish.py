@@ -18,8 +18,8 @@ from rife.video.codecs import Encoding
 from rife.video.job import read_frames, to_bytes, write_png
 from rife.video.reader import Clip
 
-# Input of RIFE Interpolate Video and RIFE Interpolate -> option of `rife interpolate`, keyword of `rife.video.interpolate_video`; "": by its
-# plan or model instead.
+# Input of RIFE Interpolate Video and RIFE Interpolate -> option of `rife interpolate`, keyword of
+# `rife.video.interpolate_video`; "": by its plan or model instead.
 SAME = {
     "interp_model": ("--model", "model"),
     "video": ("input", "source"),
@@ -64,7 +64,8 @@ def test_nodes_python_and_command_have_the_same_options(tmp_path):
     generator = stand_in.installed(tmp_path)
     nodes = next(generator).nodes
     inputs = set()
-    for one in (*nodes["RIFEInterpolateVideo"].define_schema().inputs, *nodes["RIFEInterpolate"].define_schema().inputs):
+    kinds = ("RIFEInterpolateVideo", "RIFEInterpolate")
+    for one in (one for kind in kinds for one in nodes[kind].define_schema().inputs):
         inner = [i.id for option in one.options.get("options", ()) for i in getattr(option, "inputs", ())]
         inputs |= {f"{one.id}.{name}" for name in inner} or {one.id}
     generator.close()
