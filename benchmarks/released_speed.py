@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import ROOT, clip, machine, peak_host_mb
+from measure import ROOT, clip, give_back_freed_memory, machine, peak_host_mb
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from alive import peak
@@ -73,12 +71,6 @@ def main() -> None:
     if args.csv:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows(rows)
-
-
-def give_back_freed_memory() -> None:
-    """What one network's frames took is else found free by the next one's. Does nothing where there is no glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def measured(

@@ -251,7 +251,10 @@ class Model:
         height, width = (math.ceil(side / multiple) * multiple for side in (height, width))
         reverse = ensemble and self.config.ensemble == "no"
         estimate = self.net.estimate_memory(height, width, scale, ensemble)
-        return estimate.peak(height * width, batch, TTA, reverse, channels - colour_channels(channels))
+        only_image = channels == 3 and self.acceleration == "off"
+        return estimate.peak(
+            height * width, batch, TTA, reverse, channels - colour_channels(channels), only_image
+        )
 
     @torch.no_grad()
     def inference(

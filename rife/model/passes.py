@@ -103,8 +103,11 @@ class Passes:
         network_channels = pair.source0.shape[1] - follow
         src0, src1 = pair.source0[:, :network_channels], pair.source1[:, :network_channels]
         grids = self._grids = WarpGrids.of(src0, self._grids)
+        times = 0.5 if t is None else t
+        if self.accelerated is None and colours == 3 and not follow:
+            return network.image_from(src0, src1, times, scales, ensemble, grids=grids)
         predict = self.accelerated or network.predict_from
-        prediction = predict(src0, src1, 0.5 if t is None else t, scales, ensemble, grids=grids)
+        prediction = predict(src0, src1, times, scales, ensemble, grids=grids)
         image = prediction.image if colours == 3 else prediction.image.mean(1, True)
         if not follow:
             return image

@@ -65,6 +65,19 @@ class AdaptiveIFNet(IFNet):
             return self._run(state, scales, bidirectional, refine)
         return self._predict_doubled(doubled, state, scales, bidirectional, refine)
 
+    def image_from(
+        self,
+        src0: Tensor,
+        src1: Tensor,
+        timestep: float | Tensor,
+        scale_list: Sequence[float],
+        ensemble: bool = False,
+        *,
+        grids: WarpGrids | None = None,
+    ) -> Tensor:
+        """Returns the frame (B,3,H,W) of `predict_from`."""
+        return self.predict_from(src0, src1, timestep, scale_list, ensemble, grids=grids).image
+
     def _run(
         self,
         state: ForwardState,

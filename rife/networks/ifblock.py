@@ -116,7 +116,8 @@ class IFBlock(nn.Module):
             self.conv1 = nn.Sequential(*deconv(c, c // 2, cfg.act), nn.ConvTranspose2d(c // 2, 4, 4, 2, 1))
             self.conv2 = nn.Sequential(*deconv(c, c // 2, cfg.act), nn.ConvTranspose2d(c // 2, 1, 4, 2, 1))
 
-    def _trunk(self, x: Tensor) -> Tensor:
+    def trunk(self, x: Tensor) -> Tensor:
+        """Returns what the tail is made of, of the same size as what `begin` made."""
         if self.cfg.trunk == "pair":
             for i in range(4):
                 x = getattr(self, f"convblock{i}")(x) + x
@@ -157,19 +158,23 @@ class IFBlock(nn.Module):
         named |= {name: x[:, :3] for name, x in zip(("raw0", "raw1"), raw, strict=False)}
         return {name: x.to(self.dtype) for name, x in named.items() if x is not None}
 
-    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def stem(self, inputs: dict[str, Tensor]) -> Tensor:
         """Runs the first convolution, with its activation, over all inputs (see `input_columns`): (B,c/2,h/2,w/2).
 
         On a CPU concatenating them would cost more than the convolution: a sum of convolutions over the parts is the
         same, and channels_last is four times as fast as planar here (28 to 16 channels at 768x512: 11 ms, 51).
         "coarse" among the inputs stands for mask_feat and t at half the size, whose up-sampling is folded in.
+        Inputs are taken out of `inputs` as they are read: in a large frame they weigh more than all else.
         """
         on_cpu = next(iter(inputs.values())).device.type == "cpu" and not is_tracing()
         if not on_cpu or self.cfg.stem_padding != "zeros":
-            return self.conv0[0](self.concatenate(inputs))
+            x = self.concatenate(inputs)
+            inputs.clear()
+            return self.conv0[0](x)
         first, activation = self._first_conv, cast(nn.Sequential, self.conv0[0])[1]
         total = cast(Tensor, first.bias).view(1, -1, 1, 1)
-        for name, x in inputs.items():
+        for name in list(inputs):
+            x = inputs.pop(name)
             weight = torch.cat([first.weight[:, start : start + n] for start, n in self._columns_of(name)], 1)
             x = x.contiguous(memory_format=torch.channels_last)
             part = (
@@ -212,14 +217,31 @@ class IFBlock(nn.Module):
         mask_feat = rearrange(out[:, 16:], "b (c i j) h w -> b (h i) (w j) c", i=2, j=2).movedim(-1, 1)
         return flow, mask_feat
 
-    def forward(self, stem_out: Tensor, scale: float, last: bool = False) -> BlockOutput:
+    def begin(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Runs both strided convolutions over all inputs (see `stem`): what `forward` takes, (B,c,h/4,w/4)."""
+        return self.conv0[1](self.stem(inputs))
+
+    def forward(self, begun: Tensor, scale: float, last: bool = False) -> BlockOutput:
         """Returns what the block finds.
 
-        stem_out: (B,c/2,h/2,w/2), what `stem` made of inputs at 1/scale. last: nobody reads its features.
+        begun: (B,c,h/4,w/4), what `begin` made of inputs at 1/scale; of h/2 and w/2 where the first convolution keeps
+        the size. last: nobody reads its features.
         """
-        flow, mask_feat = self._tail(self._trunk(self.conv0[1](stem_out)), last)
+        flow, mask_feat = self._tail(self.trunk(begun), last)
         scale = scale * self.up
         return BlockOutput(flow.float() * scale if scale != 1 else flow.float(), mask_feat, scale)
+
+    def tail_rows(self, x: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Returns rows `start` to `stop` of the change of the flow, and of the mask, that the finest block finds at
+        full size; multiples of 4, for tail "shuffle".
+
+        x: (B,c,H/4,W/4), of `trunk`. A row of x reaches four rows of the transposed convolution, two of which are its
+        own, so that one more on both sides is enough.
+        """
+        low, high = max(0, start // 4 - 1), min(x.shape[2], stop // 4 + 1)
+        parts = self._tail(x[:, :, low:high], True)
+        flow, mask_feat = (part[:, :, start - 4 * low : stop - 4 * low] for part in parts)
+        return flow.float(), mask_feat
 
 
 def input_columns(cfg: IFNetConfig, first: bool, teacher: bool = False) -> dict[str, list[tuple[int, int]]]:

@@ -20,16 +20,23 @@ from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
 from .memory_estimate import MemoryEstimate, estimate_memory
-from .multiscale import NO_FAST_PATHS, BlockOutput, FastPaths, ForwardState, WarpGrids, blend, swap
+from .multiscale import (
+    DISSOLVE_CHANNEL,
+    NO_FAST_PATHS,
+    BlockOutput,
+    FastPaths,
+    ForwardState,
+    WarpGrids,
+    blend,
+    dissolved,
+    swap,
+)
 from .prediction import Prediction, require_middle, time_tensor
 from .refine import Contextnet, Unet
 from .static_regions import damp_static, motion_weight
-from .strips import stem_in_strips, wants_strips
+from .strips import begin_in_strips, frame_in_strips, wants_strips, wants_to_end_in_strips
 from .teacher import mix_blocks, teach
 from .variational_flow import motion_flow
-
-# Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
-_DISSOLVE_CHANNEL = 2
 
 
 class IFNet(nn.Module):
@@ -98,7 +105,7 @@ class IFNet(nn.Module):
         for block in self.blocks:
             block.cfg = self.config
         conv = self.blocks[-1].shuffle_conv
-        channels = slice(4 * (4 + _DISSOLVE_CHANNEL), 4 * (5 + _DISSOLVE_CHANNEL))
+        channels = slice(4 * (4 + DISSOLVE_CHANNEL), 4 * (5 + DISSOLVE_CHANNEL))
         conv.weight[:, channels] = 0
         cast(Tensor, conv.bias)[channels] = -3  # the sigmoid of which is 0.05
 
@@ -190,8 +197,7 @@ class IFNet(nn.Module):
             if keep_stages:
                 flows.append(state.full_flow())
                 merged.append(state.blend())
-            if cfg.variational and i == 0:
-                self._correct(state, out, scales)
+            self._correct(i, state, out, scales)
         found = self._prediction(state, refine)
         if not keep_stages:
             return found
@@ -200,6 +206,33 @@ class IFNet(nn.Module):
         )
         mixture = mix_blocks(state, flows) if mix else (None, None)
         return Prediction(found.image, found.flow, found.mask, flows, merged, flow_tea, merged_tea, *mixture)
+
+    def image_from(
+        self,
+        src0: Tensor,
+        src1: Tensor,
+        timestep: float | Tensor,
+        scale_list: Sequence[float],
+        ensemble: bool = False,
+        *,
+        grids: WarpGrids | None = None,
+    ) -> Tensor:
+        """Returns the frame (B,3,H,W) of `predict_from`, for those who want neither flow nor mask: of large frames, in
+        inference, these are never there as a whole."""
+        cfg = self.config
+        state = ForwardState(src0, src1, time_tensor(timestep, src0), cfg.mask_add, grids)
+        bidirectional = cfg.bidirectional(ensemble)
+        *coarse, finest = zip(self.blocks, scale_list, strict=True)
+        for i, (block, scale) in enumerate(coarse):
+            out = self._block(block, state, scale, bidirectional)
+            state.add(out)
+            self._correct(i, state, out, scale_list)
+            state.keeps_full_flow = not wants_to_end_in_strips(cfg, state, finest[1], bidirectional)
+            del out  # only the state may hold it: it is large, and let go of on the way
+        if not state.keeps_full_flow:
+            return frame_in_strips(finest[0], state, cfg)
+        state.add(self._block(finest[0], state, finest[1], bidirectional, True))
+        return self._prediction(state, None).image
 
     def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
         """What all blocks together found: flow, mask and the frame that they give."""
@@ -222,16 +255,14 @@ class IFNet(nn.Module):
             image = self._refine(state, *warped, flow, mask, image)
         if self.config.dissolve:
             del warped  # as large as all that follows
-            fade = torch.lerp(state.src0[:, :3], state.src1[:, :3], state.timestep.to(state.src0))
-            image = torch.lerp(
-                image,
-                fade,
-                torch.sigmoid(mask_feat[:, _DISSOLVE_CHANNEL : _DISSOLVE_CHANNEL + 1].to(image.dtype)),
-            )
+            image = dissolved(image, mask_feat, state.src0[:, :3], state.src1[:, :3], state.timestep)
         return image
 
-    def _correct(self, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:
-        """Puts the variational flow in place of the first block's, which it follows where that matches better."""
+    def _correct(self, block: int, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:
+        """Puts the variational flow in place of the first block's, which it follows where that matches better, where
+        the network has it; after any other `block` nothing happens."""
+        if block != 0 or not self.config.variational:
+            return
         finest = max(1, int(2 * scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
         img0, img1, solve = state.src0[:, :3], state.src1[:, :3], state.fast_paths.solve_flow
@@ -249,27 +280,43 @@ class IFNet(nn.Module):
         last: nobody reads its features.
         """
         if wants_strips(self.config, state, scale, bidirectional):
-            return block(stem_in_strips(block, state), scale, last)
-        if not bidirectional and (fused := state.fused_input(scale, block.dtype)) is not None:
-            return block(block.conv0[0](fused), scale, last)
+            return block(begin_in_strips(block, state), scale, last)
+        if not bidirectional:
+            return block(self._begun(block, state, scale), scale, last)
+        # Only networks without features run so: mask_feat is the mask, whose logit changes its sign.
+        src, raw, t = self._warped_and_raw(state, scale)
+        mask, flow = self._seen(state, scale, t)
+        seen = (None, None) if mask is None or flow is None else (-mask, swap(flow))
+        out = block(block.begin(block.inputs(src, raw, t, mask, flow)), scale, last)
+        back = block(block.begin(block.inputs(src[::-1], raw[::-1], 1 - t, *seen)), scale, last)
+        mask = (out.mask_feat - back.mask_feat) / 2
+        return BlockOutput((out.flow + swap(back.flow)) / 2, mask, out.scale)
+
+    def _begun(self, block: IFBlock, state: ForwardState, scale: float) -> Tensor:
+        """What a block's first convolutions make of its inputs, which are let go of then: they weigh more than the
+        trunk."""
+        if (fused := state.fused_input(scale, block.dtype)) is not None:
+            return block.conv0(fused)
+        src, raw, t = self._warped_and_raw(state, scale)
+        if (coarse := self._coarse(state, scale, t)) is not None:
+            inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {"coarse": coarse}
+        else:
+            inputs = block.inputs(src, raw, t, *self._seen(state, scale, t))
+        del src, raw, coarse
+        return block.begin(inputs)
+
+    def _warped_and_raw(
+        self, state: ForwardState, scale: float
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Both warped sources, both frames as they are, where the network wants them, and the timestep."""
         src = state.sources_at(scale) if state.started or not self.config.raw_inputs else ()
         t = state.timestep_at(scale)
         raw = tuple(resize(x, 1 / scale) for x in (state.src0, state.src1)) if self.config.raw_inputs else ()
-        coarse = None if bidirectional else self._coarse(state, scale, t)
-        if coarse is not None:
-            inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {"coarse": coarse}
-            return block(block.stem(inputs), scale, last)
-        mask_feat, flow = (
-            (state.mask_feat_at(scale), state.flow_at(scale)) if state.started else self._initial(t)
-        )
-        out = block(block.stem(block.inputs(src, raw, t, mask_feat, flow)), scale, last)
-        if bidirectional:
-            # Only networks without features run so: mask_feat is the mask, whose logit changes its sign.
-            seen = (None, None) if mask_feat is None or flow is None else (-mask_feat, swap(flow))
-            back = block(block.stem(block.inputs(src[::-1], raw[::-1], 1 - t, *seen)), scale, last)
-            mask = (out.mask_feat - back.mask_feat) / 2
-            out = BlockOutput((out.flow + swap(back.flow)) / 2, mask, out.scale)
-        return out
+        return src, raw, t
+
+    def _seen(self, state: ForwardState, scale: float, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Mask, with features, and flow so far."""
+        return (state.mask_feat_at(scale), state.flow_at(scale)) if state.started else self._initial(t)
 
     def _coarse(self, state: ForwardState, scale: float, t: Tensor) -> Tensor | None:
         """Mask_feat and timestep before their last up-sampling by 2, which `IFBlock.stem` folds into its convolution.

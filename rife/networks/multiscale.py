@@ -13,8 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..ops.row_strips import is_large, row_strips, strip_pixels
 from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
+
+# Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
+DISSOLVE_CHANNEL = 2
 
 
 class BlockOutput(NamedTuple):
@@ -135,6 +139,7 @@ class ForwardState:
         self.size = src0.shape[-2:]
         self.grids = WarpGrids.of(src0, grids)
         self.fast_paths = fast_paths
+        self.keeps_full_flow = True  # whether the next block gets `full_flow`'s sum from the last one
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
         self._sum: tuple[int, Tensor | None] = (
@@ -212,18 +217,30 @@ class ForwardState:
                 total = total + flow if flow is x.values else flow.add_(total)
         if total is None:
             raise RuntimeError("There is no flow before the first block has run.")
-        self._sum = (len(self.flows), total)
+        self._sum = (len(self.flows), total) if self.keeps_full_flow else (0, None)
         return total
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
+        if scale == 2 and not self.keeps_full_flow:
+            return self._halves_in_strips()
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
             warped0, warped1 = self.warped()
             return resize(warped0, 1 / scale), resize(warped1, 1 / scale)
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
         return self._warp_both(flow, grid, halve=True)
+
+    def _halves_in_strips(self) -> tuple[Tensor, Tensor]:
+        """`sources_at(2)`, with a strip of rows at a time at full size."""
+        height, width = self.size
+        parts = []
+        for start, stop in row_strips(height, width, strip_pixels(self.src0.is_cpu), 2):
+            flow = self.flow_rows(start, stop)
+            parts.append(self._warp_both(flow, self.grids.grid.rows(start, stop), halve=True))
+        first, second = zip(*parts, strict=True)
+        return torch.cat(first, 2), torch.cat(second, 2)
 
     def _sampled_flow(self, scale: float) -> Tensor | None:
         """The flow so far, (B,4,2H/scale,2W/scale), at the central 2x2 pixels of each cell; at scale 1 at all pixels.
@@ -252,7 +269,7 @@ class ForwardState:
         make = self.fast_paths.fused_input
         if make is None:
             return None
-        seen = self._mask_feat_rows(start, stop), self.timestep_at(1)[:, :, start:stop]
+        seen = self.mask_feat_rows(start, stop), self.timestep_at(1)[:, :, start:stop]
         return make(self.src0, self.src1, self.full_flow(), *seen, 1, dtype, (start, stop))
 
     def rows(self, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
@@ -261,13 +278,32 @@ class ForwardState:
 
         No others are made on the way.
         """
-        flow = self.full_flow()[:, :, start:stop]
-        sources = self._warp_both(flow, self.grids.grid.rows(start, stop))
-        return sources, self._mask_feat_rows(start, stop), flow, self.timestep_at(1)[:, :, start:stop]
+        flow = self.flow_rows(start, stop)
+        sources = self.warped_rows(flow, start, stop)
+        return sources, self.mask_feat_rows(start, stop), flow, self.timestep_at(1)[:, :, start:stop]
 
-    def _mask_feat_rows(self, start: int, stop: int) -> Tensor:
+    def flow_rows(self, start: int, stop: int) -> Tensor:
+        """Returns rows `start` to `stop` of `full_flow`, the same to the bit: of the whole where that is kept."""
+        if self.keeps_full_flow:
+            return self.full_flow()[:, :, start:stop]
+        total = None
+        for x in self.flows:
+            flow = resize_rows(x.values, int(x.scale), start, stop)
+            total = flow if total is None else flow + total
+        if total is None:
+            raise RuntimeError("There is no flow before the first block has run.")
+        return total
+
+    def mask_feat_rows(self, start: int, stop: int) -> Tensor:
+        """Returns rows `start` to `stop` of the mask at full size, with the last block's features."""
         maps = self._counting_mask_feats()
         return _add(resize_rows(x.values, int(x.scale), start, stop) for x in maps)
+
+    def warped_rows(
+        self, flow: Tensor, start: int, stop: int, channels: int | None = None, mode: str = "bilinear"
+    ) -> tuple[Tensor, Tensor]:
+        """Warps rows `start` to `stop` of `warped` by their flow (B,4,stop-start,W)."""
+        return self._warp_both(flow, self.grids.grid.rows(start, stop), channels, mode)
 
     def warped(
         self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
@@ -301,6 +337,14 @@ def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
 
 
+def dissolved(image: Tensor, mask_feat: Tensor, img0: Tensor, img1: Tensor, timestep: Tensor) -> Tensor:
+    """Returns the frame `image` (B,3,h,w) as far as the finest block's `mask_feat` says so, elsewhere the cross-fade of
+    both frames (B,3,h,w) at the timestep."""
+    fade = torch.lerp(img0, img1, timestep.to(img0))
+    weight = mask_feat[:, DISSOLVE_CHANNEL : DISSOLVE_CHANNEL + 1].to(image.dtype)
+    return torch.lerp(image, fade, torch.sigmoid(weight))
+
+
 def swap(flow: Tensor) -> Tensor:
     """Exchanges the two halves of the flow (B,4,H,W), as for the same frames in reversed order."""
     return torch.cat((flow[:, 2:4], flow[:, :2]), 1)
@@ -316,7 +360,13 @@ def _rescaled(x: AtScale, target: float) -> Tensor:
     # Not for scale == target > 1: there the two pixels read lie on both sides of a kink.
     if scale == 1 or target == 1 or (target > 1 and scale >= 2 * target):
         return resize(values, scale / target)
-    return resize(resize(values, scale), 1 / target)
+    height, width = (int(side * scale) for side in values.shape[-2:])
+    whole = is_tracing() or torch.is_grad_enabled() or not is_large(height, width, values.is_cpu)
+    if whole or min(scale, target) < 1:
+        return resize(resize(values, scale), 1 / target)
+    strips = row_strips(height, width, strip_pixels(values.is_cpu), int(target))
+    rows = [resize(resize_rows(values, int(scale), start, stop), 1 / target) for start, stop in strips]
+    return torch.cat(rows, 2)
 
 
 def _central_indices(side: int, scale: int, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.warp import resize
+from ..ops.warp import resize, resize_rows
 
 _CELL = 8  # pixels; changes are averaged over cells, so that noise does not look like motion
 
@@ -23,10 +23,20 @@ def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
     Equal: no cell within `radius` pixels changes by more than one level of 255 in the mean; 1 from two and a half on.
     What moves by less than twice the radius is within it half-way, also where both frames show only the background.
     """
-    levels = F.avg_pool2d((img0 - img1).abs().mean(1, True).float() * 255, _CELL)
+    return resize(motion_of_cells(img0, img1, radius), _CELL)
+
+
+def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
+    """Returns `motion_weight` at the middle of each cell of 8x8 pixels, (B,1,H/8,W/8)."""
+    levels = F.avg_pool2d((img0 - img1).abs_().mean(1, True).float() * 255, _CELL)
     reach = radius // _CELL
     around = F.max_pool2d(levels, 2 * reach + 1, 1, reach)
-    return resize(((around - 1.0) / 1.5).clamp(0, 1), _CELL)
+    return ((around - 1.0) / 1.5).clamp(0, 1)
+
+
+def weight_of_rows(cells: Tensor, start: int, stop: int) -> Tensor:
+    """Returns rows `start` to `stop` of `motion_weight`, of the cells (B,1,H/8,W/8) of `motion_of_cells`."""
+    return resize_rows(cells, _CELL, start, stop)
 
 
 def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:

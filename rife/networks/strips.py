@@ -1,15 +1,15 @@
-"""Runs the finest block's first convolution strip by strip, where it would take most of a large frame's memory."""
+"""Begins and ends the finest block strip by strip, where the whole would take most of a large frame's memory."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from ..ops.row_strips import is_large, row_strips, strip_pixels
 from .config import IFNetConfig
 from .ifblock import IFBlock
-from .multiscale import ForwardState
-
-STRIP_PIXELS = 1 << 20  # of a strip, in frames of more than twice that: half a 1080p frame
+from .multiscale import ForwardState, blend, dissolved
+from .static_regions import damp_static, motion_of_cells, weight_of_rows
 
 
 def strips_fit(cfg: IFNetConfig) -> bool:
@@ -22,30 +22,70 @@ def wants_strips(cfg: IFNetConfig, state: ForwardState, scale: float, bidirectio
 
     state: the pass so far; bidirectional: whether the block runs backward in time, too.
     """
-    large = state.size[0] * state.size[1] > 2 * STRIP_PIXELS
     plain = not bidirectional and not torch.is_grad_enabled() and state.upsampled
+    height, width = state.size
+    large = is_large(height, width, state.src0.is_cpu)
     return scale == 1 and large and plain and strips_fit(cfg) and state.started
 
 
-def stem_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
-    """Computes `block.stem` at full size, (B,c/2,H/2,W/2), with warped frames and inputs of one strip of rows at a
-    time.
+def begin_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
+    """Computes `block.begin` at full size, (B,c,H/4,W/4), with warped frames and inputs of one strip of rows at a time.
 
-    Without seams: a row of the first convolution (stride 2) reads three rows of the input, so each strip but the
-    first begins two rows early, and the row that saw padding in their place is dropped.
+    Without seams: a row of each convolution (stride 2, padding 1) reads the row above its own two, so each strip but
+    the first begins four rows early, and the row of the result that saw padding in their place is dropped.
     """
     height, width = state.size
-    step = max(2, STRIP_PIXELS // width // 2 * 2)
     parts = []
-    for start in range(0, height, step):
-        early = 2 if start else 0
-        stem_out = _stem_of_rows(block, state, start - early, min(start + step, height))
-        parts.append(stem_out[:, :, early // 2 :])
+    for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
+        early = 4 if start else 0
+        begun = _begun_rows(block, state, start - early, stop)
+        parts.append(begun[:, :, early // 4 :])
     return torch.cat(parts, 2)
 
 
-def _stem_of_rows(block: IFBlock, state: ForwardState, start: int, stop: int) -> Tensor:
+def _begun_rows(block: IFBlock, state: ForwardState, start: int, stop: int) -> Tensor:
     if (fused := state.fused_input_rows(start, stop, block.dtype)) is not None:
-        return block.conv0[0](fused)
+        return block.conv0(fused)
     src, mask_feat, flow, t = state.rows(start, stop)
-    return block.stem(block.inputs(src, (), t, mask_feat, flow))
+    return block.begin(block.inputs(src, (), t, mask_feat, flow))
+
+
+def wants_to_end_in_strips(cfg: IFNetConfig, state: ForwardState, scale: float, bidirectional: bool) -> bool:
+    """Tells whether the frame is to be made strip by strip, from the finest block's trunk on."""
+    return ends_in_strips(cfg) and wants_strips(cfg, state, scale, bidirectional)
+
+
+def ends_in_strips(cfg: IFNetConfig) -> bool:
+    """Tells whether the frame of such a network can be made strip by strip."""
+    return strips_fit(cfg) and cfg.tail == "shuffle" and not cfg.refine
+
+
+def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig) -> Tensor:
+    """Runs the finest `block` after the pass so far, and makes the frame (B,3,H,W); of what lies between its trunk and
+    the frame, at full size, there is only a strip of rows at a time.
+
+    That is what `IFNet` makes of the whole. `state` is to keep no full flow.
+    """
+    height, width = state.size
+    begun = begin_in_strips(block, state)
+    if not state.mask_add:
+        state.mask_feats.clear()  # they were inputs, and weigh as much as the frame
+    x = block.trunk(begun)
+    del begun
+    img0, img1 = state.src0[:, :3], state.src1[:, :3]
+    cells = motion_of_cells(img0, img1, cfg.still_radius) if cfg.still_radius else None
+    image = torch.empty_like(img0, memory_format=torch.contiguous_format)
+    for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
+        change, mask_feat = block.tail_rows(x, start, stop)
+        flow = change.add_(state.flow_rows(start, stop))
+        mask = mask_feat[:, :1]
+        if state.mask_add:
+            mask = mask + state.mask_feat_rows(start, stop)[:, :1]
+        t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
+        if cells is not None:
+            flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
+        made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
+        if cfg.dissolve:
+            made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t)
+        image[:, :, start:stop] = made
+    return image

@@ -27,7 +27,7 @@ def teach(
     src = state.sources_at(scale) if scale > 1 else state.warped()
     seen = (state.mask_feat_at(scale), state.flow_at(scale), resize(gt, 1 / scale))
     inputs = block.inputs(src, raw, state.timestep_at(scale), *seen)
-    out = block(block.stem(inputs), scale, last=True)
+    out = block(block.begin(inputs), scale, last=True)
     flow_tea = flow + resize(out.flow, out.scale)
     mask_d = resize(out.mask_feat[:, :1], out.scale)
     mask_tea = state.mask_feat_at(1)[:, :1] + mask_d if cfg.mask_add else mask_d

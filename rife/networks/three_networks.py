@@ -368,6 +368,19 @@ class LegacyRIFE(nn.Module):
         src0, src1 = src0.to(self.get_dtype()), src1.to(self.get_dtype())
         return self.predict(src0, src1, timestep, scale_list, ensemble, grids=grids)
 
+    def image_from(
+        self,
+        src0: Tensor,
+        src1: Tensor,
+        timestep: float | Tensor,
+        scale_list: Sequence[float],
+        ensemble: bool = False,
+        *,
+        grids: WarpGrids | None = None,
+    ) -> Tensor:
+        """Returns the frame (B,3,H,W) of `predict_from`."""
+        return self.predict_from(src0, src1, timestep, scale_list, ensemble, grids=grids).image
+
     def forward(
         self,
         img0: Tensor,

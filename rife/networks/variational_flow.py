@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
+from ..ops.row_strips import row_strips
 from ..ops.tracing import is_tracing
 from ..ops.warp import resize, warp
 from .multiscale import WarpGrids
@@ -38,6 +39,7 @@ _LK_DAMPING = (
 _SMOOTHNESS, _BRIGHTNESS, _GRADIENT = 20.0, 5.0, 20.0
 _EPSILON, _ZETA = 1e-3, 0.1
 _FIXED_POINT_ITERATIONS, _SOR_SWEEPS = 3, 3
+_STRIP_PIXELS = 1 << 18  # of a strip: what a step holds on its way weighs up to 300 bytes a pixel
 _MAX_CHANGE = 4.0  # pixels, by the refinement of one level
 
 
@@ -157,17 +159,38 @@ def lucas_kanade_step(level: PyramidLevel, v: Tensor) -> Tensor:
 
     The 2x2 normal equations of each window are solved in closed form; pixels that differ much weigh less.
     """
-    at0, at1 = level.warped(v)
+    # Differences see a row further, and windows three.
+    return _in_strips(_step_of, 1 + _LK_WINDOW // 2, *level.warped(v), level.t, level.damping)
+
+
+def _step_of(at0: Tensor, at1: Tensor, t: Tensor, damping: Tensor) -> Tensor:
+    """`lucas_kanade_step` of frames (B,3,h,w) that are warped already."""
     difference = at0 - at1
     weight = 1 / (difference.abs().mean(1, True) + _LK_NOISE)
     # (B,3,3,h,w) dx, dy, difference of each colour
-    rows = torch.stack((*_central_differences(torch.lerp(at1, at0, level.t)), difference), 1)
+    rows = torch.stack((*_central_differences(torch.lerp(at1, at0, t)), difference), 1)
     # The sums over colours of dx dx, dx dy, dx d and of dy dy, dy d: the structure tensor, and its right side.
     products = torch.cat(((rows[:, :1] * rows).sum(2), (rows[:, 1:2] * rows[:, 1:]).sum(2)), 1)
     xx, xy, xd, yy, yd = _window_sum(products.mul_(weight)).split(1, 1)
-    xx, yy = xx + level.damping, yy + level.damping
+    xx, yy = xx + damping, yy + damping
     change = torch.cat((yy * xd - xy * yd, xx * yd - xy * xd), 1) / (xx * yy - xy * xy)
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
+
+
+def _in_strips(compute: Callable[..., Tensor], halo: int, *maps: Tensor) -> Tensor:
+    """What `compute` makes of maps (...,h,w), or (...,1,1), in strips of rows where the maps are large. halo: how many
+    rows above and below a row it looks at."""
+    height, width = maps[0].shape[-2:]
+    if is_tracing() or torch.compiler.is_compiling() or height * width <= 2 * _STRIP_PIXELS:
+        return compute(*maps)
+    out = maps[0]
+    for start, stop in row_strips(height, width, _STRIP_PIXELS):
+        low, high = max(0, start - halo), min(height, stop + halo)
+        part = compute(*(x if x.shape[-2] == 1 else x[..., low:high, :] for x in maps))
+        if start == 0:
+            out = part.new_empty((*part.shape[:-2], height, width))
+        out[..., start:stop, :] = part[..., start - low : stop - low, :]
+    return out
 
 
 def _variational_refinement(level: PyramidLevel, v: Tensor, iterate: Callable) -> Tensor:
@@ -202,8 +225,12 @@ def _data_terms(level: PyramidLevel, v: Tensor) -> Tensor:
     They are the normal equations of (gradient . change + difference)^2, each divided by the squared gradient and zeta^2
     as in DeepFlow (Weinzaepfel et al. 2013), so that strong edges do not outweigh all else.
     """
-    at0, at1 = level.warped(v)
-    mean_and_difference = torch.cat((torch.lerp(at1, at0, level.t), at0 - at1), 1).mul_(255)
+    return _in_strips(_data_terms_of, 2, *level.warped(v), level.t)  # two differences see two rows further
+
+
+def _data_terms_of(at0: Tensor, at1: Tensor, t: Tensor) -> Tensor:
+    """`_data_terms` of frames (B,3,h,w) that are warped already."""
+    mean_and_difference = torch.cat((torch.lerp(at1, at0, t), at0 - at1), 1).mul_(255)
     gradients = _central_differences(mean_and_difference)
     (dx, distance_x), (dy, distance_y) = (x.chunk(2, 1) for x in gradients)
     (dxx, _), (dxy, dyy) = (x.chunk(2, 1) for x in _central_differences(torch.cat((dx, dy), 1)))

@@ -26,10 +26,10 @@ from measure import load_core, tame_weights  # noqa: E402
 rife = load_core()
 from rife.model import acceleration  # noqa: E402
 from rife.model.acceleration import Accelerated  # noqa: E402
-from rife.networks import strips  # noqa: E402
 from rife.networks import triton_kernels as kernels  # noqa: E402
 from rife.networks.adaptive import build_network  # noqa: E402
 from rife.networks.multiscale import FastPaths, WarpGrids  # noqa: E402
+from rife.ops import row_strips  # noqa: E402
 from rife.ops.warp import resize, warp  # noqa: E402
 
 RANDOM_CASES = 24
@@ -132,14 +132,14 @@ def passes(release: str) -> dict[str, float]:
     expected = net.predict_from(*sources, 0.3)
     calls = []
     count = lambda *given: calls.append(1) or kernels.warp_and_concatenate(*given)  # noqa: E731
-    pixels = strips.STRIP_PIXELS
+    pixels = row_strips.STRIP_PIXELS
     for name, strip in (("whole", pixels), ("strips", side * 22)):
-        strips.STRIP_PIXELS = strip
+        row_strips.STRIP_PIXELS = strip
         made = net.predict_from(*sources, 0.3, fast_paths=FastPaths(fused_input=count))
         found[name] = max(
             float((a - b).abs().amax()) for a, b in ((made.image, expected.image), (made.flow, expected.flow))
         )
-    strips.STRIP_PIXELS = pixels
+    row_strips.STRIP_PIXELS = pixels
     return found | {"calls": len(calls)}
 
 
