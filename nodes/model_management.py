@@ -138,14 +138,14 @@ def oom_options() -> dict:
 
 def load(
     patcher, height: int, width: int, options: InferenceOptions = DEFAULT_OPTIONS, channels: int = 3, *,
-    wanted: int = 1, batch_size: int = 0,
+    wanted: int = 1, batch_size: int = 0, acceleration: str = "off",
 ) -> tuple[Interpolator, int]:  # fmt: skip
     """Loads the model for frames of height x width: as the engine wants it, with the number of new frames per pass.
 
-    options, channels: of the passes, which the memory is asked for. wanted: new frames that there are to make at once;
-    batch_size: as many of them per pass, 0: as many as fit.
+    options, channels, acceleration: of the passes, which the memory is asked for. wanted: new frames that there are to
+    make at once; batch_size: as many of them per pass, 0: as many as fit.
     """
-    model = adapt(patcher)
+    model = adapt(patcher).accelerate(acceleration)
     device = patcher.load_device
 
     def estimate(frames: int) -> int:

@@ -71,7 +71,7 @@ class RunOptions:
         as fit. Raises ValueError for a timestep_method that it has not."""
         model, batch = load(
             with_precision(patcher, self.precision), height, width, self.inference, channels,
-            wanted=wanted, batch_size=self.batch_size,
+            wanted=wanted, batch_size=self.batch_size, acceleration=self.acceleration,
         )  # fmt: skip
         if self.timestep_method != "direct" and isinstance(model, Model):
             model = model.by_timesteps(self.timestep_method)
@@ -80,7 +80,7 @@ class RunOptions:
                 f"timestep_method {self.timestep_method} asked of a model from ComfyUI's own loader. Use Load RIFE "
                 "Checkpoint for it, or leave it at direct."
             )
-        return model.accelerate(self.acceleration), batch
+        return model, batch
 
 
 # Is told before the first pass how many new frames there are, and about how many seconds they take, if known.
@@ -246,7 +246,8 @@ def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: floa
             f"interp_model is ComfyUI's own {type(patcher.model).__name__}, which gives finished frames and tells "
             "nothing of the flow. Load the same file with Load RIFE Checkpoint; FILM cannot be looked into."
         )
-    model, _ = load(patcher, *image0.shape[1:3], InferenceOptions(scale))
+    # The whole flow is wanted, as for a map that follows the colours.
+    model, _ = load(patcher, *image0.shape[1:3], InferenceOptions(scale), 4)
     progress = Progress(len(image0))
     found = []
     for i, pair in enumerate(zip(image0, image1, strict=True)):

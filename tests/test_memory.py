@@ -167,6 +167,14 @@ def test_what_options_cost_is_in_the_estimate(version, options):
     assert 1 <= estimate_of_counted(version, "4K", torch.float16, **options) < 1.6
 
 
+def test_what_is_accelerated_makes_whole_flows_and_is_estimated_so():
+    model = Model.from_network(on_meta("4.26", torch.float16))
+    plain, masked = (model.memory_estimate(*SIZES["4K"], channels=n) for n in (3, 4))
+    accelerated = model.accelerate("compile").memory_estimate(*SIZES["4K"])
+    assert plain < accelerated < masked
+    assert accelerated == model.memory_estimate(*SIZES["4K"])
+
+
 def test_the_estimate_for_comfyuis_own_node_is_that_of_one_frame():
     for version in ("4.26", "1.8"):
         network = on_meta(version, torch.float16)
