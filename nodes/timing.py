@@ -279,9 +279,9 @@ def check_timing(node, timing: dict | None, choices: Sequence[str] = CHOICES) ->
     if wanted and wanted not in found:
         came = ", ".join(["timing", *(f"timing.{name}" for name in found if name != "timing")])
         raise ValueError(
-            f"timing is {found['timing']!r} and timing.{wanted} did not come, only {came}; expected both. A subgraph "
-            "that shows timing alone keeps the inputs of the choice that was made inside: choose it inside, or show "
-            f"timing.{wanted} on the subgraph, too."
+            f"timing is {shortened(found['timing'])} and timing.{wanted} did not come, only {came}; expected both. A "
+            "subgraph that shows timing alone keeps the inputs of the choice that was made inside: choose it inside, "
+            f"or show timing.{wanted} on the subgraph, too."
         )
     return found
 
@@ -309,7 +309,7 @@ def seconds_of(name: str, value: float) -> Fraction:
     link."""
     if not 0 <= value <= LONGEST_TIME:
         raise ValueError(
-            f"{name} is {value}, expected seconds from 0 to {LONGEST_TIME:,}. Give such a number."
+            f"{name} is {shortened(value)}, expected seconds from 0 to {LONGEST_TIME:,}. Give such a number."
         )
     return Fraction(value)
 

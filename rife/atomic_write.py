@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     body raises, what it wrote is removed and `path` stays as it was. Raises OSError.
     """
     path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", str(path))
     # Not made by mkstemp, whose files nobody else may read: this one gets the permissions of any new file.
     temporary = path.with_name(f"{path.stem[:50]}.{secrets.token_hex(4)}.tmp")
     try:

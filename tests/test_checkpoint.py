@@ -339,7 +339,7 @@ def test_float64_becomes_float32_and_a_dtype_that_is_too_small_is_refused(tmp_pa
     path = convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
     assert read_checkpoint(path).stored_dtype == torch.float32
     with pytest.raises(
-        ValueError, match=r"encode.cnn0.weight has values up to 100000.*float16 can hold.*bfloat16"
+        ValueError, match=r"encode.cnn0.weight. has values up to 100000.*float16 can hold.*bfloat16"
     ):
         convert(path, tmp_path / "c.safetensors", torch.float16)
     assert not (tmp_path / "c.safetensors").exists()

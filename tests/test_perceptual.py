@@ -69,6 +69,14 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match="is not VGG19"):
         VGGLoss(tmp_path / "x.pth")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match="cannot be read as plain weights.*vgg19-dcbb9e9d"
+    ):  # not PyTorch's EOFError
+        VGGLoss(tmp_path / "empty.pth")
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="is not VGG19"):
+        VGGLoss(tmp_path / "list.pth")
     with pytest.raises(FileNotFoundError, match="vgg19-dcbb9e9d"):
         VGGLoss(tmp_path / "y.pth")
 

@@ -11,6 +11,7 @@ from ..networks.adaptive import build_network
 from ..networks.config import IFNetConfig
 from ..networks.ifnet import IFNet
 from ..networks.three_networks import LegacyConfig, LegacyRIFE
+from ..timeline.numbers import shortened
 from .errors import UnknownCheckpointError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -68,16 +69,16 @@ def check_tensors(config: IFNetConfig | LegacyConfig, state_dict: Mapping[str, T
         tensor = state_dict[key]
         if tensor.dtype not in FLOATS:
             raise UnknownCheckpointError(
-                f"{key} is {tensor.dtype}, weights must be floating point of 16, 32 or 64 bits. Quantised files are "
-                "not supported: get the original."
+                f"{shortened(key)} is {tensor.dtype}, weights must be floating point of 16, 32 or 64 bits. "
+                "Quantised files are not supported: get the original."
             )
         if tensor.is_meta:
             raise UnknownCheckpointError(
-                f"{key} is a meta tensor: a shape with no data. Load the weights before handing them over."
+                f"{shortened(key)} is a meta tensor: a shape with no data. Load the weights before handing them over."
             )
         # A NaN would reach the sampling grid of a warp, which may end the whole process.
         if not torch.isfinite(tensor.float()).all():
             raise UnknownCheckpointError(
-                f"{key} contains NaN or infinity, so no frame can come out. The training that wrote the file "
-                "diverged, or the file is damaged: use an earlier checkpoint."
+                f"{shortened(key)} contains NaN or infinity, so no frame can come out. The training that wrote the "
+                "file diverged, or the file is damaged: use an earlier checkpoint."
             )

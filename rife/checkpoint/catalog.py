@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import torch
 
+from ..timeline.numbers import shortened
 from .build import Network
 from .download import RETRY_POLICY, OnProgress, RetryPolicy, TransferError, discard, fetch
 from .errors import UnknownCheckpointError
@@ -138,7 +139,7 @@ def find(name: str) -> Download:
         return DOWNLOADS[name]
     similar = difflib.get_close_matches(name, DOWNLOADS, 4, 0.5) or list(DOWNLOADS)[:5]
     raise ValueError(
-        f"There is no download {name!r}, expected a name such as {', '.join(similar)}. "
+        f"There is no download {shortened(name)}, expected a name such as {', '.join(similar)}. "
         "`rife download` without a name lists all."
     )
 

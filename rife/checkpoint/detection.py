@@ -70,15 +70,16 @@ def clean_keys(raw: Mapping[str, Any]) -> StateDict:
             )
         if value.dim() > _MOST_SIDES:
             raise UnknownCheckpointError(
-                f"{key} has {value.dim()} dimensions, expected {_MOST_SIDES} at most. It is damaged or another kind of "
-                "model."
+                f"{shortened(key)} has {value.dim()} dimensions, expected {_MOST_SIDES} at most. It is damaged "
+                "or another kind of model."
             )
         while prefix := next((p for p in prefixes if key.startswith(p)), None):
             key = key[len(prefix) :]
         key = re.sub(r"^blocks\.(\d+)\.", r"block\1.", key)
         if key in cleaned:
             raise UnknownCheckpointError(
-                f"{key} is there twice, under different prefixes: the file holds several networks. Save one of them."
+                f"{shortened(key)} is there twice, under different prefixes: the file holds several networks. Save "
+                "one of them."
             )
         cleaned[key] = value
     return cleaned
@@ -126,13 +127,13 @@ def _side(shape: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
     found = shape.get(key)
     if found is None:
         raise UnknownCheckpointError(
-            f"This looks like a RIFE with parts missing: there is no {key} among {len(shape)} tensors. "
+            f"This looks like a RIFE with parts missing: there is no {shortened(key)} among {len(shape)} tensors. "
             "The file was cut down or belongs to a fork; get the released file."
         )
     if len(found) != 4:
         raise UnknownCheckpointError(
-            f"{key} has the shape {found}, a convolution's weights have four sides. The file is damaged: get the "
-            "released one."
+            f"{shortened(key)} has the shape {found}, a convolution's weights have four sides. The file is damaged: "
+            "get the released one."
         )
     return found[axis]
 

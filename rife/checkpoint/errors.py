@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..timeline.numbers import first_line
+
 
 class UnknownCheckpointError(ValueError):
     """Is raised where the file or state dict is not a RIFE that this package knows; the message says what was found."""
@@ -13,8 +15,3 @@ def damaged(error: BaseException) -> UnknownCheckpointError:
         f"cannot be read as plain weights ({type(error).__name__}: {first_line(error)}). It is damaged or no "
         "checkpoint at all: download it again, or ask its author for a state dict or a safetensors file."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, shortened to 200 characters."""
-    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -15,7 +15,8 @@ from typing import Any
 import safetensors
 import torch
 
-from .errors import UnknownCheckpointError, damaged, first_line
+from ..timeline.numbers import first_line
+from .errors import UnknownCheckpointError, damaged
 from .pickle_audit import MAX_BYTES, MAX_PICKLE, check_stream, check_zip
 from .safetensors_file import DIGEST, tensors_sha256
 

@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from ..networks.config import RELEASES, IFNetConfig
 from ..networks.three_networks import LegacyConfig
-from .errors import UnknownCheckpointError, first_line
+from ..timeline.numbers import first_line, shortened
+from .errors import UnknownCheckpointError
 
 _LONGEST = 2**16  # those of releases have 700 characters
 _WIDEST = 4096  # pixels of `still_radius`
@@ -35,10 +36,10 @@ def _check_values(config: IFNetConfig) -> None:
     for field in fields(config):
         value, known = getattr(config, field.name), [getattr(row, field.name) for row in RELEASES.values()]
         if type(value) is not type(known[0]) or (type(value) is tuple and {type(n) for n in value} != {int}):
-            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+            raise ValueError(f"{field.name} is {shortened(value)}")
         free = field.name == "family" or (field.name, value) == ("sampling", "bicubic")
         if type(value) is str and value not in known and not free:
-            raise ValueError(f"{field.name} is {value[:40]!r}, known are {sorted(set(known))}")
+            raise ValueError(f"{field.name} is {shortened(value)}, known are {sorted(set(known))}")
     if not 0 <= config.still_radius <= _WIDEST:
         raise ValueError(f"still_radius is {str(config.still_radius)[:40]}, expected 0 to {_WIDEST}")
     if len(config.family) > 40:

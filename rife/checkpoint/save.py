@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..atomic_write import atomic_write
 from ..networks.three_networks import LegacyConfig
+from ..timeline.numbers import shortened
 from .files import SUFFIXES
 from .load import read_checkpoint
 from .safetensors_file import DIGEST, serialised, tensors_sha256
@@ -34,7 +35,7 @@ def save_checkpoint(
     """
     network = getattr(model, "net", model)
     path = Path(path)
-    if path.suffix != ".safetensors":
+    if path.name and path.suffix != ".safetensors":
         path = path.with_name(path.name + ".safetensors")
     tensors = {key: _to_store(key, value, dtype) for key, value in network.state_dict().items()}
     kind = "legacy" if isinstance(network.config, LegacyConfig) else "ifnet"
@@ -52,8 +53,9 @@ def _to_store(key: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
     stored = value.detach().to("cpu", dtype or value.dtype).contiguous()
     if not torch.isfinite(stored).all():
         raise ValueError(
-            f"{key} has values up to {float(value.abs().max()):g}, which are no weights that {stored.dtype} can hold. "
-            "If they were finite, save as bfloat16 or float32; else the training diverged: use an earlier checkpoint."
+            f"{shortened(key)} has values up to {float(value.abs().max()):g}, which are no weights that {stored.dtype} "
+            "can hold. If they were finite, save as bfloat16 or float32; else the training diverged: use an "
+            "earlier checkpoint."
         )
     return stored
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..version import __version__
 from . import checkpoints, convert_workflow, demo, export, interpolate, join, score, train
+from .values import Parser, brief
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,8 @@ COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0, 1 for an error that was reported, 130 when interrupted."""
-    args = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else [*argv]
+    args = make_parser().parse_args(words)
     logged = args.debug or args.log_format is not None
     logging.basicConfig(
         level=logging.INFO if logged else logging.WARNING, format=args.log_format or "%(message)s"
@@ -50,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words, and traced in a file
         if args.debug:
             raise
-        told = str(error) if _is_for_the_user(error) else _internal(error)
-        print(f"rife: {told}", file=sys.stderr)
+        told = str(error) if is_for_the_user(error) else _internal(error)
+        print(f"rife: {brief(told, words)}", file=sys.stderr)
         return 1
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of all commands. --debug may stand before the command or behind it."""
-    parser = argparse.ArgumentParser(prog="rife", description="Frame interpolation with RIFE.")
+    parser = Parser(prog="rife", description="Frame interpolation with RIFE.")
     parser.add_argument("--version", action="version", version=f"rife {__version__}")
     parser.add_argument("--debug", action="store_true", help="log more, show tracebacks")
     parser.set_defaults(log_format=None)
@@ -72,8 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    """Whether an error says what the user can mend: the system's (no such file, disk full), or one raised in words.
+def is_for_the_user(error: Exception) -> bool:
+    """Tells whether an error says what the user can mend: one of the system (no such file, disk full), or one raised in
+    words.
 
     What Python or a library raises while our code calls it is a fault of ours: a RuntimeError of PyTorch's about sizes,
     a ValueError of NumPy's. It looks the same by its class; but the frame that it comes from is either not ours, or

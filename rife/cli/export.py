@@ -8,6 +8,7 @@ from pathlib import Path
 from ..model import SCALES, load_model
 from ..model.onnx_export import OPSET, TOLERANCE, export_onnx
 from .options import add_variant_option
+from .values import number, whole
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,10 +19,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_variant_option(parser)
     parser.add_argument(
-        "--scale", type=float, default=1.0, choices=SCALES, help="flow resolution; 0.5 for 4K (default: 1)"
+        "--scale",
+        type=number(0, 1000),
+        default=1.0,
+        choices=SCALES,
+        help="flow resolution; 0.5 for 4K (default: 1)",
     )
     parser.add_argument(
-        "--opset", type=int, default=OPSET, metavar="N", help="of ONNX, 16 to 20 (default: %(default)s)"
+        "--opset",
+        type=whole(0, 1000),
+        default=OPSET,
+        metavar="N",
+        help="of ONNX, 16 to 20 (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 

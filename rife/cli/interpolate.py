@@ -41,7 +41,8 @@ from ..video.reader import Clip
 from ..video.segments import Segments
 from .dry_run import cadence_line, described, rate_text
 from .identity import identity_of
-from .options import AUTO, add_model_options, add_network_options, load
+from .options import AUTO, add_crf_option, add_model_options, add_network_options, load
+from .values import MOST_FRAMES, number, whole
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _timing_options(parser: argparse.ArgumentParser) -> None:
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument("--multi", type=int, metavar="M", help="frame rate times M (default: 2)")
+    rate.add_argument(
+        "--multi", type=whole(1, MOST_FRAMES), metavar="M", help="frame rate times M (default: 2)"
+    )
     rate.add_argument("--timesteps", metavar="T", help="these times between each two: 0.25,0.5 or 1/3,2/3")
     rate.add_argument(
         "--curve",
@@ -126,7 +129,7 @@ def _finish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steady", action="store_true", help="even sharpness: all frames are made ones")
     parser.add_argument(
         "--shutter",
-        type=float,
+        type=number(-1e6, 1e6),  # whose range the engine tells
         default=0.0,
         metavar="A",
         help="motion blur of a shutter of A degrees, 180 as in film",
@@ -158,9 +161,7 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg (default: by the ending)"
     )
-    group.add_argument(
-        "--crf", type=int, help="quality, lower is better (default: 18 for h264, by the codec)"
-    )
+    add_crf_option(group)
     group.add_argument("--preset", help="the encoder's trade of speed for size")
     group.add_argument("--pix-fmt", help="pixel format of FFmpeg (default: by depth and alpha of the input)")
     group.add_argument("--hardware", action="store_true", help="encode on the GPU or the like")
@@ -258,7 +259,7 @@ def _inputs(text: str) -> list[Path]:
         names = map(Path, glob.glob(text, recursive=True))
         found = sorted(path for path in names if path.is_file() and not is_left_aside(path))
         if not found:
-            raise FileNotFoundError(f"There is no file like {text}. Give another pattern.")
+            raise FileNotFoundError(f"There is no file like {shortened(text)}. Give another pattern.")
         return [path] if all(is_picture(p) and not is_video(p) for p in found) else found
     return [path]
 

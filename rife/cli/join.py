@@ -15,7 +15,8 @@ from ..engine import Joining, interpolate
 from ..engine.seams import Seam
 from ..video.codecs import Encoding
 from ..video.joined import JoinedVideo, join_videos, open_clips
-from .options import add_model_options, add_network_options, load
+from .options import add_crf_option, add_model_options, add_network_options, load
+from .values import MOST_FRAMES, whole
 
 AUTO = "auto"
 
@@ -26,18 +27,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="a video")
     parser.add_argument(
         "--overlap",
-        type=_frames,
+        type=whole(0, MOST_FRAMES, AUTO),
         metavar="N",
         help="frames that two clips have in common; 0: none (default: found)",
     )
     parser.add_argument(
         "--bridge",
-        type=_frames,
+        type=whole(0, MOST_FRAMES, AUTO),
         metavar="N",
         help="new frames for a gap between two clips (default: by its size)",
     )
     parser.add_argument(
-        "--fade", type=int, default=16, metavar="N",
+        "--fade", type=whole(0, MOST_FRAMES), default=16, metavar="N",
         help="frames over which a clip's colours go from those of the clip before to its own (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--no-match", action="store_true", help="leave colours as they are")
@@ -46,21 +47,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_network_options(parser)
     parser.add_argument("--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg")
-    parser.add_argument(
-        "--crf", type=int, help="quality, lower is better (default: 18 for h264, by the codec)"
-    )
+    add_crf_option(parser)
     parser.add_argument("--no-audio", action="store_true", help="leave out the sound")
     add_model_options(parser)
     parser.set_defaults(run=run)
 
 
-def _frames(word: str) -> int | None:
-    return None if word == AUTO else int(word)
-
-
 def run(args: argparse.Namespace) -> None:
     """Joins and says what was found. Raises VideoError, ValueError."""
     target = Path(args.output)
+    if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
+        raise ValueError(f"--report is {args.report}, expected a file in a folder that is there. Name one.")
     asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
     clips = open_clips(args.input, target)
     model = load(args)

@@ -10,6 +10,7 @@ from ..model.acceleration import ACCELERATIONS
 from ..model.options import TIMESTEP_METHODS
 from ..networks.config import RELEASES
 from ..networks.three_networks import LEGACY_RELEASES
+from .values import MOST_FRAMES, number, whole
 
 AUTO = "auto"
 
@@ -34,8 +35,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
 
 
-def _scale(word: str) -> float | str:
-    return word if word == AUTO else float(word)
+def add_crf_option(parser: argparse._ActionsContainer) -> None:
+    """Adds --crf: the quality of a video."""
+    parser.add_argument(
+        "--crf", type=whole(-64, 255), help="quality, lower is better (default: 18 for h264, by the codec)"
+    )
 
 
 def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> None:
@@ -44,7 +48,7 @@ def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> 
     auto: also --scale auto.
     """
     parser.add_argument(
-        "--scale", type=_scale, default=1.0, choices=[*SCALES, AUTO] if auto else SCALES,
+        "--scale", type=number(0, 1000, AUTO if auto else ""), default=1.0, choices=[*SCALES, AUTO] if auto else SCALES,
         help="flow resolution; 0.5 for 4K" + "; auto: by how far the clip moves, which is looked through first" * auto,
     )  # fmt: skip
     parser.add_argument(
@@ -61,7 +65,10 @@ def add_network_options(parser: argparse.ArgumentParser, auto: bool = False) -> 
         "--precision", choices=PRECISIONS, default="auto", help="of the network (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch-size", type=int, metavar="B", help="new frames per forward pass (default: automatic)"
+        "--batch-size",
+        type=whole(1, MOST_FRAMES),
+        metavar="B",
+        help="new frames per forward pass (default: automatic)",
     )
 
 

@@ -31,8 +31,9 @@ from ..evaluation.scoring import (
 )
 from ..evaluation.tables import aligned, held_out_table, protocol_table, worst_frames
 from ..model import SCALES, InferenceOptions, load_model
-from ..timeline.numbers import whole_number
+from ..timeline.numbers import shortened, whole_number
 from .options import add_device_option
+from .values import MOST_FRAMES, number, whole
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="default: the bundled checkpoint",
     )
-    models.add_argument("--scale", type=float, nargs="+", default=[1.0], choices=SCALES)
+    models.add_argument("--scale", type=number(0, 1000), nargs="+", default=[1.0], choices=SCALES)
     models.add_argument("--tta", action="store_true", help="also with test-time augmentation")
     models.add_argument("--ensemble", action="store_true", help="also with the time-reversed pass")
     models.add_argument(
@@ -69,12 +70,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: 2 2:2 4 8)",
     )  # fmt: skip
     clips.add_argument(
-        "--true-frames", type=int, default=12,
+        "--true-frames", type=whole(0, MOST_FRAMES), default=12,
         help="frames to score per clip and task, spread over it; 0 for all (default: %(default)s)",
     )  # fmt: skip
-    clips.add_argument("--max-frames", type=int, help="of each clip (default: all)")
+    clips.add_argument("--max-frames", type=whole(1, MOST_FRAMES), help="of each clip (default: all)")
     clips.add_argument(
-        "--max-width", type=int, help="wider clips are reduced by a whole factor (default: as they are)"
+        "--max-width",
+        type=whole(1, MOST_FRAMES),
+        help="wider clips are reduced by a whole factor (default: as they are)",
     )
     parser.add_argument(
         "--lpips", action="store_true", help="also LPIPS, by the package lpips (it fetches weights)"
@@ -94,7 +97,7 @@ def _task(text: str) -> tuple[int, int]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if task[0] < 2 or task[1] < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: the factor is 2 or more, the stride 1 or more")
+        raise argparse.ArgumentTypeError(f"{shortened(text)}: the factor is 2 or more, the stride 1 or more")
     return task
 
 
@@ -138,6 +141,8 @@ def _check(args: argparse.Namespace) -> None:
     for path in args.data:
         if not path.exists():
             raise FileNotFoundError(f"There is nothing at {path}. Give a video file or a folder of pictures.")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
     if args.baselines and not has_opencv():
         raise ValueError(
             f"The baselines {' and '.join(args.baselines)} need OpenCV, which is not installed. "
@@ -181,7 +186,6 @@ def _compare(protocol: Protocol, rows: Sequence[Row]) -> None:
 
 
 def _write(folder: Path, rows: Sequence[Row], table: Sequence[Sequence[str]], gallery: Gallery) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "frames.csv", rows)
     write_csv(folder / "summary.csv", table[0], table[1:])
     decibels = next((key for key in rows[0].figures if key.startswith("psnr")), "ie")

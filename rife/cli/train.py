@@ -18,7 +18,7 @@ from ..checkpoint.save import save_checkpoint
 from ..losses.objective import RECIPES
 from ..losses.perceptual import VGGLoss
 from ..model import Model
-from ..model.devices import TRAINING_PRECISIONS, default_device, named_dtype
+from ..model.devices import TRAINING_PRECISIONS, named_device, named_dtype
 from ..networks.adaptive import build_network
 from ..networks.config import RELEASES
 from ..networks.ifnet import IFNet
@@ -41,6 +41,7 @@ from ..training.synthetic import RenderedMotion
 from ..training.trainer import Result, Trainer
 from ..training.validation import HeldOut
 from .options import add_device_option
+from .values import number, whole
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _finish(args: argparse.Namespace, result: Result) -> None:
 
 
 def _device(args: argparse.Namespace, local_rank: int) -> torch.device:
-    device = torch.device(args.device) if args.device else default_device()
+    device = named_device(args.device)
     if device.type == "cuda" and local_rank != -1:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
@@ -217,13 +218,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _training_options(parser.add_argument_group("training"))
     group = parser.add_argument_group("machine and files")
     add_device_option(group)
-    group.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
+    group.add_argument("--threads", type=whole(0, 1024), default=0, help="CPU threads, 0 for all")
     group.add_argument(
-        "--workers", type=int, help="threads that prepare data (default: 0 on a CPU, else up to 8)"
+        "--workers", type=whole(0, 1024), help="threads that prepare data (default: 0 on a CPU, else up to 8)"
     )
-    group.add_argument("--save-every", type=float, default=120.0, help="seconds (default: %(default)s)")
     group.add_argument(
-        "--log-every", type=int, default=50, help="steps between rows of log.csv (%(default)s)"
+        "--save-every", type=number(-1, 1e9), default=120.0, help="seconds (default: %(default)s)"
+    )
+    group.add_argument(
+        "--log-every",
+        type=whole(1, 100_000_000),
+        default=50,
+        help="steps between rows of log.csv (%(default)s)",
     )
     group.add_argument("--tensorboard", action="store_true", help="write its files, too; needs the package")
 
@@ -240,23 +246,29 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
     _numbers(
         group,
         (
-            ("crop", 128, "side of what is learned from, pixels"),
-            ("held_out_fraction", 0.1, "share of each shot of --data that is held out"),
-            ("held_out_count", 24, "triplets to score on per folder of --data and distance"),
-            ("max_frames", 400, "of each clip"),
-            ("max_width", 960, "clips of --data are reduced by whole factors to this"),
-            ("clip_width", 480, "--clips are reduced by whole factors to this"),
-            ("reach", 4, "largest distance in frames between the two given ones of a clip"),
-            ("max_motion", 24.0, "largest displacement of rendered motion, pixels"),
-            ("curriculum", 0.4, "share of the steps over which rendered motion grows to it"),
-            ("small_until", 0.5, "share of the steps with rendered crops of half the side"),
-            ("real_from", 0.5, "share of the steps after which every second step uses --clips"),
-            ("rest", 0.0, "share of rendered scenes in which nothing moves"),
-            ("flaws", 0.0, "share of rendered scenes that are blurred, and of those that a codec squeezed"),
-            ("stills", 0.0, "share of windows of --clips that are the same frame three times"),
-            ("fades", 0.0, "share of windows of --clips whose brightness changes"),
-            ("halved", 0.0, "share of windows of --clips that are averaged down from twice the side"),
-            ("real_rest", 0.25, "share of windows of real frames taken wherever they fall"),
+            ("crop", 128, 32, 4096, "side of what is learned from, pixels"),
+            ("held_out_fraction", 0.1, 0, 0.5, "share of each shot of --data that is held out"),
+            ("held_out_count", 24, 1, 100_000, "triplets to score on per folder of --data and distance"),
+            ("max_frames", 400, 3, 1_000_000, "of each clip"),
+            ("max_width", 960, 32, 16384, "clips of --data are reduced by whole factors to this"),
+            ("clip_width", 480, 32, 16384, "--clips are reduced by whole factors to this"),
+            ("reach", 4, 2, 1000, "largest distance in frames between the two given ones of a clip"),
+            ("max_motion", 24.0, 4, 1000, "largest displacement of rendered motion, pixels"),
+            ("curriculum", 0.4, 0, 1, "share of the steps over which rendered motion grows to it"),
+            ("small_until", 0.5, 0, 1, "share of the steps with rendered crops of half the side"),
+            ("real_from", 0.5, 0, 1, "share of the steps after which every second step uses --clips"),
+            ("rest", 0.0, 0, 1, "share of rendered scenes in which nothing moves"),
+            (
+                "flaws",
+                0.0,
+                0,
+                1,
+                "share of rendered scenes that are blurred, and of those that a codec squeezed",
+            ),
+            ("stills", 0.0, 0, 1, "share of windows of --clips that are the same frame three times"),
+            ("fades", 0.0, 0, 1, "share of windows of --clips whose brightness changes"),
+            ("halved", 0.0, 0, 1, "share of windows of --clips that are averaged down from twice the side"),
+            ("real_rest", 0.25, 0, 1, "share of windows of real frames taken wherever they fall"),
         ),
     )
     group.add_argument(
@@ -267,29 +279,31 @@ def _data_options(group: argparse._ArgumentGroup) -> None:
 def _training_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--learning-rate",
-        type=float,
+        type=number(0, 1),
         help="its peak (default: 1e-3; with --data 3e-4, with --data and --start 1e-4)",
     )
     _numbers(
         group,
         (
-            ("steps", 4000, "optimiser steps"),
-            ("batch", 12, "examples per step, of all processes together"),
-            ("accumulate", 1, "passes per step, where memory is short"),
-            ("warm_up", 100, "steps to the full learning rate"),
-            ("seed", 0, "decides fresh weights and data"),
-            ("max_grad_norm", 1.0, "norm that longer gradients are cut to; 0: never"),
-            ("ema", 0.998, "of the moving average of the weights that is kept"),
-            ("flow_weight", 0.1, "weight of the end-point error of rendered motion at the start"),
-            ("mse_weight", 0.0, "weight of the mean squared error"),
-            ("distill_weight", 0.01, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
-            ("perceptual_weight", 1.0, "weight of the perceptual loss of --vgg"),
+            ("steps", 4000, 1, 100_000_000, "optimiser steps"),
+            ("batch", 12, 1, 100_000, "examples per step, of all processes together"),
+            ("accumulate", 1, 1, 100_000, "passes per step, where memory is short"),
+            ("warm_up", 100, 0, 100_000_000, "steps to the full learning rate"),
+            ("seed", 0, -(2**63), 2**63, "decides fresh weights and data"),
+            ("max_grad_norm", 1.0, 0, 1e9, "norm that longer gradients are cut to; 0: never"),
+            ("ema", 0.998, 0, 0.9999999, "of the moving average of the weights that is kept"),
+            ("flow_weight", 0.1, 0, 1e6, "weight of the end-point error of rendered motion at the start"),
+            ("mse_weight", 0.0, 0, 1e6, "weight of the mean squared error"),
+            ("distill_weight", 0.01, 0, 1e6, "weight of the distillation; 0.005 or 0.002 for RIFE_m"),
+            ("perceptual_weight", 1.0, 0, 1e6, "weight of the perceptual loss of --vgg"),
             (
                 "learned_time",
                 0.3,
+                0,
+                1,
                 "share of the steps of --recipe 4.25 whose timestep is guessed from the frames",
             ),
-            ("score_every", 500, "steps between looks at the held-out frames"),
+            ("score_every", 500, 0, 100_000_000, "steps between looks at the held-out frames"),
         ),
     )
     group.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="of the convolutions")
@@ -302,7 +316,9 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _numbers(group: argparse._ArgumentGroup, rows: Sequence[tuple[str, float, str]]) -> None:
-    for name, default, meaning in rows:
+def _numbers(group: argparse._ArgumentGroup, rows: Sequence[tuple[str, float, float, float, str]]) -> None:
+    """Options of these names, defaults, lowest and highest values, and meanings; whole where the default is."""
+    for name, default, low, high, meaning in rows:
         option, help_text = f"--{name.replace('_', '-')}", f"{meaning} (default: {default})"
-        group.add_argument(option, type=type(default), default=default, help=help_text)
+        kind = whole(int(low), int(high)) if isinstance(default, int) else number(low, high)
+        group.add_argument(option, type=kind, default=default, help=help_text)

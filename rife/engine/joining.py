@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..timeline.clock import Clock
+from ..timeline.numbers import shortened
 from ..timeline.plans import Step
 from .batches import Interpolator, to_float
 from .in_memory import interpolate
@@ -68,7 +69,9 @@ class Joining:
         for name, low, high in (("overlap", 0, 1000), ("fade", 0, 100_000), ("bridge", 0, 1000)):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} is {value}, expected {low} to {high} frames. Choose one of these.")
+                raise ValueError(
+                    f"{name} is {shortened(value)}, expected {low} to {high} frames. Choose one of these."
+                )
 
     @property
     def window(self) -> int:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..timeline.numbers import shortened
 from ..timeline.plans import Step
 
 AUTO, OFF = "auto", "off"
@@ -134,7 +135,7 @@ def keeper_of(keep: Tensor | str | None) -> Keeper | None:
     if isinstance(keep, Tensor):
         return KeptMask(keep)
     if keep != AUTO:
-        raise ValueError(f"keep is {keep!r}, expected off, auto or a mask. Choose one of these.")
+        raise ValueError(f"keep is {shortened(keep)}, expected off, auto or a mask. Choose one of these.")
     return OverlayFinder()
 
 

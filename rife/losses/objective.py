@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.prediction import Prediction
+from ..timeline.numbers import shortened
 from .functional import distillation_loss, flow_loss, laplacian_loss, ssim, time_loss
 
 Parts = dict[str, tuple[float, Tensor]]  # name of a loss -> its weight, the loss
@@ -134,5 +135,5 @@ RECIPES = {
 def recipe_of(name: str) -> Recipe:
     """Returns the row of `RECIPES` of that name. Raises ValueError for another name."""
     if name not in RECIPES:
-        raise ValueError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}.")
+        raise ValueError(f"recipe is {shortened(name)}, expected one of {', '.join(RECIPES)}.")
     return RECIPES[name]

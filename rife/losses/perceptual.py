@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -52,9 +54,15 @@ class VGGLoss(nn.Module):
     def _load(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file at {path}. Give torchvision's vgg19-dcbb9e9d.pth.")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes())  # PyTorch's own reader does not say why a drive failed
+        try:
+            state = torch.load(content, map_location="cpu", weights_only=True)
+        except Exception as error:  # noqa: BLE001 - the many ways a file can be broken all mean the same to the user
+            raise ValueError(
+                f"{path} cannot be read as plain weights ({type(error).__name__}). Give torchvision's vgg19-dcbb9e9d.pth."
+            ) from error
         wanted = self.features.state_dict()
-        found = {k: state.get(f"features.{k}") for k in wanted}
+        found = {k: state.get(f"features.{k}") if isinstance(state, Mapping) else None for k in wanted}
         wrong = [k for k, v in found.items() if not isinstance(v, Tensor) or v.shape != wanted[k].shape]
         if wrong:
             raise ValueError(

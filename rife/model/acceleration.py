@@ -20,6 +20,7 @@ from ..networks.multiscale import NO_FAST_PATHS, FastPaths, WarpGrids
 from ..networks.prediction import Prediction, time_tensor
 from ..networks.variational_flow import motion_flow
 from ..ops.memory_format import seconds
+from ..timeline.numbers import shortened
 from .device_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ class Accelerated:
 
     def __init__(self, network: Any, how: str, backend: str | Callable = "inductor"):
         if how not in ACCELERATIONS[1:]:
-            raise ValueError(f"acceleration is {how!r}, expected one of {', '.join(ACCELERATIONS)}. Use one.")
+            raise ValueError(
+                f"acceleration is {shortened(how)}, expected one of {', '.join(ACCELERATIONS)}. Use one."
+            )
         self._network, self.how = network, how
         reason = _unfit(network.config, how)
         self.works = reason is None  # until it turns out that it does not

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..ops.memory_format import memory_format
+from ..timeline.numbers import first_line, shortened
 
 # The names of precisions, everywhere: options of commands, combos of nodes, arguments.
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -22,11 +23,30 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def named_device(name: torch.device | str | None) -> torch.device:
+    """Returns the device of a name such as cpu, cuda:1 or mps; None: `default_device`. Raises ValueError for one that
+    is not here."""
+    if not isinstance(name, str):
+        return default_device() if name is None else name
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
+        if device.type != "cpu":
+            torch.empty(1, device=device)
+        return device
+    except Exception as error:  # each back end has errors of its own for not being there
+        raise ValueError(
+            f"device is {shortened(name)}, which cannot be used here ({first_line(error)}); expected cpu, cuda, "
+            "cuda:1, mps or xpu. Leave it out for this machine's accelerator, or its CPU."
+        ) from error
+
+
 def named_dtype(precision: str) -> torch.dtype | None:
     """Returns the dtype of a name in `PRECISIONS`, None for auto. Raises ValueError for another name."""
     if precision not in PRECISIONS:
         raise ValueError(
-            f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}. Use one of them."
+            f"precision is {shortened(precision)}, expected one of {', '.join(PRECISIONS)}. Use one of them."
         )
     return PRECISIONS[precision]
 

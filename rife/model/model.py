@@ -23,8 +23,9 @@ from ..networks.config import RELEASES, IFNetConfig
 from ..networks.ifnet import IFNet
 from ..networks.three_networks import LegacyConfig
 from ..ops.warp import warp
+from ..timeline.numbers import shortened
 from .acceleration import Accelerated
-from .devices import default_device, good_dtype, named_dtype, placed
+from .devices import good_dtype, named_device, named_dtype, placed
 from .inputs import check_finite, check_images, checked_times, colour_channels, pad_to
 from .options import SCALES, TIMESTEP_METHODS
 from .passes import Pair, Passes, reached_by_middles
@@ -52,7 +53,7 @@ def load_model(
     """
     source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
     network = load_network(source, variant)
-    device = torch.device(device or default_device())
+    device = named_device(device)
     if isinstance(dtype, str):
         dtype = named_dtype(dtype) or good_dtype(device)
     return Model.from_network(placed(network, device, dtype))
@@ -138,7 +139,8 @@ class Model:
         """
         if method not in TIMESTEP_METHODS:
             raise ValueError(
-                f"timestep_method is {method!r}, expected one of {', '.join(TIMESTEP_METHODS)}. Use one of them."
+                f"timestep_method is {shortened(method)}, expected one of {', '.join(TIMESTEP_METHODS)}. Use one of "
+                "them."
             )
         if method == self.timestep_method:
             return self
@@ -217,7 +219,7 @@ class Model:
 
     def device(self, device: torch.device | str | None = None) -> torch.device:
         """Moves the network to `device`, by default this machine's accelerator; returns where it is."""
-        placed(self.net, torch.device(device or default_device()))
+        placed(self.net, named_device(device))
         return self.run_device
 
     def load_model(self, path: str | os.PathLike | Mapping[str, Any], rank: int = 0) -> Model:

@@ -16,6 +16,7 @@ from ..losses.auxiliary import EncoderLoss, TimePredictor
 from ..losses.objective import Objective, recipe_of
 from ..networks.ifnet import IFNet
 from ..networks.prediction import Prediction
+from ..timeline.numbers import shortened
 from .devices import TRAINING_PRECISIONS, named_dtype
 
 MOST_SKIPPED = 50  # steps in a row without a usable gradient, after which training has diverged
@@ -172,7 +173,8 @@ class TrainingStep:
         """What `forward` predicts, the loss to be minimised, and its parts. Raises ValueError for the precision."""
         if precision not in TRAINING_PRECISIONS:
             raise ValueError(
-                f"precision is {precision!r}, expected one of {', '.join(TRAINING_PRECISIONS)}. Use one of them."
+                f"precision is {shortened(precision)}, expected one of {', '.join(TRAINING_PRECISIONS)}. Use one of "
+                "them."
             )
         half = precision != "fp32"
         with torch.autocast(batch.imgs.device.type, named_dtype(precision) if half else None, enabled=half):

@@ -26,7 +26,7 @@ def ssim(
     Raises ValueError for another window.
     """
     if window not in WINDOWS:
-        raise ValueError(f"window is {window!r}, expected one of {', '.join(WINDOWS)}.")
+        raise ValueError(f"window is {window:.60}, expected one of {', '.join(WINDOWS)}.")
     moments = torch.cat((image, target, image * image, target * target, image * target))
     if window == "volume":
         means = _gaussian(_over_channels(F.pad(moments, (5, 5, 5, 5), mode="replicate"), 11), 11)

@@ -52,11 +52,19 @@ def words_of(text: str, most: int) -> list[str]:
 
 def shortened(value: object) -> str:
     """Quotes `value` as messages do: as Python writes it, but of what is long only the beginning."""
-    if isinstance(value, str) and len(value) > _SHOWN:
+    if isinstance(value, (str, bytes)) and len(value) > _SHOWN:
         return f"{value[:_SHOWN]!r}... ({len(value):,} characters)"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) > 8:
-        return f"[{', '.join(map(repr, value[:8]))}, ... ({len(value):,} in all)]"
+        return f"[{', '.join(map(shortened, value[:8]))}, ... ({len(value):,} in all)]"
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
         return "a number of more than 60 digits"
-    text = str(value) if isinstance(value, Fraction) else repr(value)
+    try:
+        text = str(value) if isinstance(value, Fraction) else repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
     return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, shortened to 200 characters."""
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .cadence import Cadence, Stretch, find_cadence
 from .clock import ZERO, Clock, Rate
 from .lazy import LazySequence
+from .numbers import shortened
 from .request import Request, request_of
 
 AT_CUTS = ("hold", "nearest", "blend")
@@ -62,7 +63,7 @@ class PlanOptions:
         for name, value, choices in asked:
             if value not in choices:
                 raise ValueError(
-                    f"{name} is {value!r}, expected one of {', '.join(choices)}. Choose one of them."
+                    f"{name} is {shortened(value)}, expected one of {', '.join(choices)}. Choose one of them."
                 )
 
 

@@ -17,6 +17,8 @@ import av.error
 from av.codec import Codec
 from av.video.codeccontext import VideoCodecContext
 
+from ..timeline.numbers import shortened
+
 log = logging.getLogger(__name__)
 
 FLOAT = 32  # bits of pictures whose channels are floats, which may lie above 1
@@ -246,7 +248,19 @@ def choose(
         here = [Encoder(named, named, tuple((8, False, name) for name in _pixel_formats(named)))]
     if not here:
         raise VideoError(_missing(named, encoding.hardware))
+    if encoding.pix_fmt and not _is_pixel_format(encoding.pix_fmt):
+        raise VideoError(
+            f"pix_fmt is {shortened(encoding.pix_fmt)}, expected a pixel format of FFmpeg; {named} takes "
+            f"{', '.join(_pixel_formats(here[0].name)[:8])}. Leave it out to have it chosen."
+        )
     return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha, like)
+
+
+def _is_pixel_format(name: str) -> bool:
+    try:
+        return bool(av.VideoFormat(name))
+    except ValueError:
+        return False
 
 
 def _usual_codec(path: Path, bits: int, alpha: bool) -> str:

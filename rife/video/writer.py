@@ -107,7 +107,7 @@ class AtomicVideoFile:
             )
         except (ValueError, av.error.FFmpegError) as error:
             raise VideoError(
-                f"{self.path.name} names no known container ({error}). Use .mp4, .mkv, .mov or .webm."
+                f"{self.path.name or self.path} names no known container ({error}). Use .mp4, .mkv, .mov or .webm."
             ) from error
         self._container.metadata.update(metadata)
         self._add_pictures()
@@ -141,9 +141,9 @@ class AtomicVideoFile:
         """Mends the finished file before it gets its name."""
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        damaged = isinstance(value, DamagedError) and self.count > 0
+        damaged = isinstance(error, DamagedError) and self.count > 0
         if kind is not None and not damaged:
             self._discard()
             return
@@ -161,7 +161,7 @@ class AtomicVideoFile:
             raise
         self._discard()
         if damaged:
-            raise DamagedError(f"{value} The {self.count} frames before it are in {path}.") from value
+            raise DamagedError(f"{error} The {self.count} frames before it are in {path}.") from error
 
     def _end(self) -> Fraction:
         return Fraction(0)
