@@ -15,8 +15,11 @@ from rife.video import decode, reader, source
 from rife.video.codecs import VideoError
 
 
-@pytest.mark.parametrize("name", ["video", "pictures"])
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("video", "fsync"), ("video", "replace"), ("pictures", "fsync"), ("pictures", "replace"),
+     ("training", "replace"), ("training anew", "fsync")],
+)  # fmt: skip
 def test_each_flush_and_rename_may_fail_once(tmp_path, monkeypatch, name, call):
     """benchmarks/fault_injection.py: also every write and read, of runs under --resume, training and downloads, too."""
     real, counted, failing = getattr(os, call), [0], [0]

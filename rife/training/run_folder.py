@@ -11,6 +11,7 @@ import csv
 import io
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,6 +22,8 @@ import torch
 
 from ..atomic_write import atomic_write
 from ..checkpoint.save import save_checkpoint
+from ..timeline.numbers import first_line
+from .saved_state import read_state, write_state
 from .trainer import StepReport, Trainer
 from .validation import Score
 
@@ -85,10 +88,7 @@ class RunFolder:
             save_checkpoint(trainer.best(), self.folder / "best.safetensors", torch.float16)
             self._best = trainer.best_step
         # Last, so that a run that ends in between writes the others again.
-        with atomic_write(self.folder / "state.pt") as temporary:
-            content = io.BytesIO()  # PyTorch's own writer does not say why it failed
-            torch.save({**trainer.state_dict(), "settings": settings}, content)
-            temporary.write_bytes(content.getbuffer())
+        write_state(self.folder / "state.pt", {**trainer.state_dict(), "settings": settings})
 
     def _log(self, step: StepReport) -> None:
         row = {
@@ -131,13 +131,13 @@ class RunFolder:
     def resume(self) -> int:
         """Goes on from state.pt if there is one; returns the step. Rows of the logs that it will write again go.
 
-        Raises ValueError where the run there had other settings.
+        Raises ValueError where the run there had other settings or another network, or its state is damaged.
         """
         path = self.folder / "state.pt"
         if path.exists():
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_state(path)
             self._check(state["settings"])
-            self.trainer.load_state_dict(state)
+            self._take(state)
             log.info("going on from step %d of %s", self.trainer.step, path)
         self._first = self.trainer.step
         if self.writes:
@@ -155,6 +155,15 @@ class RunFolder:
             raise ValueError(
                 f"{self.folder} holds a run with other settings: {wanted}. Go on with those, or take another folder."
             )
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.trainer.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.folder} holds a run with another network ({first_line(error)}). Give the --start, --network "
+                "and --add that it was begun with, or take another folder."
+            ) from error
 
     def close(self) -> None:
         """Ends TensorBoard's file."""
@@ -175,16 +184,29 @@ def _tensorboard(folder: Path) -> Any:
 
 def _append(path: Path, names: tuple[str, ...], rows: list[tuple]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as file:
-        csv.writer(file).writerows([names, *rows] if new else rows)
+    try:
+        with path.open("a", newline="") as file:
+            csv.writer(file).writerows([names, *rows] if new else rows)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told without saying where
+        raise
 
 
 def _cut(path: Path, step: int) -> None:
-    """Removes rows of later steps, and one that a kill left unfinished."""
+    """Removes rows of later steps, and what a kill or a full disk left unfinished; of a log without a first line,
+    all."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        names, *rows = csv.reader(file)
-    kept = [row for row in rows if len(row) == len(names) and int(row[0]) <= step]
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1].decode(errors="replace")
+    names, *rows = [*csv.reader(io.StringIO(whole, newline=""))] or [[]]
+    kept = [row for row in rows if len(row) == len(names) and _is_until(row[0], step)]
+    if names[:1] != ["step"]:
+        path.unlink()
+        return
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([names, *kept])
+
+
+def _is_until(number: str, step: int) -> bool:
+    return bool(re.fullmatch("[0-9]{1,15}", number)) and int(number) <= step

@@ -6,26 +6,31 @@ nothing else is left; and doing it again gives what an undisturbed run gives.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import golden_recipe as golden
 import torch
-from training_runs import source as scenes
+from training_runs import clip
 from training_runs import tiny as trainable
+from training_runs import write as write_clip
 from video_files import Fader, job_of, make
 
 import rife
 from rife.checkpoint.catalog import Download, download
 from rife.checkpoint.download import RetryPolicy
 from rife.checkpoint.load import load_network
+from rife.cli import train as train_command
+from rife.cli.app import is_for_the_user, make_parser
 from rife.training.run_folder import RunFolder
-from rife.training.schedule import Settings
-from rife.training.trainer import Trainer
+from rife.training.saved_state import read_state
+from rife.training.trainer import StepReport
 from rife.video import segments
 from rife.video.job import Job, render
 from rife.video.segments import Segments
@@ -60,7 +65,8 @@ def begin(scenario: Scenario, folder: Path) -> None:
 
 
 def state(folder: Path) -> dict[str, str]:
-    """A digest of each file; of a table, without the times that it took."""
+    """A digest of each file; of a table, without the times that it took; of a training's state, of what it holds: a run
+    that was loaded shares other objects, which its pickle shows."""
     return {
         path.relative_to(folder).as_posix(): _digest(path) for path in folder.rglob("*") if path.is_file()
     }
@@ -71,7 +77,19 @@ def _digest(path: Path) -> str:
     if path.suffix == ".csv" and data != OLD:
         rows = list(csv.DictReader(data.decode().splitlines()))
         data = repr([{**row, "seconds": ""} for row in rows]).encode()
+    if path.suffix == ".pt":
+        with contextlib.suppress(ValueError):
+            data = repr(_plain(read_state(path))).encode()
     return hashlib.sha256(data).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples, and with digests of tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype, hashlib.sha256(value.numpy().tobytes()).hexdigest()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def judge(
@@ -80,7 +98,7 @@ def judge(
     """AssertionError unless what a fault has left is as it has to be, and another run mends it. before, whole: the
     `state` before and after a run without a fault."""
     if error is not None:
-        assert type(error).__module__.split(".")[0] in ("builtins", "rife"), f"raw {error!r}"
+        assert is_for_the_user(error), f"raw {error!r}"
         assert len(str(error)) > 20, f"says little: {error!r}"
     after = state(folder)
     left = {name for name in after if name not in whole}
@@ -153,37 +171,71 @@ def _checkpoint(base: Path, web) -> Scenario:
 
 
 def _training(base: Path, web) -> Scenario:
-    """A run of two steps that goes on to four, and saves at each."""
+    """`rife train` on a folder of clips: a run that stopped after its second step goes on to the fourth. It saves, logs
+    and scores at each, and writes its result at the end."""
+    begun = _clips_and_start(base / "two_steps")
+    on_step = RunFolder.on_step
 
-    def train(folder: Path, until: int) -> None:
-        settings = Settings(steps=4, batch=1, warm_up=1, learning_rate=1e-3, score_every=0)
-        run = RunFolder(folder, Trainer(trainable(), scenes(), settings), save_every=0.0, log_every=1)
-        run.resume()
+    def stopping(files: RunFolder, step: StepReport) -> None:
+        on_step(files, step)
+        if step.number == 2:
+            raise KeyboardInterrupt
 
-        def on_step(step) -> None:
-            run.on_step(step)
-            if step.number == until:
-                raise KeyboardInterrupt
+    with patch.object(RunFolder, "on_step", stopping), contextlib.suppress(KeyboardInterrupt):
+        _train(begun)
+    return _training_from("training", begun)
 
-        try:
-            run.trainer.run(on_step)
-        except KeyboardInterrupt:
-            pass
 
-    train(base / "begun", 2)
+def _training_anew(base: Path, web) -> Scenario:
+    """The same in a folder without a run."""
+    return _training_from("training anew", _clips_and_start(base / "no_steps"))._replace(fresh=True)
 
-    def prepare(folder: Path) -> None:
-        shutil.copytree(base / "begun", folder, dirs_exist_ok=True)
 
-    names = ("log.csv", "last.safetensors", "best.safetensors", "state.pt")
+def _clips_and_start(folder: Path) -> Path:
+    write_clip(folder / "clips" / "one", clip(12))
+    rife.save_checkpoint(trainable(), folder / "start")
+    return folder
 
+
+def _training_from(name: str, begun: Path) -> Scenario:
     def read(path: Path) -> None:
         if path.suffix == ".pt":
-            torch.load(path, weights_only=True)
+            read_state(path)
         elif path.suffix == ".safetensors":
             load_network(path)
 
-    return Scenario("training", prepare, lambda folder: train(folder, 5), names, ("*.tmp",), read)
+    names = (
+        "log.csv",
+        "scores.csv",
+        "last.safetensors",
+        "best.safetensors",
+        "state.pt",
+        "rife_comfy.safetensors",
+    )
+    return Scenario(
+        name,
+        lambda folder: shutil.copytree(begun, folder, dirs_exist_ok=True),
+        _train,
+        names,
+        ("*.tmp",),
+        read,
+    )
+
+
+def _train(folder: Path) -> None:
+    paths = [
+        "train",
+        str(folder),
+        "--data",
+        str(folder / "clips"),
+        "--start",
+        str(folder / "start.safetensors"),
+    ]
+    options = (
+        "--device cpu --steps 4 --batch 1 --crop 32 --warm-up 1 --held-out-fraction 0.25 --held-out-count 1 --reach 2 "
+        "--learning-rate 1e-3 --save-every -1 --log-every 1 --score-every 1"
+    )
+    train_command.run(make_parser().parse_args(paths + options.split()))
 
 
 def _download(base: Path, web) -> Scenario:
@@ -202,5 +254,5 @@ def _download(base: Path, web) -> Scenario:
 # Each by what makes it, of a folder for what it begins with and a `web.Web` that runs.
 SCENARIOS: dict[str, Callable[[Path, Any], Scenario]] = {
     "video": _video, "resume": _resume, "pictures": _pictures, "checkpoint": _checkpoint, "training": _training,
-    "download": _download,
+    "training anew": _training_anew, "download": _download,
 }  # fmt: skip
