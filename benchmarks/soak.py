@@ -45,7 +45,10 @@ def graph_of(kind: str, info: dict, chance: random.Random) -> dict:
     if kind == "RIFEScore":
         graph["it"]["inputs"]["stride"] = chance.randint(2, 4)
     if kind == "RIFETrain":
-        graph["it"]["inputs"]["steps"] = chance.randint(2, 12)
+        graph["it"]["inputs"] |= {
+            "steps": chance.randint(2, 12), "seed": chance.randrange(1000), "held_out": chance.choice((0.0, 0.3)),
+            "allow_worse": True,
+        }  # fmt: skip
     return graph
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..rife.training.datasets import Shot, load_clip, read_folder, shots, split
-from .types import check_images, trim_window
+from .model_management import watched
+from .types import as_bytes, check_images, trim_window
 
 NO_FOLDER = "none"
 
@@ -43,9 +44,9 @@ def gather(
     folders. Raises ValueError where there is nothing.
     """
     clips = [*_joined(images), *(_frames_of(video, limits) for video in videos)]
-    learn, validation = split([shot for clip in clips for shot in shots(clip)], held_out)
+    learn, validation = split([shot for clip in clips for shot in shots(clip, watch=watched)], held_out)
     if folder != NO_FOLDER:
-        more = read_folder(Path(folder_paths.get_input_directory(), folder), held_out, *limits)
+        more = read_folder(Path(folder_paths.get_input_directory(), folder), held_out, *limits, watched)
         learn, validation = learn + more[0], validation + more[1]
     elif not clips:
         raise ValueError(
@@ -61,7 +62,7 @@ def _joined(images: Sequence[Tensor]) -> list[Tensor]:
     single = False
     for batch in images:
         check_images(batch, "images")
-        frames = (batch[..., :3].expand(-1, -1, -1, 3).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+        frames = torch.stack([as_bytes(frame) for frame in watched(batch)])
         continues_clip = single and len(frames) == 1 and clips[-1][0].shape == frames.shape
         single = len(frames) == 1
         if continues_clip:
@@ -75,5 +76,5 @@ def _frames_of(video, limits: tuple[int, int]) -> Tensor:
     """A VIDEO's frames; read one by one where it is a whole file."""
     source = video.get_stream_source()
     if isinstance(source, (str, os.PathLike)) and trim_window(video) == (0, 0):
-        return load_clip(source, *limits)
+        return load_clip(source, *limits, watched)
     return _joined([video.get_components().images[: limits[0]]])[0]

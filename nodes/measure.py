@@ -16,6 +16,7 @@ from ..rife.evaluation.baselines import average
 from ..rife.evaluation.charts import BRIGHT_ERROR, Axes, flow_picture, heat_map, line_colours, longest_flow
 from ..rife.evaluation.scoring import (
     EQUAL_DB,
+    Metric,
     Row,
     Sample,
     held_out,
@@ -27,10 +28,12 @@ from ..rife.evaluation.scoring import (
     usable_starts,
 )
 from ..rife.model import InferenceOptions
+from ..rife.timeline.numbers import shortened
 from . import model_management, run
 from .plot import Line, as_image, panel
 from .types import (
     InterpModel,
+    as_bytes,
     check_images,
     ensemble_input,
     model_input,
@@ -162,7 +165,9 @@ class RIFEScore(io.ComfyNode):
         for name, value, low, high in (("factor", factor, 2, 1000), ("stride", stride, 1, 1000),
                                        ("true_frames", true_frames, 0, 10**6)):  # fmt: skip
             if not low <= value <= high:  # over a link no form looks at it
-                raise ValueError(f"{name} is {value}, expected a number from {low} to {high:,}. Change it.")
+                raise ValueError(
+                    f"{name} is {shortened(value)}, expected a number from {low} to {high:,}. Change it."
+                )
         metrics = held_out_metrics() | (scoring.lpips() if lpips else {})
         if compared is not None:
             ours, samples, methods = "compared", _pairs(images, compared), {"compared": _first_frame}
@@ -176,7 +181,8 @@ class RIFEScore(io.ComfyNode):
                 methods["second_model"] = _ModelMethod(second_model, options)
             samples = list(_held_out(interp_model, images, factor, stride, true_frames))
         heat = _HeatMaps(ours, sum(len(s.times) for s in samples) * len(methods))
-        rows = list(score(samples, methods, metrics, None, heat))
+        watched = {name: _watched(metric) for name, metric in metrics.items()}
+        rows = list(score(samples, methods, watched, None, heat))
         found = {method: figures for (_, method), figures in means(rows, lambda row: row.set).items()}
         own = found[ours]
         line = _in_words(found, len(rows) // len(methods), samples[0])
@@ -199,9 +205,11 @@ def _pairs(images: Tensor, compared: Tensor) -> list[Sample]:
             f"images is {tuple(images.shape)} and compared {tuple(compared.shape)} (N,H,W,C), expected as many frames "
             "of the same size. Resize one of them, or pick the frames that belong together."
         )
-    true, made = _bytes(images), _bytes(compared)
+    pairs = zip(model_management.watched(images), compared, strict=True)
+    frames = (tuple(as_bytes(frame).permute(2, 0, 1) for frame in pair) for pair in pairs)
     return [
-        Sample("frames", str(i), made[i], true[i], (Fraction(0),), true[i : i + 1]) for i in range(len(true))
+        Sample("frames", str(i), made, true, (Fraction(0),), true[None])
+        for i, (true, made) in enumerate(frames)
     ]
 
 
@@ -218,14 +226,18 @@ def _held_out(patcher, images: Tensor, factor: int, stride: int, true_frames: in
             f"are at {sorted(scenes.cuts)}, repeated are {len(scenes.repeats)}. Give a longer clip, or a smaller "
             "factor or stride."
         )
-    frames = (_bytes(frame[None])[0].permute(1, 2, 0) for frame in images)
+    frames = map(as_bytes, model_management.watched(images))
     return held_out(frames, "clip", factor, stride, starts)
 
 
-def _bytes(images: Tensor) -> Tensor:
-    """(N,H,W,C) in 0..1 -> (N,3,H,W) uint8 RGB, without alpha."""
-    rgb = images[..., :3].expand(-1, -1, -1, 3)
-    return (rgb.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 3, 1, 2)
+def _watched(metric: Metric) -> Metric:
+    """The same, which ComfyUI's cancel button keeps from being asked."""
+
+    def figure(*frames: Tensor) -> float:
+        model_management.check_cancel()
+        return metric(*frames)
+
+    return figure
 
 
 class _ModelMethod:
@@ -241,6 +253,7 @@ class _ModelMethod:
         )
         made = engine.interpolate(
             model, frames, timesteps=times, batch_size=batch,
+            on_progress=lambda *_: model_management.check_cancel(),
             **self.options.keywords(), **model_management.oom_options(),
         )  # fmt: skip
         return made[1:-1].permute(0, 3, 1, 2)

@@ -10,8 +10,9 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import comfy.model_management
 import comfy.model_patcher
@@ -33,6 +34,7 @@ from ..rife.ops.memory_format import memory_format
 from .native import adapt
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_OPTIONS = InferenceOptions()
 _PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
@@ -269,6 +271,13 @@ def as_images(images: Tensor) -> Tensor:
 def check_cancel() -> None:
     """Raises what `cancelled` catches, once for each press of ComfyUI's cancel button."""
     comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def watched(items: Iterable[T]) -> Iterator[T]:
+    """Yields each of `items`, and raises what `cancelled` catches before the next one."""
+    for item in items:
+        check_cancel()
+        yield item
 
 
 def cancelled() -> type[BaseException]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from .model_management import (
     load,
     oom_options,
     to_picture,
+    watched,
     with_precision,
 )
 from .native import adapt
@@ -260,13 +261,7 @@ def motion(patcher, image0: Tensor, image1: Tensor, timestep: float, scale: floa
 
 def find_scenes(patcher, frames: Tensor) -> Scenes:
     """Finds cuts and repeats of `frames` (N,H,W,C), made small where they are and compared where the model runs."""
-
-    def watched() -> Iterator[Tensor]:
-        for frame in frames:
-            check_cancel()
-            yield frame
-
-    return scenes.find_scenes(watched(), getattr(patcher, "load_device", None))
+    return scenes.find_scenes(watched(frames), getattr(patcher, "load_device", None))
 
 
 def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float, str]:

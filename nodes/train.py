@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..rife.losses.objective import recipe_of
 from ..rife.model import Model
+from ..rife.networks.looks import looked_up
 from ..rife.training.datasets import RealFrames, Shot, triplets
 from ..rife.training.samples import check_crop
 from ..rife.training.schedule import Settings
@@ -82,13 +83,16 @@ class RIFETrain(io.ComfyNode):
         check_numbers(form)
         check_crop(form.crop, patcher.model.pad_multiple())
         learn, validation = footage.gather(form.images, form.video, form.folder, form.held_out, form.limits)
-        held_out = _Watched(triplets(validation, _TRIPLETS) if validation else [])
+        held_out = triplets(validation, _TRIPLETS) if validation else []
         _check_held_out(held_out, form, learn)
         with model_management.reserve_training_memory(patcher.load_device, _ADVICE):
             start = fresh_model(patcher)
             any_time = bool(patcher.model.config.timestep)
             source = RealFrames(learn, form.crop, form.max_distance, any_time, augment=form.augmentation)
-            trainer = Trainer(start, source, _settings(form, patcher.load_device), {_HELD_OUT: held_out})
+            trainer = Trainer(
+                start, source, _settings(form, patcher.load_device), {_HELD_OUT: held_out},
+                look=model_management.check_cancel,
+            )  # fmt: skip
             shown = _shown(held_out, source)
             observer = _Observer(trainer, start, shown[0])
             result, cancelled = _run(trainer, observer)
@@ -108,15 +112,6 @@ class RIFETrain(io.ComfyNode):
             *(model_management.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),
             report_json(line, report),
         )
-
-
-class _Watched(list):
-    """Held-out triplets that ComfyUI's cancel button interrupts the scoring of."""
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for triplet in super().__iter__():
-            model_management.check_cancel()
-            yield triplet
 
 
 def _check_held_out(held_out: Sequence[Tensor], form: Form, learn: Sequence[Shot]) -> None:
@@ -220,10 +215,10 @@ def _shown(held_out: Sequence[Tensor], source: RealFrames) -> list[Tensor]:
 def _made(model: Model, shown: Sequence[Tensor]) -> Tensor:
     """What the model makes of triplets (3,3,H,W) uint8: (N,H,W,3)."""
     frames = []
-    for triplet in shown:
-        model_management.check_cancel()
-        img0, _, img1 = (x[None].float() / 255 for x in triplet)
-        frames.append(model.inference(img0, img1)[0].movedim(0, 2))
+    with looked_up(model.net, model_management.check_cancel):
+        for triplet in shown:
+            img0, _, img1 = (x[None].float() / 255 for x in triplet)
+            frames.append(model.inference(img0, img1)[0].movedim(0, 2))
     return torch.stack(frames)
 
 
@@ -256,7 +251,8 @@ def _report(observer: _Observer, result: Result, cancelled: bool, seconds: float
         return facts  # nothing held out
     before, after = trainer.before[_HELD_OUT], result.after[_HELD_OUT]
     if trainer.settings.allow_worse:  # then the last is returned, not the best
-        after = score_triplets(result.model, trainer.held_out)[_HELD_OUT]
+        with looked_up(result.model.net, model_management.check_cancel):
+            after = score_triplets(result.model, trainer.held_out)[_HELD_OUT]
     return {
         "psnr_before": before.psnr, "psnr_after": after.psnr,
         "ssim_before": before.ssim, "ssim_after": after.ssim,

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..rife.evaluation.metrics import psnr
 from ..rife.model import Model
 from ..rife.model.inputs import pad_to
+from ..rife.networks.looks import looked_up
 from . import model_management
 from .trained import (
     Training,
@@ -158,7 +159,8 @@ class RIFETrainStep(io.ComfyNode):
         with model_management.reserve_training_memory(interp_model.load_device, _ADVICE):
             batch = _Batch.of(interp_model, img0, img1, ground_truth)
             model = fresh_model(interp_model)
-            results = _steps(model, batch, steps, learning_rate, options)
+            with looked_up(model.net, model_management.check_cancel):
+                results = _steps(model, batch, steps, learning_rate, options)
             training = _remember(training_of(interp_model), model, results)
         trained = trained_patcher(interp_model.model.config, training, interp_model.model_dtype())
         report = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -210,6 +211,12 @@ def check_images(images: Tensor, name: str) -> None:
             f"{name} is {shape or type(images).__name__}, expected images (N,H,W,C) with at least one frame and "
             "1, 3 or 4 channels. Connect a node that gives images, and check that the one before it is not empty."
         )
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Returns IMAGEs (...,H,W,C) in 0..1 as (...,H,W,3) uint8 RGB on the CPU, without alpha."""
+    rgb = images[..., :3].expand(*images.shape[:-1], 3)
+    return (rgb.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
 
 
 def paired(image0: Tensor, image1: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import fake_comfyui as stand_in
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from trainable import digest, paper, patcher_of, tiny
+from training_runs import write
 
 from rife.evaluation.metrics import psnr
 from rife.training.synthetic import RenderedMotion
@@ -204,6 +208,52 @@ def checks_of(host, model, **inputs):
     return host.checks - before
 
 
+@pytest.fixture
+def most_unseen(monkeypatch):
+    """A function that runs another one, and tells the most convolutions, there or back, that nobody looked for Cancel
+    in between."""
+    unseen = [0]
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            unseen[-1] += "convolution" in function.name()
+            return function(*args, **(kwargs or {}))
+
+    def most(run) -> int:
+        unseen[:] = [0]
+        with monkeypatch.context() as patched, Counting():
+            name = "throw_exception_if_processing_interrupted"
+            patched.setattr(sys.modules["comfy.model_management"], name, lambda: unseen.append(0))
+            run()
+        return max(unseen)
+
+    return most
+
+
+def test_cancel_is_looked_for_within_passes_there_and_back(host, model, triplet, most_unseen):
+    """It was looked for between steps, of many passes each, and between held-out frames: seconds, of large ones."""
+    clip = moving_clip(20)
+    parts = {"steps": 2, "batch_size": 1, "grad_accumulation_steps": 3, "score_every": 1}
+    at_most = 20  # those of the loss, which blur three channels
+    assert most_unseen(lambda: train(host, model, [clip], **parts)) <= at_most
+    assert most_unseen(lambda: host.run("RIFETrainStep", interp_model=model, steps=2, **triplet)) <= at_most
+
+
+def test_cancel_is_looked_for_while_frames_are_read(host, model, monkeypatch):
+    """All clips were read, and looked through for cuts, before it was."""
+    clip, read = moving_clip(12), []
+    frames = host.module("rife.video.frames")
+    folder = Path(host.modules["folder_paths"].get_input_directory()) / "clips"
+    write(folder / "one", (clip * 255).round().byte())
+    original = frames.read_picture
+    monkeypatch.setattr(frames, "read_picture", lambda path: (read.append(path), original(path))[1])
+    for inputs in ({"images": [clip]}, {"folder": "clips"}):
+        host.cancel_after = host.checks + 3
+        with pytest.raises(stand_in.InterruptProcessingException):
+            train(host, model, **inputs)
+        assert host.checks == host.cancel_after + 1 and len(read) < 6
+
+
 def test_cancel_returns_the_best_so_far_and_says_so(host, model):
     host.cancel_at = None
     total = checks_of(host, model, steps=30)
@@ -222,12 +272,12 @@ def test_cancel_again_stops_the_workflow(host, model):
 
 
 def test_cancel_before_anything_was_better_is_a_cancel(host, model):
-    host.cancel_at = host.checks + 1  # while the start is scored
-    with pytest.raises(stand_in.InterruptProcessingException):
-        train(host, model, [moving_clip()])
-    host.cancel_at = host.checks + 3 + 2  # in the second step
-    with pytest.raises(stand_in.InterruptProcessingException):
-        train(host, model, [moving_clip()], steps=30, learning_rate=0.05, allow_worse=False)
+    host.cancel_at = None
+    until_first = checks_of(host, model, steps=1)
+    for share in (0.01, 0.2, 0.4):  # while frames are read, while the start is scored, in the first step
+        host.cancel_at = host.checks + 1 + int(share * until_first)
+        with pytest.raises(stand_in.InterruptProcessingException):
+            train(host, model, [moving_clip()], steps=30, learning_rate=0.05, allow_worse=False)
 
 
 def test_without_held_out_frames_the_last_state_is_returned(host, model):

@@ -59,7 +59,8 @@ class VGGLoss(nn.Module):
             state = torch.load(content, map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 - the many ways a file can be broken all mean the same to the user
             raise ValueError(
-                f"{path} cannot be read as plain weights ({type(error).__name__}). Give torchvision's vgg19-dcbb9e9d.pth."
+                f"{path} cannot be read as plain weights ({type(error).__name__}). Give torchvision's "
+                "vgg19-dcbb9e9d.pth."
             ) from error
         wanted = self.features.state_dict()
         found = {k: state.get(f"features.{k}") if isinstance(state, Mapping) else None for k in wanted}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -23,6 +23,9 @@ from ..video.frames import clip_frames, read_picture
 from ..video.images import VIDEO_ENDINGS, is_picture, is_video
 from .samples import Sample
 from .synthetic import RenderedMotion, noise_textures
+
+# What frames go through one by one, such as one that ends at a user's cancel.
+Watch = Callable[[Iterable[Tensor]], Iterable[Tensor]]
 
 
 class FrameSource(Protocol):
@@ -57,16 +60,16 @@ class Shot(NamedTuple):
         return self._replace(frames=self.frames[begin:end])
 
 
-def shots(clip: Tensor, scenes: Scenes | None = None) -> list[Shot]:
+def shots(clip: Tensor, scenes: Scenes | None = None, watch: Watch = iter) -> list[Shot]:
     """Returns the shots of three frames or more of a clip (N,H,W,3), uint8 or floating in 0..1 (which becomes uint8).
 
     Cuts divide it (`rife.timeline.scenes`, whose `Scenes` may be given). Repeated frames are left out: animation on
     twos gives every second frame. Where the spacing changes, a new shot begins, so that a frame's time is its place in
-    the shot.
+    the shot. watch: the frames go through it, as they are looked at.
     """
     if clip.is_floating_point():
         clip = (clip[..., :3].clamp(0, 1) * 255).round().byte()
-    found = find_scenes(clip) if scenes is None else scenes
+    found = find_scenes(watch(clip)) if scenes is None else scenes
     runs: list[list[int]] = [[]]
     for i in range(len(clip)):
         run = runs[-1]
@@ -245,12 +248,15 @@ def rendered_triplets(motion: float, count: int, size: int = 256, seed: int = 10
     return list((stacked * 255).round().byte())
 
 
-def load_clip(path: str | os.PathLike, max_frames: int = 400, max_width: int = 480) -> Tensor:
+def load_clip(
+    path: str | os.PathLike, max_frames: int = 400, max_width: int = 480, watch: Watch = iter
+) -> Tensor:
     """Reads a clip as (N,H,W,3) uint8, reduced by whole factors to at most `max_width` pixels; 8-bit rounding included.
 
-    path: a video, or a folder of pictures in the order of the numbers in their names.
+    path: a video, or a folder of pictures in the order of the numbers in their names. watch: the frames go through it,
+    as they are read.
     """
-    return torch.stack(list(clip_frames(path, max_frames, max_width)))
+    return torch.stack(list(watch(clip_frames(path, max_frames, max_width))))
 
 
 def _has_pictures(path: Path) -> bool:
@@ -258,14 +264,18 @@ def _has_pictures(path: Path) -> bool:
 
 
 def read_folder(
-    folder: str | os.PathLike, held_out: float = 0.1, max_frames: int = 400, max_width: int = 960
+    folder: str | os.PathLike,
+    held_out: float = 0.1,
+    max_frames: int = 400,
+    max_width: int = 960,
+    watch: Watch = iter,
 ) -> tuple[list[Shot], list[Shot]]:
     """Returns shots to learn from and to be judged by, of a folder in one of these layouts.
 
     Vimeo90K: `sequences/*/*/im1.png ...` with `tri_trainlist.txt` (triplets) or `sep_trainlist.txt` (septuplets); the
     last 5% of the list are judged by, as in ECCV2022-RIFE dataset.py, and pictures are read when they are needed.
     Clips: video files and folders of pictures, kept in memory, reduced to `max_width` and their first `max_frames`; the
-    last `held_out` of each shot is judged by. Raises FileNotFoundError, ValueError.
+    last `held_out` of each shot is judged by. watch: frames go through it. Raises FileNotFoundError, ValueError.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -280,7 +290,9 @@ def read_folder(
             f"{folder} holds no clips, expected videos ({', '.join(VIDEO_ENDINGS[:5])} ...), folders of pictures, or "
             "Vimeo90K's tri_trainlist.txt or sep_trainlist.txt."
         )
-    found = [shot for path in clips for shot in shots(load_clip(path, max_frames, max_width))]
+    found = [
+        shot for path in clips for shot in shots(load_clip(path, max_frames, max_width, watch), watch=watch)
+    ]
     return split(found, held_out)
 
 

@@ -24,6 +24,7 @@ from ..losses.objective import Objective, recipe_of
 from ..model import Model
 from ..model.training_step import Batch
 from ..networks.ifnet import IFNet
+from ..networks.looks import looked_up
 from .feed import Feed
 from .samples import Sample, Source
 from .schedule import Settings, decay, draw, learning_rate, pyramid, seed_of
@@ -103,8 +104,9 @@ class Trainer:
 
     held_out: looked at before, after and every `score_every` steps; the best is kept. local_rank: this process's
     device index under torch.distributed (which the caller has initialised), -1 for a single process. perceptual: a
-    scalar loss of two frames, such as `perceptual.VGGLoss`, on the model's device. Raises ValueError for settings that
-    do not fit each other, and for networks that cannot be trained.
+    scalar loss of two frames, such as `perceptual.VGGLoss`, on the model's device. look: called all the time, also
+    within a pass; what it raises goes through, and leaves the run as it was after its last whole step. Raises
+    ValueError for settings that do not fit each other, and for networks that cannot be trained.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Trainer:
         held_out: HeldOut | None = None,
         local_rank: int = -1,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        look: Callable[[], None] | None = None,
     ):
         if bool(settings.perceptual_weight) != (perceptual is not None):
             raise ValueError(
@@ -132,7 +135,8 @@ class Trainer:
             self._training_step = self.model.learner_for(settings.recipe)
             self._ema = EMA(self.model.net, settings.ema)
         rank, self._world = (dist.get_rank(), dist.get_world_size()) if local_rank != -1 else (0, 1)
-        self._feed_of = lambda: Feed(source, settings, rank, self._world)
+        self._look = look
+        self._feed_of = lambda: Feed(source, settings, rank, self._world, look or (lambda: None))
         # Long runs would fill the memory with every step.
         self._remember = max(1, settings.steps // 20_000)
         self._validated_at = -1
@@ -171,7 +175,9 @@ class Trainer:
             feed, began, first = self._feed_of(), time.monotonic(), self.step
             try:
                 while self.step < self.settings.steps:
-                    step = self._one_step(feed.parts(self.step))
+                    parts = feed.parts(self.step)
+                    with looked_up(self.model.net, self._look):
+                        step = self._one_step(parts)
                     seconds = time.monotonic() - began
                     left = seconds / (self.step - first) * (self.settings.steps - self.step)
                     step = step._replace(seconds=seconds, seconds_left=left)
@@ -267,7 +273,8 @@ class Trainer:
 
     def _validate(self) -> dict[str, Score]:
         """Scores what there is so far and keeps it if it is the best; without held-out frames the last is."""
-        scores = score_triplets(self.current, self.held_out)
+        with looked_up(self._ema.network, self._look):
+            scores = score_triplets(self.current, self.held_out)
         self._validated_at = self.step
         if self._best is None or not scores or mean_psnr(scores) > mean_psnr(self._best.scores):
             weights = {k: v.detach().clone() for k, v in self._ema.network.state_dict().items()}

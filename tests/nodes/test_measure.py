@@ -92,6 +92,13 @@ def test_score_can_be_cancelled_and_shows_progress(host, model):
         host.run("RIFEScore", images=disc(), interp_model=model)
 
 
+def test_cancel_is_looked_for_at_each_figure_of_each_frame(host, model):
+    """A factor of 1,000 makes as many frames between two looks, and measures each four times."""
+    before, frames, methods, figures = host.checks, 7, 2, 4
+    host.run("RIFEScore", images=disc(9), interp_model=model, factor=8, true_frames=0)
+    assert host.checks - before > frames * methods * figures
+
+
 @pytest.mark.parametrize(
     "inputs, message",
     [({}, "interp_model and compared are not connected"),
