@@ -26,6 +26,7 @@ FOUND = [
     "train --log-every=0", "train --crop=0", "train --device=x", "train --max-frames=0", "train --warm-up=1e99",
     "interpolate --device=x", "interpolate --device=meta", "interpolate --batch-size=-1", "interpolate --shutter=nan",
     "interpolate --multi=0", "join --fade=-1", "join --overlap=-1", "score --max-frames=-1", "score --true-frames=-1",
+    "score --max-width=1",
     "export --opset=99999999999", "export --scale=nan", "interpolate --pix-fmt=x", "join --codec=x",
 ]  # fmt: skip
 

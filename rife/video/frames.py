@@ -48,8 +48,14 @@ def read_picture(path: str | os.PathLike) -> Tensor:
 
 
 def reduced(frame: Tensor, factor: int) -> Tensor:
-    """Averages (H,W,3) uint8 over squares of `factor` pixels; what is left over at the border is cut off."""
+    """Averages (H,W,3) uint8 over squares of `factor` pixels; what is left over at the border is cut off. Raises
+    ValueError where nothing is left."""
     if factor == 1:
         return frame
+    if factor > min(frame.shape[:2]):
+        raise ValueError(
+            f"Frames of {frame.shape[1]}x{frame.shape[0]} pixels cannot be reduced {factor} times: nothing is left. "
+            "Ask for a larger width."
+        )
     pooled = torch.nn.functional.avg_pool2d(rearrange(frame, "h w c -> c h w").float(), factor)
     return rearrange(pooled.round().byte(), "c h w -> h w c")
