@@ -9,6 +9,8 @@ from odd_files import encode, numbered
 from video_files import Fader
 
 from rife.video.codecs import Encoding
+from rife.video.colours import Look
+from rife.video.convert import _EXACT, to_rgb
 from rife.video.job import interpolate_video
 
 
@@ -73,21 +75,22 @@ def test_a_lossy_target_gets_the_planes_untouched_too(tmp_path, monkeypatch, cod
         assert all(np.array_equal(a, b) for a, b in zip(given, kept, strict=True))
 
 
+@pytest.mark.parametrize("height", [128, 542])  # of which all rows are looked at, and some
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv420p10le"])
-def test_colours_that_rgb_cannot_hold_lose_nothing_in_the_mean(tmp_path, pix_fmt):
+def test_colours_that_rgb_cannot_hold_lose_nothing_in_the_mean(tmp_path, pix_fmt, height):
     """Chroma beside dark lines and in bright red: RGB cuts off what is below 0 or above the top."""
     path, bits = tmp_path / "in.mkv", 10 if "10" in pix_fmt else 8
-    y, x = np.mgrid[:128, :192]
+    y, x = np.mgrid[:height, :192]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 192, 128, pix_fmt
+        stream.width, stream.height, stream.pix_fmt = 192, height, pix_fmt
         for i in range(2):
-            frame = av.VideoFrame(192, 128, pix_fmt)
+            frame = av.VideoFrame(192, height, pix_fmt)
             luma = np.where((x + i) % 16 < 5, 18, 60 + (x + y) % 40)
             for k, plane in enumerate(frame.planes):
-                values = (luma, 112 - x // 16, 150 + y // 8)[k][: plane.height, : plane.width] << bits - 8
+                values = (luma, 112 - x // 16, 150 + y * 16 // height)[k] << bits - 8
                 into = np.frombuffer(memoryview(plane), np.uint16 if bits > 8 else np.uint8)
-                into.reshape(plane.height, -1)[:, : plane.width] = values
+                into.reshape(plane.height, -1)[:, : plane.width] = values[: plane.height, : plane.width]
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -97,3 +100,20 @@ def test_colours_that_rgb_cannot_hold_lose_nothing_in_the_mean(tmp_path, pix_fmt
     given, new, _ = planes(tmp_path / "out.mkv")
     for a, b in zip(given[1:], new[1:], strict=True):
         assert abs((a - b).mean()) / (1 << bits - 8) < 0.05
+
+
+@pytest.mark.parametrize("width, height", [(64, 48), (65, 49), (852, 36)])
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv411p", "nv12", "yuv420p10le", "p010le"]
+)
+def test_colours_by_planes_are_those_of_one_step(pix_fmt, width, height):
+    frame, noise = av.VideoFrame(width, height, pix_fmt), np.random.default_rng(0)
+    for plane in frame.planes:
+        wide, shift = (1024, 6 if pix_fmt == "p010le" else 0) if "10" in pix_fmt else (256, 0)
+        values = np.frombuffer(memoryview(plane), np.uint16 if wide > 256 else np.uint8)
+        values[:] = noise.integers(0, wide, values.shape) << shift
+    kind = "rgb48le" if "10" in pix_fmt else "rgb24"
+    options = {"src_colorspace": 1, "src_color_range": 1, "dst_color_range": 2, **_EXACT}
+    assert np.array_equal(
+        to_rgb(frame, Look(matrix=1, range=1), kind), frame.to_ndarray(format=kind, **options)
+    )

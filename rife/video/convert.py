@@ -39,7 +39,7 @@ def to_rgb(frame: av.VideoFrame, look: Look, kind: str) -> np.ndarray:
         if range_ == FULL and (limited := _limited(frame)) is not None:
             frame, range_ = limited, LIMITED
         options = {"src_colorspace": matrix, "src_color_range": range_, "dst_color_range": FULL, **_EXACT}
-        image = _with_alpha(frame, options) if kind == "rgba" else frame.to_ndarray(format=kind, **options)
+        image = _with_alpha(frame, options) if kind == "rgba" else _of_yuv(frame, kind, options)
     turns = turns_of(frame)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -48,14 +48,15 @@ _PLANAR = re.compile(r"yuvj?(420|422|444)p(10le|12le)?")
 
 
 def _limited(frame: av.VideoFrame) -> av.VideoFrame | None:
-    """A frame of full range as one of limited range and 16 bits, exactly; None for a pixel format that is not common.
+    """A frame of full range as one of limited range and 16 bits, exactly; None where FFmpeg's own way is as exact, or
+    the pixel format is not common.
 
-    FFmpeg's own way between the ranges loses half a level of chroma, or gains a quarter of one of luma.
+    From more than 8 bits of full range FFmpeg gains a quarter of a level of luma.
     """
     found = _PLANAR.fullmatch(frame.format.name)
-    if found is None or not _EXACT:
+    if found is None or found[2] is None or not _EXACT:
         return None
-    bits = int((found[2] or "8le")[:-2])
+    bits = int(found[2][:-2])
     # FFmpeg copies what else there is to know, such as where chroma lies, and moves all bits to the top.
     deep = frame.reformat(format=f"yuv{found[1]}p16le", src_color_range=FULL, dst_color_range=FULL)
     for k, plane in enumerate(deep.planes):
@@ -87,6 +88,17 @@ def samples(plane: Any, kind: type) -> np.ndarray:
     return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
 
+# FFmpeg computes whole planes of colours with vector instructions, but colours side by side one by one.
+_PLANAR_RGB = {"rgb24": "gbrp", "rgb48le": "gbrp16le", "rgba64le": "gbrap16le"}
+
+
+def _of_yuv(frame: av.VideoFrame, kind: str, options: dict[str, Any]) -> np.ndarray:
+    """A YUV frame as (H,W,C) of `kind`: the values of FFmpeg's way in one step, in less than half the time."""
+    planes = frame.reformat(format=_PLANAR_RGB.get(kind, kind), **options)
+    image: np.ndarray = planes.to_ndarray(format=kind)
+    return image
+
+
 def _of_rgb(frame: av.VideoFrame, kind: str) -> np.ndarray:
     if kind.startswith("gbr") and frame.format.name != kind:
         return _floats(frame, 4 if "a" in kind else 3)
@@ -113,7 +125,7 @@ def _with_alpha(frame: av.VideoFrame, options: dict[str, Any]) -> np.ndarray:
 
     Not by FFmpeg's "rgba": for some widths, such as 852, that leaves the last columns as they were in memory.
     """
-    colours = frame.to_ndarray(format="rgb24", **options)
+    colours = _of_yuv(frame, "rgb24", options)
     alpha = np.full((*colours.shape[:2], 1), 255, np.uint8)
     if len(frame.planes) == 4:
         plane = frame.planes[3]

@@ -19,33 +19,64 @@ from .convert import FromRgb, samples
 _SHARED = re.compile(r"yuvj?(420|422)p(10le|12le)?")
 _CUT_OFF = 0.001  # share of the pixels that must have a channel cut off to look closer,
 _LEAST = 0.01  # and levels of 8 bits that are lost in the mean
+_ENOUGH = 540  # of so many rows and more only some bands are looked at,
+_BANDS, _BAND, _BORDER = 8, 16, 4  # so many, so many rows high, without so many at each border
 
 LostChroma = np.ndarray  # (2,64) float32: levels of 8 bits of Cb and of Cr, by the bits of `_cut_off`
 
 
-def lost_chroma(frame: av.VideoFrame, image: np.ndarray, look: Look, kind: str) -> LostChroma | None:
-    """Measures what became of a decoded frame's chroma in its `image`, (H,W,3) by `to_rgb`; None: nothing to speak of.
+class ChromaLoss:
+    """Measures what given frames of one clip lose of their chroma where they become RGB.
 
-    kind: of the image, see `rife.video.colours.kind_of`.
+    kind: of their images, see `rife.video.colours.kind_of`.
     """
-    found = _SHARED.fullmatch(frame.format.name)
-    if found is None or turns_of(frame) or _cut_off(image[4::8, 4::8]).astype(bool).mean() < _CUT_OFF:
-        return None
-    pix_fmt, size = frame.format.name.replace("yuvj", "yuv"), (frame.width, frame.height)
-    back = FromRgb(kind, pix_fmt, size, look.yuv(frame.height), frame)(image)
-    step = max(1, frame.height // 270)  # some of the rows tell as much as all of them
-    cut = _of_chroma(image, pix_fmt, step).ravel()
-    count = np.maximum(np.bincount(cut, minlength=64), 1)
-    level = 1 << int((found[2] or "8le")[:-2]) - 8
-    lost = np.zeros((2, 64), np.float32)
-    mean = 0.0
-    for k in (1, 2):
-        there, here = (samples(f.planes[k], np.uint16 if level > 1 else np.uint8) for f in (frame, back))
-        difference = (there[::step].astype(np.float32) - here[::step]).ravel() / level
-        lost[k - 1] = np.bincount(cut, difference, minlength=64) / count
-        mean = max(mean, abs(float(difference.mean())))
-    lost[:, 0] = 0  # nothing is cut off there
-    return lost if mean >= _LEAST else None
+
+    def __init__(self, look: Look, kind: str):
+        self._look, self._kind = look, kind
+        self._back: FromRgb | None = None
+
+    def of(self, frame: av.VideoFrame, image: np.ndarray) -> LostChroma | None:
+        """Measures what became of a decoded frame's chroma in its `image`, (H,W,3) by `to_rgb`; None: nothing to speak
+        of."""
+        found = _SHARED.fullmatch(frame.format.name)
+        if found is None or turns_of(frame) or _cut_off(image[4::8, 4::8]).astype(bool).mean() < _CUT_OFF:
+            return None
+        pix_fmt = frame.format.name.replace("yuvj", "yuv")
+        bands, rows, rows_of_bands = _bands(frame.height, 2 if found[1] == "420" else 1)
+        part = image if len(bands) == 1 else np.concatenate([image[band] for band in bands])
+        if self._back is None:
+            size = frame.width, part.shape[0]
+            self._back = FromRgb(self._kind, pix_fmt, size, self._look.yuv(frame.height), frame)
+        back = self._back(part)
+        cut = _of_chroma(part, pix_fmt)[rows_of_bands].ravel()
+        count = np.maximum(np.bincount(cut, minlength=64), 1)
+        level = 1 << int((found[2] or "8le")[:-2]) - 8
+        lost = np.zeros((2, 64), np.float32)
+        mean = 0.0
+        for k in (1, 2):
+            there, here = (samples(f.planes[k], np.uint16 if level > 1 else np.uint8) for f in (frame, back))
+            difference = (there[rows].astype(np.float32) - here[rows_of_bands]).ravel() / level
+            lost[k - 1] = np.bincount(cut, difference, minlength=64) / count
+            mean = max(mean, abs(float(difference.mean())))
+        lost[:, 0] = 0  # nothing is cut off there
+        return lost if mean >= _LEAST else None
+
+
+@lru_cache(maxsize=4)
+def _bands(height: int, lines: int) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
+    """Gives the bands of a picture that tell as much as all of it, and which rows of chroma, `lines` of the picture
+    each, are to be looked at: of the picture's, and of those of the bands put one below the other.
+
+    Rows at a band's borders are left out: they are made of what is beyond it, too.
+    """
+    if height < _ENOUGH:
+        every = np.arange(-(-height // lines))
+        return (slice(0, height),), every, every
+    tops = np.linspace(0, (height - _BAND) // 2, _BANDS).astype(int) * 2
+    inner = np.arange(_BORDER, _BAND - _BORDER, lines) // lines
+    rows = (tops[:, None] // lines + inner).ravel()
+    rows_of_bands = (np.arange(_BANDS)[:, None] * (_BAND // lines) + inner).ravel()
+    return tuple(slice(top, top + _BAND) for top in tops.tolist()), rows, rows_of_bands
 
 
 def put_back(lost: LostChroma, image: np.ndarray, frame: av.VideoFrame) -> None:
@@ -58,18 +89,21 @@ def put_back(lost: LostChroma, image: np.ndarray, frame: av.VideoFrame) -> None:
         return
     bits = int((found[2] or "8le")[:-2])
     cut = _of_chroma(image, frame.format.name)
-    at = cut != 0
-    kinds, spread = cut[at], _pattern(*cut.shape)[at]
+    at = np.flatnonzero(cut)
+    kinds, spread = cut.ravel()[at], _pattern(*cut.shape).ravel()[at]
     for k in (1, 2):
         plane = samples(frame.planes[k], np.uint16 if bits > 8 else np.uint8)[: cut.shape[0], : cut.shape[1]]
-        plane[at] = (plane[at] + (1 << bits - 8) * lost[k - 1][kinds] + spread).clip(0, (1 << bits) - 1)
+        values = plane.ravel()
+        more = (np.float32(1 << bits - 8) * lost[k - 1])[kinds] + spread
+        values[at] = (values[at] + more).clip(0, (1 << bits) - 1)
+        plane[:] = values.reshape(plane.shape)
 
 
-def _of_chroma(image: np.ndarray, pix_fmt: str, step: int = 1) -> np.ndarray:
-    """Takes `_cut_off` of two of the pixels that share each sample of chroma; step: between the rows of it."""
+def _of_chroma(image: np.ndarray, pix_fmt: str) -> np.ndarray:
+    """Takes `_cut_off` of two of the pixels that share each sample of chroma."""
     rows = 2 if "420" in pix_fmt else 1
-    cut = _cut_off(image[:: rows * step, ::2, :3])
-    other = _cut_off(image[rows - 1 :: rows * step, 1::2, :3])
+    cut = _cut_off(image[::rows, ::2, :3])
+    other = _cut_off(image[rows - 1 :: rows, 1::2, :3])
     cut[: other.shape[0], : other.shape[1]] |= other
     return cut
 
@@ -79,9 +113,9 @@ def _cut_off(image: np.ndarray) -> np.ndarray:
     top = np.iinfo(image.dtype).max
     bits = np.zeros(image.shape[:2], np.uint8)
     for channel in range(3):
-        table = np.zeros(top + 1, np.uint8)
-        table[0], table[top] = 1 << channel, 8 << channel
-        bits |= table[image[..., channel]]
+        values = image[..., channel]
+        bits |= (values == 0).view(np.uint8) << channel
+        bits |= (values == top).view(np.uint8) << channel + 3
     bits[(bits == 7) | (bits == 56)] = 0
     return bits
 
