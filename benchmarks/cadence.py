@@ -4,9 +4,12 @@
 
 Each clip is rendered (tests/support/moving_clips.py), written, interpolated by `rife.video.interpolate_video` and read
 again: a disc's centre of mass tells how far it moves from frame to frame. Printed are the mean step in pixels, the
-standard deviation of the steps over their mean, and how far the disc is from where even motion would have it, at most.
-The frames that hold the last drawing, and those after an edit, are left out. Where the version at hand knows an option
-not, a dash.
+standard deviation of the steps over their mean (where there are edits, of the worst scene), and how far the disc is
+from where even motion would have it, at most. The frames that hold the last drawing, and those after an edit, are left
+out. Where the version at hand knows an option not, a dash.
+
+Two more numbers say what a codec does to the disc: how uneven the drawings are as they are in the file ("file"), which
+no frame between them mends, and how uneven the true frames at the result's rate come out of the same encoder ("true").
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Case(NamedTuple):
     written: dict
     asked: dict
     cuts: tuple[int, ...] = ()
+    drawings: tuple[int, ...] = ()  # of each frame, where there is one pattern
 
 
 def cases() -> Iterator[Case]:
@@ -55,8 +59,9 @@ def cases() -> Iterator[Case]:
         rate = next((rate for word, rate in rates.items() if word in name), Fraction(24))
         count = 78 if len(pattern) > 5 else 44
         for coded, written in CODED.items():
-            frames = clip(rendered.shown(pattern, count, 1), step=2.4 * sum(pattern) / len(pattern))
-            yield Case(f"{name}, {coded}", frames, rate, written, {})
+            drawings = rendered.shown(pattern, count, 1)
+            frames = clip(drawings, step=2.4 * sum(pattern) / len(pattern))
+            yield Case(f"{name}, {coded}", frames, rate, written, {}, drawings=tuple(drawings))
     for name, drawings in broken().items():
         yield Case(name, clip(drawings), NTSC, CODED["lossless"], {})
     edits = np.concatenate([scene(i, drawings) for i, drawings in enumerate(EDITS)])
@@ -132,8 +137,8 @@ def judged(places: np.ndarray, edits: list[int]) -> tuple[float, float, float]:
         at = np.arange(len(part))
         off = max(off, float(np.abs(part - np.polyval(np.polyfit(at, part, 1), at)).max()))
         steps.append(np.diff(part))
-    steps = np.concatenate(steps)
-    return float(steps.mean()), float(steps.std() / abs(steps.mean())), off
+    worst = max(rendered.unevenness(part) for part in steps)  # of scenes, which have paces of their own
+    return float(np.concatenate(steps).mean()), worst, off
 
 
 def run(case: Case, model, repeats: str) -> tuple[float, float, float] | None:
@@ -150,6 +155,24 @@ def run(case: Case, model, repeats: str) -> tuple[float, float, float] | None:
     return judged(np.array([rendered.disc_at(f) for f in frames]), [2 * cut for cut in case.cuts])
 
 
+def encoded(case: Case) -> tuple[float, float] | None:
+    """How uneven the drawings are in the file, and true frames at twice the rate through the same encoder."""
+    if not case.drawings:
+        return None
+    starts = rendered.starts_of(case.drawings)
+    drawings = case.drawings[-1]
+    times = np.linspace(0, drawings, int(2 * len(case.frames) * drawings / (drawings + 1)))
+    step = 2.4 * (len(case.frames) - 1) / drawings
+    true = case._replace(frames=clip(times.tolist(), step), rate=2 * case.rate)
+    with tempfile.TemporaryDirectory() as folder:
+        file = rendered.read(written(case, Path(folder)))
+        places = (
+            [rendered.disc_at(file[i]) for i in starts[1:]],
+            list(map(rendered.disc_at, rendered.read(written(true, Path(folder))))),
+        )
+    return tuple(rendered.unevenness(np.diff(found)) for found in places)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -161,17 +184,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = rife.load_model(device="cpu").eval()
-    rows = [["clip", *(f"{word} {what}" for word in args.repeats for what in ("step", "std/mean", "off px"))]]
-    print("{:44s}{}".format("clip", "".join(f"{word:>26s}" for word in args.repeats)))
+    what = [f"{word} {what}" for word in args.repeats for what in ("step px", "std/mean", "off px")]
+    rows = [["clip", *what, "file std/mean", "true std/mean"]]
+    print(
+        "{:44s}{}{:>8s}{:>8s}".format(
+            "clip", "".join(f"{word:>26s}" for word in args.repeats), "file", "true"
+        )
+    )
     for case in cases():
         if args.only not in case.name:
             continue
         found = [run(case, model, word) for word in args.repeats]
         cells = [[f"{x:.3f}" for x in three] if three else ["-"] * 3 for three in found]
-        rows.append([case.name, *(cell for three in cells for cell in three)])
-        print(
-            f"{case.name:44s}" + "".join("{:>10s}{:>8s}{:>8s}".format(*three) for three in cells), flush=True
-        )
+        of_codec = [f"{x:.3f}" for x in encoded(case) or ()] or ["", ""]
+        rows.append([case.name, *(cell for three in cells for cell in three), *of_codec])
+        shown = "".join("{:>10s}{:>8s}{:>8s}".format(*three) for three in cells)
+        print(f"{case.name:44s}{shown}{{:>8s}}{{:>8s}}".format(*of_codec), flush=True)
     if args.csv:
         with open(args.csv, "w", newline="") as file:
             csv.writer(file).writerows(rows)

@@ -32,6 +32,7 @@ _FORWARD = (
 _STRAY = 3600.0  # ... in others, where a pause is a pause, and only beyond 50 times the usual distance
 _CLOCK_MAY_JUMP = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 _MILLISECOND = Fraction(1, 1000)
+_COARSE = 4  # ticks that a frame is shown for, at most, where they are its own clock
 
 
 class Jump(NamedTuple):
@@ -337,18 +338,16 @@ def constant_rate(
     meant = sorted({Fraction(max(1, round(mean))), Fraction(max(1, round(mean * 1001 / 1000)) * 1000, 1001)},
                    key=lambda rate: abs(rate - mean))  # fmt: skip
     usual = [rate for rate in stated if rate.denominator in (1, 1001)]
+    named = [*(() if exact else usual), *meant, *usual, *stated]
+    if since[1] <= _COARSE and (np.diff(since) == since[1]).all() and mean in stated:
+        # Ticks of a frame each are its clock, and not what it was rounded to.
+        named = [rate for rate in named if abs(rate - mean) < mean / 5000]
     # A file whose times were whole milliseconds once keeps them on a finer clock; no frame is so short as to mind.
-    near = max(1.01, min(1.01 * float(_MILLISECOND / time_base), 0.2 * float(1 / (mean * time_base))))
-    for rate in [
-        *(() if exact else usual),
-        *meant,
-        *usual,
-        *stated,
-        mean.limit_denominator(1001) or mean,
-        mean,
-    ]:
-        if np.abs(since - count * float(1 / (rate * time_base))).max() <= near:
-            return rate
+    rounded = max(1.01, min(1.01 * float(_MILLISECOND / time_base), 0.2 * float(1 / (mean * time_base))))
+    for near, rates in ((1.01, named), (rounded, [*named, mean.limit_denominator(1001) or mean, mean])):
+        for rate in rates:
+            if np.abs(since - count * float(1 / (rate * time_base))).max() <= near:
+                return rate
     return pulled_down(since, time_base)
 
 
