@@ -188,6 +188,17 @@ def _cat(
     return joined(path, *parts)
 
 
+def _cut_and_joined(path: Path) -> Path:
+    """Two transport streams, the first cut off behind a frame that is shown after two that were to follow."""
+    options = {"g": "48", "bf": "2", "b-adapt": "0"}
+    first, second = (
+        encode(path.with_suffix(f".{k}"), count=40, first=40 * k, container="mpegts", options=options)
+        for k in range(2)
+    )
+    cut = remux(first, path.with_suffix(".cut"), lambda k, packet: packet if k < 14 else None, "mpegts")
+    return joined(path, cut, second)
+
+
 def _later(path: Path, ticks: int) -> Path:
     """A transport stream whose second half is `ticks` later: a reconnected recording."""
     _ts(path.with_suffix(".a"), 24)
@@ -329,6 +340,8 @@ CASES = (
     _case("two transport streams joined", ".ts", _cat, 48, 25, counts=(24, 24)),
     _case("three joined, with sound", ".ts", _cat, 60, 25, counts=(24, 12, 24), sound=True),
     _case("MPEG-2 transport streams joined", ".ts", _cat, 48, 25, counts=(24, 24), codec="mpeg2video"),
+    _case("two joined, the first cut off", ".ts", _cut_and_joined, [*range(13), 15, *range(40, 80)], None,
+          Fraction(56, 25)),
     _case("program streams joined", ".mpg", _cat, 48, 25, counts=(24, 24), codec="mpeg2video", container="mpeg"),
     _case("a clock that jumps by an hour", ".ts", _later, 24, 25, ticks=HOUR),
     _case("a clock that jumps by a day", ".ts", _later, 24, 25, ticks=22 * HOUR),
