@@ -244,6 +244,13 @@ def test_a_gif_that_is_too_fast_is_told(tmp_path, caplog):
     assert "50 fps at most" in caplog.text
 
 
+def test_a_gif_that_no_gif_can_be_is_refused_before_it_is_begun(tmp_path):
+    with pytest.raises(VideoError, match="100 frames a second at most, this one would have 120"):
+        with VideoWriter(tmp_path / "x.gif", Fraction(120), 64, 48) as writer:
+            writer.write(picture(0))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_hdr10_that_is_lost_is_told(tmp_path, caplog):
     write(tmp_path / "x.mov", flat(np.uint16), Look(bits=10, hdr=Hdr(DISPLAY)), encoding=Encoding("prores"))
     assert "mastering display" in caplog.text

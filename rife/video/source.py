@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from .canvas import check_canvas, check_size
 from .codecs import VideoError
+from .gif_delays import with_delays
 
 Source = str | os.PathLike | io.BytesIO
 
@@ -30,12 +31,13 @@ def open_source(source: Source, edits: bool = True) -> InputContainer:
         file = io.BytesIO(source.getvalue())  # a position of its own; the bytes are shared
     else:
         path = Path(source)
-        name = file = str(path)
+        name = str(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no video file at {path}. Give the path of an existing file.")
         if not path.stat().st_size:
             raise VideoError(f"{path} is empty, it has 0 bytes. Give a file that a player shows.")
         check_canvas(path)
+        file = with_delays(path) or name
     try:
         container = av.open(file, options={} if edits else {"ignore_editlist": "1"})
     except (av.error.FFmpegError, ValueError) as error:

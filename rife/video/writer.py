@@ -47,6 +47,10 @@ _KINDS = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le",
           (3, "float32"): "gbrpf32le", (4, "float32"): "gbrapf32le"}  # fmt: skip
 
 
+# What GIF counts in, seconds, and how many frames a second browsers show of it: shorter ones for 100 ms each.
+_GIF_TICK, _FASTEST_GIF = Fraction(1, 100), 50
+
+
 class AtomicVideoFile:
     """Is a file in the making, under a temporary name beside `path`, with all but the pictures of `clip` copied into
     it.
@@ -274,10 +278,15 @@ class VideoWriter(AtomicVideoFile):
         self._shape(av.VideoFormat(pix_fmt, 16, 16), encoder)
         context = stream.codec_context
         if pix_fmt == "pal8":
-            self._tick = Fraction(1, 100)  # GIF counts in these
-            if self.rate > 50:
+            self._tick = _GIF_TICK
+            if self.rate > 1 / _GIF_TICK:
+                raise VideoError(
+                    f"A GIF holds 100 frames a second at most, this one would have {float(self.rate):.6g}. Write "
+                    "to .webp or .mp4, or ask for a lower rate."
+                )
+            if self.rate > _FASTEST_GIF:
                 log.warning(
-                    "Browsers show a GIF at 50 fps at most, this one has %g. WebP has no such limit.",
+                    "Browsers show a GIF at 50 fps at most, this one of %g as if it had 10. WebP has no such limit.",
                     self.rate,
                 )
             self._palette = _Palette(*self.size, look.alpha, self._tick)

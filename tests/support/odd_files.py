@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import paff
+from PIL import Image
 
 WIDTH, HEIGHT, BITS = 96, 64, 7
 NTSC = Fraction(24000, 1001)
@@ -308,6 +309,14 @@ def _back(path: Path) -> Path:
     return joined(path, _ts(late, ticks=range(9000, 9024)), _ts(early, first=24))
 
 
+def _gif_without_delays(path: Path) -> Path:
+    """As Pillow writes it where no duration is given."""
+    pictures = [Image.fromarray(numbered(i)) for i in range(8)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    assert b"\x21\xf9\x04" not in path.read_bytes()
+    return path
+
+
 def _one_off(path: Path) -> Path:
     return with_pts(_ts(path), 9, 8_000_000_000)
 
@@ -364,6 +373,7 @@ CASES = (
     _case("GIF of 30 ms", ".gif", encode, 24, Fraction(100, 3), ticks=range(0, 72, 3), tick=Fraction(1, 100), lasts=3,
           **GIF),
     _case("GIF whose end is held", ".gif", lambda path: encode(path, **GIF, **HELD), 8, 10, "3.7"),
+    _case("GIF that says nothing of delays", ".gif", _gif_without_delays, 8, 10),
     _case("APNG whose end is held", ".apng", lambda path: encode(path, "apng", 8, 10, pix_fmt="rgb24",
           mux={"final_delay": "3"}), 8, 10, "3.7"),
     _case("MP4 whose end is held", ".mp4", lambda path: encode(path, options={"bf": "0"}, **HELD), 8, 10, "3.7"),
