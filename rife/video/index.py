@@ -248,14 +248,14 @@ def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
         for first, second in reversed_jumps:
             back[second] = forth[first] = True
     shift = np.zeros(len(clock), np.int64)
-    for place in np.flatnonzero(back | forth):
-        shift[place + 1 :] -= ahead[place]
-    inner = {place for pair in reversed_jumps for place in pair}
+    for jump in np.flatnonzero(back | forth):
+        shift[jump + 1 :] -= ahead[jump]
+    inner = {jump for pair in reversed_jumps for jump in pair}
     places = [int(i) for i in np.flatnonzero(back | forth) if i not in inner]
     for before, place, after in zip([-1, *places], places, [*places[1:], len(clock) - 1], strict=False):
         # What was cut off has shown frames that were decoded ahead of others, which are not there.
-        last = (packets.pts + shift)[before + 1 : place + 1].max() + usual
-        shift[place + 1 :] += max(0, last - (packets.pts + shift)[place + 1 : after + 1].min())
+        last = int((packets.pts + shift)[before + 1 : place + 1].max()) + usual
+        shift[place + 1 :] += max(0, last - int((packets.pts + shift)[place + 1 : after + 1].min()))
     pts = packets.pts + shift
     jumps = [Jump(int(packets.bytes[i + 1]), int(shift[i + 1])) for i in places]
     stray = np.zeros(len(pts), bool)
