@@ -36,6 +36,7 @@ def sounds(path) -> list[tuple[str, float]]:
 @pytest.mark.parametrize(
     ("source", "codec", "form", "target", "encoded"),
     [("in.avi", "pcm_u8", "u8", "out.mp4", "alac"), ("in.avi", "pcm_u8", "u8", "out.webm", "opus"),
+     ("in.avi", "pcm_s16le", "s16", "out.ts", "aac"), ("in.mkv", "pcm_f32le", "flt", "out.ts", "aac"),
      ("in.wmv", "wmav2", "fltp", "out.mp4", "aac"), ("in.wmv", "wmav2", "fltp", "out.mkv", "aac")],
 )  # fmt: skip
 def test_sound_that_the_target_lacks_is_encoded_and_said(
@@ -45,6 +46,17 @@ def test_sound_that_the_target_lacks_is_encoded_and_said(
     ((found, seconds),) = sounds(tmp_path / target)
     assert found == encoded and abs(seconds - 1) < 0.1
     assert "is encoded as" in caplog.text and len(Clip(tmp_path / target)) == 19
+
+
+@pytest.mark.parametrize("name, codec, form", [("in.avi", "pcm_s16le", "s16"), ("in.mkv", "pcm_f32le", "flt")])
+def test_channels_without_names_do_not_end_a_run(tmp_path, name, codec, form):
+    """MP4 takes such sound, and refuses it once all is written."""
+    source = with_sound(tmp_path / name, codec, form, "stereo")
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].layout.name == "2 channels"
+    interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, **PLAIN)
+    ((found, seconds),) = sounds(tmp_path / "out.mp4")
+    assert found == "alac" and abs(seconds - 1) < 0.1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

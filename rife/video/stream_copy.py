@@ -32,6 +32,12 @@ OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "
                 "number_of_bytes", "handler_name", "vendor_id"}  # fmt: skip
 _LOSSLESS = ("flac", "alac", "wavpack", "tta", "truehd", "mlp", "ape", "shorten", "pcm_")
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# Names of FFmpeg's decoders of what a transport stream says the kind of.
+_IN_TRANSPORT_STREAMS = (
+    "mp1", "mp2", "mp3", "aac", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "s302m", "pcm_bluray", "dvbsub",
+    "dvb_", "pgssub", "hdmv_",
+)  # fmt: skip
+_SILENCE = 20160  # bytes of it: whole samples of any PCM of up to 8 channels
 _BACKWARD, _FORWARD = 0.1, 1.0  # seconds by which sound may be off before it is taken to be on another clock
 
 
@@ -113,10 +119,19 @@ class StreamCopier:
         name = self._container.format.name
         if stream.type == "attachment" and name != "matroska":
             return False  # other muxers take it, and then refuse to write the file's head
+        codec = stream.codec_context.name if stream.codec_context else ""
+        if name == "mpegts" and stream.type != "attachment" and not codec.startswith(_IN_TRANSPORT_STREAMS):
+            return False  # it is taken for data that nobody reads
         try:
             with av.open(io.BytesIO(), "w", format=name) as trial:
-                trial.add_stream_from_template(stream)
+                target = trial.add_stream_from_template(stream)
                 trial.start_encoding()
+                if codec.startswith("pcm_"):
+                    # MP4 refuses channels without names, but only once there is sound, at the end.
+                    silence = Packet(bytes(_SILENCE))
+                    silence.stream, silence.time_base = target, Fraction(1, 48000)
+                    silence.pts = silence.dts = 0
+                    trial.mux(silence)
         except (ValueError, OSError, av.error.FFmpegError):
             return False
         return True
@@ -134,6 +149,8 @@ class StreamCopier:
         if "channels" in layout:  # which are not said: the usual ones of so many
             layout = _LAYOUTS.get(source.channels, "stereo")
         codecs = wanted.get(self._path.suffix.lower(), ["alac", "aac"] if lossless else ["aac"])
+        if self._container.format.name == "mpegts":
+            codecs = ["aac"]
         for codec in [*codecs, "aac", "libmp3lame", "libopus"]:
             try:
                 with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:

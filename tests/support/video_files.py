@@ -133,8 +133,12 @@ def with_sound(path, codec: str, form: str, layout="mono", bad: float | None = N
             wave[0, 20000] = bad
         if form == "u8":
             wave = (wave * 127 + 128).astype(np.uint8)
-        frame = av.AudioFrame.from_ndarray(wave.astype({"u8": np.uint8, "flt": np.float32}.get(form, np.float32)),
-                                           format=form, layout=layout)  # fmt: skip
+        elif form == "s16":
+            wave = wave * 32767
+        if form[-1] != "p":  # samples of channels side by side
+            wave = np.repeat(wave, av.AudioLayout(layout).nb_channels, 1)
+        kind = {"u8": np.uint8, "s16": np.int16}.get(form, np.float32)
+        frame = av.AudioFrame.from_ndarray(wave.astype(kind), format=form, layout=layout)
         frame.sample_rate = 44100
         fifo = av.AudioFifo()
         fifo.write(frame)
