@@ -48,7 +48,9 @@ def test_sound_that_the_target_lacks_is_encoded_and_said(
     assert "is encoded as" in caplog.text and len(Clip(tmp_path / target)) == 19
 
 
-@pytest.mark.parametrize("name, codec, form", [("in.avi", "pcm_s16le", "s16"), ("in.mkv", "pcm_f32le", "flt")])
+@pytest.mark.parametrize(
+    "name, codec, form", [("in.avi", "pcm_s16le", "s16"), ("in.mkv", "pcm_f32le", "flt")]
+)
 def test_channels_without_names_do_not_end_a_run(tmp_path, name, codec, form):
     """MP4 takes such sound, and refuses it once all is written."""
     source = with_sound(tmp_path / name, codec, form, "stereo")
