@@ -212,8 +212,12 @@ class RIFEInterpolate(io.ComfyNode):
         )
         rate = _fps(fps, plan, asked.request)
 
+        forecast = ""
+
         def on_plan(new: int, seconds: float | None) -> None:
-            model_management.send_status_text(plan_line(len(images), len(plan), new, seconds, rate))
+            nonlocal forecast
+            forecast = plan_line(len(images), len(plan), new, seconds, rate)
+            model_management.send_forecast(cls, forecast)
 
         finish = run.Finish(shutter, kept_region(keep, overlays, *images.shape[1:3]))
         result, masks = run.interpolate_and_finish(
@@ -224,13 +228,12 @@ class RIFEInterpolate(io.ComfyNode):
         model_management.send_status_text(line)
         how = {**run.describe(interp_model, precision), "scale": scale, "scale_reason": why}
         how |= {"back_to_first": back.as_dict()} if back else {}
+        facts = {"forecast": forecast, **report(plan, scenes), **how, "seconds": seconds}
         return io.NodeOutput(
             result,
             rate,
             result.shape[0],
-            report_json(
-                f"{line}; {described(interp_model)}", {**report(plan, scenes), **how, "seconds": seconds}
-            ),
+            report_json(f"{line}; {described(interp_model)}", facts),
             ", ".join(map(str, sorted(scenes.cuts))),
             masks,
         )

@@ -39,6 +39,7 @@ T = TypeVar("T")
 DEFAULT_OPTIONS = InferenceOptions()
 _PREVIEW_SIDE = 512  # ComfyUI scales larger previews down anyway
 _SECONDS_PER_PREVIEW = 1.0
+REPORT = 3  # which output of RIFE Interpolate and RIFE Interpolate Video is their report
 
 
 def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disable_dynamic: bool = False):
@@ -327,13 +328,41 @@ class TransferProgress:
 def send_status_text(text: str) -> None:
     """Shows a line of text on the face of the node that runs, where it was queued.
 
-    Front ends from 1.54 on take it away when the run ends: what is to stay is a node's output `summary`, too.
+    Front ends from 1.54 on take it away when the run ends: what is to stay is the report's `summary`, too.
     """
-    context = get_executing_context()
-    server = _server()
-    # To the browser that queued the run: in all others that node may be another one, in another graph.
-    if context is not None and server and (client := getattr(server, "client_id", None)):
-        server.send_progress_text(text, context.node_id, client)
+    context, client = get_executing_context(), _client()
+    if context is not None and client:
+        _server().send_progress_text(text, context.node_id, client)
+
+
+def send_forecast(node, text: str) -> None:
+    """Shows what a run will take on the face of `node`, which runs, and until its report comes where that is shown.
+
+    That is every Preview as Text on its output `report`: told that it was executed, it shows the text, and keeps it
+    when the run is cancelled or fails.
+    """
+    send_status_text(text)
+    hidden, context, client = getattr(node, "hidden", None), get_executing_context(), _client()
+    if hidden is None or not client:
+        return
+    for viewer in _viewers_of(hidden.prompt or {}, hidden.unique_id, REPORT):
+        shown = {"node": viewer, "display_node": viewer, "output": {"text": [text]}}
+        _server().send_sync("executed", {**shown, "prompt_id": context.prompt_id}, client)
+
+
+def _viewers_of(prompt: dict, node_id: str, output: int) -> list[str]:
+    """The nodes of a prompt that show an output as text."""
+    return [
+        viewer
+        for viewer, node in prompt.items()
+        if node.get("class_type") == "PreviewAny"
+        and node.get("inputs", {}).get("source") == [str(node_id), output]
+    ]
+
+
+def _client() -> str | None:
+    """The browser that queued what runs: in all others the node may be another one, in another graph."""
+    return getattr(_server(), "client_id", None)
 
 
 def has_server() -> bool:

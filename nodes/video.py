@@ -45,6 +45,7 @@ from .timing import (
     timing_inputs,
 )
 from .types import (
+    ALIASES,
     batch_size_input,
     check_images,
     deinterlace_input,
@@ -93,6 +94,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             description="Makes new frames between each two of a video of any length: decoded, interpolated and encoded "
             "as a stream, so that memory does not grow with it. Sound, subtitles, chapters and colours are kept.",
             search_aliases=[
+                *ALIASES,  # a search from a VIDEO link finds it alone
                 "long video",
                 "stream",
                 "out of memory",
@@ -207,9 +209,12 @@ class RIFEInterpolateVideo(io.ComfyNode):
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration, timestep_method)
 
+            forecast = ""
+
             def on_plan(new: int, seconds: float | None) -> None:
-                line = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
-                model_management.send_status_text(line)
+                nonlocal forecast
+                forecast = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
+                model_management.send_forecast(cls, forecast)
 
             region = kept_region(keep, overlays, clip.height, clip.width)
             with model_management.enlarging(upscale_model, clip.height, clip.width) as enlarge:
@@ -218,6 +223,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
         line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
         model_management.send_status_text(line)
         made = {
+            "forecast": forecast,
             "frames_in": len(clip),
             "frames_out": count,
             "source_fps": str(clip.clock.mean_rate),

@@ -10,96 +10,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import time
-import warnings
 
 import fake_comfyui as stand_in
-import front_end
 import pytest
 import torch
+from browser_tests import LARGE, PICTURES, graph, last_run, text_of
 from workflow_files import (
     FILES,
-    FOLDER,
     LATER,
     SUFFIX,
     VIEWERS,
     newer,
-    template,
-    write_clip,
-    write_clips,
-    write_images,
 )
 
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 
-pytest_plugins = ["comfyui_server"]
+pytest_plugins = ["comfyui_server", "browser_tests"]
 
-PICTURES = FOLDER.parent / "tests" / "screenshots"
-DOCS = FOLDER.parent / "web" / "docs"
-LARGE = {"width": 2880, "height": 1500}
 DYNAMIC = ["timing.target_fps", "timing.speed"]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = front_end.chromium_or_reason()
-    if isinstance(found, str):
-        warnings.warn(f"Not tested in a browser: {found}", stacklevel=1)
-        pytest.skip(found)
-    shutil.rmtree(PICTURES, ignore_errors=True)
-    with front_end.browser(found) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def comfyui(server, chromium):
-    """The server with the files that the workflows name."""
-    write_clip(server.base / "input" / "clip.mp4", 12, 9)
-    write_clips(server.base / "input")
-    write_images(server.base / "input")
-    return server
-
-
-@pytest.fixture(scope="module")
-def kinds(server):
-    return server.get("/object_info")
-
-
-@pytest.fixture
-def page(chromium, comfyui):
-    with front_end.open_page(chromium, comfyui) as opened:
-        yield opened
-        # What still runs, on a slow machine, is not waited for by the next test.
-        comfyui.post("/queue", {"clear": True})
-        comfyui.post("/interrupt")
-        # The front end asks the registry about packs whose nodes fail; this server lets nothing out.
-        ours = [text for text in opened.console if "rife" in text.lower() and "api.comfy.org" not in text]
-        assert not ours, ours
-
-
-@pytest.fixture(scope="module")
-def shared(chromium, comfyui):
-    """One window for tests that only load and look; large, since the front end leaves out small text."""
-    with front_end.open_page(chromium, comfyui) as opened:
-        opened.page.set_viewport_size(LARGE)
-        yield opened
-
-
-def graph(name: str) -> dict:
-    return template(name.removesuffix(SUFFIX))
-
-
-def last_run(server, after: int, seconds: float = 60) -> dict:
-    """The history entry that comes after so many."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        entries = list(server.get("/history").values())
-        if len(entries) > after:
-            return entries[-1]
-        time.sleep(0.2)
-    raise AssertionError(f"no run ended within {seconds} s")
 
 
 def test_the_template_browser_shows_our_workflows_and_opens_one(page):
@@ -205,17 +134,6 @@ def test_a_run_ends_with_a_video_on_the_node(page):
     page.picture(PICTURES / "finished.png")
 
 
-def text_of(page, part: str, kind: str = "PreviewAny") -> str:
-    """What a Preview as Text, or a node that works, shows, once that is in it; of a report its summary."""
-    found = f"""() => app.graph.nodes.filter(n => n.type === {json.dumps(kind)}).flatMap(n => n.widgets ?? [])
-        .map(w => String(w.value)).find(v => v.includes({json.dumps(part)})) ?? ''"""
-    page.page.wait_for_function(
-        f"({found})() !== ''", timeout=3 * front_end.PATIENCE_MS
-    )  # a run may take a while
-    text = page.js(found)
-    return json.loads(text)["summary"] if text.startswith("{") else text
-
-
 def set_widgets(page, kind: str, **values) -> None:
     """Of all nodes of a kind."""
     page.js(
@@ -277,13 +195,16 @@ def test_a_video_from_file_to_file_shows_its_progress_and_says_what_was_made(pag
     page.js("prompt => app.loadApiJson(prompt, 'video')", prompt)
     page.command("Comfy.Canvas.FitView")
     page.run()
-    # Before the first pass it tells what is coming, while it works it shows a picture.
+    # Before the first pass it tells what is coming, there and where the report will be; while it works it shows a
+    # picture.
     planned = text_of(page, "; 152 new", "RIFEInterpolateVideo")
     assert planned.startswith("9 → 161 frames, 240 fps, 0.67 s; 152 new")
+    assert text_of(page, "; 152 new") == planned
     page.wait_for_node("RIFEInterpolateVideo", "node.progress > 0")
     page.wait_for_picture("RIFEInterpolateVideo")
     line = text_of(page, "took ")
     assert line.startswith("9 → 161 frames, 240 fps, 0.67 s; took ")
+    assert page.node("PreviewAny", f"node.widgets.some(w => String(w.value).includes({json.dumps(planned)}))")
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some(v => v.src.includes('streamed'))"
     )
@@ -306,79 +227,6 @@ def test_a_wrong_input_is_said_in_the_browser(page):
         re.compile("expected points apart by commas.*Write it so.", re.DOTALL)
     ).first.wait_for()
     page.picture(PICTURES / "error, all of it.png")
-
-
-WIDGETS = "() => app.graph.nodes[0].widgets?.map(w => [w.name, w.value]) ?? []"
-
-
-SEARCH = json.loads((FOLDER.parent / "tests" / "search.json").read_text(encoding="utf-8"))
-FOUND = """() => [...document.querySelectorAll('[data-testid=result-item], .p-autocomplete-option, [role=option]')]
-    .map(e => e.innerText.replace(/\\s+/g, ' ')).filter(text => !text.includes('testing-pack'))"""
-
-
-def test_what_users_type_leads_to_the_node_that_does_it_first_or_second(shared):
-    """Every phrase of tests/search.json, in seven languages; printed as a table."""
-    shared.command("Workspace.SearchBox.Toggle")
-    box, wrong = shared.page.locator("input:focus"), {}
-    for words, name in SEARCH.items():
-        box.fill(words)
-        place = f"({FOUND})().slice(0, 2).findIndex(t => t.startsWith({json.dumps(name + ' ')}))"
-        try:
-            shared.page.wait_for_function(f"() => {place} >= 0", timeout=5000)
-            print(f"{words:20} {name:28} {1 + shared.js('() => ' + place)}")
-        except Exception:  # noqa: BLE001 - Playwright's own; all that is wrong is told at once
-            wrong[words] = shared.js(FOUND)[:4]
-        if words in ("rife", "60 fps", "补帧"):
-            shared.picture(PICTURES / f"search {words}.png")
-    shared.page.keyboard.press("Escape")
-    assert not wrong
-
-
-@pytest.mark.parametrize("words", ["frame interpolation", "slow motion"])
-def test_the_template_search_finds_ours(page, words):
-    page.command("Comfy.BrowseTemplates")
-    page.page.get_by_role("dialog").locator("input").first.fill(words)
-    ours = page.page.locator(f'[data-testid^="template-workflow-"][data-testid$="{SUFFIX}"]')
-    ours.first.wait_for()
-    page.picture(PICTURES / f"templates for {words}.png")
-
-
-def test_the_blueprint_is_loader_and_runner_in_one(page):
-    page.command("Workspace.SearchBox.Toggle")
-    page.page.locator("input:focus").fill("rife")
-    page.page.wait_for_function(f"() => ({FOUND})()[0]?.startsWith('RIFE ')")
-    page.page.keyboard.press("Enter")
-    page.page.wait_for_timeout(500)
-    page.page.mouse.click(900, 600)  # where it is put down
-    page.page.wait_for_function("() => app.graph.nodes[0]?.title === 'RIFE'")
-    shown = page.js("() => app.graph.nodes[0].widgets.map(w => [w.name, w.value])")
-    assert shown == [["checkpoint", "rife_comfy (bundled)"], ["multiplier", 2]]
-    page.fit()
-    page.picture(PICTURES / "blueprint.png")
-
-
-def test_reset_all_parameters_leaves_a_node_that_runs(chromium, comfyui, kinds):
-    with front_end.open_page(chromium, comfyui, {"Comfy.RightSidePanel.IsOpen": True}) as page:
-        version = page.js("() => window.__COMFYUI_FRONTEND_VERSION__")
-        if tuple(map(int, version.split(".")[:2])) < (1, 45):
-            pytest.skip(f"front end {version} has no such button")
-        reset = page.page.locator('[aria-label="Reset all parameters"], [title="Reset all parameters"]').first
-        for kind in sorted(name for name in kinds if name.startswith("RIFE")):
-            page.add(kind)
-            before = page.js(WIDGETS)
-            if not before:
-                continue
-            # So that there is something to reset.
-            page.js(
-                "() => { const w = app.graph.nodes[0].widgets.find(w => w.name === 'multiplier'); if (w) w.value = 7 }"
-            )
-            reset.wait_for()
-            page.page.wait_for_timeout(300)  # the panel of the node before goes
-            reset.dispatch_event("click")
-            page.page.wait_for_timeout(300)
-            assert page.js(WIDGETS) == before, kind
-            if kind == "RIFEInterpolate":
-                page.picture(PICTURES / "reset.png")
 
 
 OLD = {
@@ -454,47 +302,3 @@ def test_a_loop_of_an_old_graph_keeps_its_twin_and_a_new_node_drops_it(shared):
             saved = shared.js("() => app.graph.serialize()")
             shared.load(saved)
             assert shared.node(kind, twin) == "keep"
-
-
-def first_words(node_id: str) -> str:
-    """The beginning of a help page's first paragraph, without its markup."""
-    paragraph = (DOCS / f"{node_id}.md").read_text(encoding="utf-8").split("\n\n")[1]
-    return re.sub(r"[*`]", "", paragraph).replace("\n", " ")[:40]
-
-
-def test_the_help_of_every_node_opens_from_the_node(page, comfyui):
-    kinds = comfyui.get("/object_info").items()
-    ours = sorted(name for name, kind in kinds if kind["python_module"].endswith("ComfyUI-RIFE"))
-    assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
-    for node_id in ours:
-        page.add(node_id)
-        page.page.get_by_test_id("info-button").click()
-        page.page.wait_for_function(
-            "words => document.body.innerText.replace(/\\s+/g, ' ').includes(words)", arg=first_words(node_id)
-        )
-        page.page.wait_for_function(
-            "() => [...document.images].some(i => i.src.includes('/docs/pictures/') && i.naturalWidth > 0)"
-        )
-        page.picture(PICTURES / f"help {node_id}.png")
-
-
-def test_the_nodes_speak_japanese(chromium, comfyui):
-    with front_end.open_page(chromium, comfyui, {"Comfy.Locale": "ja"}) as page:
-        page.add("RIFEInterpolate")
-        assert page.node("RIFEInterpolate", "node.title") == "RIFE 補間"
-        names = page.node("RIFEInterpolate", "node.inputs.map(i => i.localized_name ?? i.label)")
-        assert {"倍率", "補間モデル", "画像", "タイミング"} <= set(names)
-        page.fit()
-        page.picture(PICTURES / "japanese.png")
-
-
-def test_the_new_kind_of_nodes_folds_what_is_advanced(chromium, comfyui):
-    with front_end.open_page(chromium, comfyui, {"Comfy.VueNodes.Enabled": True}) as page:
-        page.load(graph("24 to 60 fps"))
-        node = page.page.locator(".lg-node", has_text="Which frame rate?")
-        node.get_by_text("multiplier", exact=True).first.wait_for()
-        page.picture(PICTURES / "new nodes.png")
-        assert not node.get_by_text("batch_size", exact=True).is_visible()
-        node.get_by_text("advanced", exact=False).first.click()
-        node.get_by_text("batch_size", exact=True).wait_for()
-        page.picture(PICTURES / "new nodes, all inputs.png")

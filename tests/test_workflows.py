@@ -162,6 +162,19 @@ def test_our_nodes_are_used_as_they_are_defined(workflow, schemas):
             assert type(default)(value) == value, (name, value)
 
 
+def test_app_mode_asks_for_media_and_checkpoint_and_shows_the_result(workflow):
+    """App mode, which hides the graph, is empty without."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    shown = workflow["extra"]["linearData"]
+    asked = {(nodes[node]["type"], name) for node, name in shown["inputs"]}
+    assert ("RIFECheckpointLoader", "checkpoint") in asked and len(shown["inputs"]) > 2
+    for node, name in shown["inputs"]:
+        (slot,) = (i for i in nodes[node]["inputs"] if i["name"] == name)
+        assert "widget" in slot and slot["link"] is None
+    results = {nodes[node]["type"] for node in shown["outputs"]}
+    assert results and results <= {"SaveVideo", "PreviewImage", "ImageCompare"}
+
+
 def test_every_node_is_one_of_comfyuis_or_ours_and_fits(workflow, kinds):
     if missing := newer(workflow, kinds):
         pytest.skip(f"needs a newer ComfyUI: {missing}")

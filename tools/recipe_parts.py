@@ -10,6 +10,12 @@ SUFFIX = " (RIFE frame interpolation)"
 BLUE, GREEN, GOLD, GREY = "#3f789e", "#8AA88A", "#b58b2a", "#8888AA"
 
 
+# What App mode, which hides the graph, shows: these and the nodes of this pack with what a recipe sets on them, and media
+# of these. Texts it shows nowhere.
+ASKED = ("LoadVideo", "LoadImage", "CLIPTextEncode")
+RESULTS = ("SaveVideo", "PreviewImage", "ImageCompare")
+
+
 @dataclass(frozen=True)
 class Output:
     """What a link starts from."""
@@ -49,6 +55,17 @@ class Workflow:
     def file(self) -> str:
         """The name of its files, without what they end in."""
         return self.name + SUFFIX
+
+    def in_app_mode(self) -> dict:
+        """What App mode asks, as [node, widget], and the nodes whose results it shows."""
+        asked = [node for node in self.nodes if node.type in ASKED or node.type.startswith("RIFE")]
+        widgets = [
+            [node.id, name]
+            for node in asked
+            for name, value in node.inputs.items()
+            if not isinstance(value, Output)
+        ]
+        return {"inputs": widgets, "outputs": [node.id for node in self.nodes if node.type in RESULTS]}
 
     def group(self, title: str, color: str = BLUE) -> None:
         self.groups.append({"title": title, "color": color})

@@ -27,7 +27,6 @@ OUR_VERSION, CORE_VERSION = "0.1.0", "0.25.0"
 
 
 BUILD = """recipe => {
-  app.graph.clear()
   const made = {}
   for (const spec of recipe.nodes) {
     const node = LiteGraph.createNode(spec.type)
@@ -106,10 +105,12 @@ def as_recipe(w: Workflow) -> dict:
     return {"nodes": nodes, "groups": w.groups}
 
 
-def tidied(graph: dict, name: str) -> dict:
-    """`graph` without what differs from one writing to the next."""
-    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"https://github.com/ComfyUI-RIFE/ComfyUI-RIFE/{name}"))
-    graph["extra"] = {"ds": {"scale": 0.7, "offset": [60, 120]}}
+def tidied(graph: dict, w: Workflow) -> dict:
+    """`graph` without what differs from one writing to the next, and with what App mode shows of it."""
+    graph["id"] = str(
+        uuid.uuid5(uuid.NAMESPACE_URL, f"https://github.com/ComfyUI-RIFE/ComfyUI-RIFE/{w.name}")
+    )
+    graph["extra"] = {"ds": {"scale": 0.7, "offset": [60, 120]}, "linearData": w.in_app_mode()}
     for node in graph["nodes"]:
         for slot in (*node["inputs"], *node["outputs"]):
             slot.pop("localized_name", None)
@@ -155,7 +156,7 @@ def main() -> None:
                 continue
             # A window each: a new node takes over what the front end remembers of its id in the graph before.
             with front_end.open_page(browser, server) as page:
-                graph = tidied(page.js(BUILD, as_recipe(w)), w.name)
+                graph = tidied(page.js(BUILD, as_recipe(w)), w)
                 if recipe is tuned:
                     photograph(page, ["2. Training", "3. Keep it"], HELP / "graph.jpg")
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"

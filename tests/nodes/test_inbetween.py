@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import fake_comfyui as stand_in
 import pytest
 import torch
@@ -66,6 +69,41 @@ def test_a_node_says_in_a_line_what_it_did(host, model):
     assert planned[0] == "3 → 9 frames, 32 fps, 0.28 s; 6 new"  # too few to say how long it takes
     assert loaded[0] == "RIFE own training, decided by the file's metadata" and loaded[1] == "7"
     assert made[0].startswith("3 → 9 frames, 32 fps, 0.28 s; took ") and made[1] == "7"
+
+
+VIEWED = {
+    "3": {"class_type": "RIFEInterpolate", "inputs": {}},
+    "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 3]}},
+    "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}},  # the rate
+    "6": {"class_type": "PreviewAny", "inputs": {"source": ["2", 3]}},  # another node's
+    "9:4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 3]}},  # in a subgraph
+    "8": {"class_type": "SaveText", "inputs": {"source": ["3", 3]}},
+}
+
+
+def test_what_a_run_will_take_is_seen_where_its_report_will_be_and_stays_in_it(host, model):
+    host.nodes["RIFEInterpolate"].hidden = SimpleNamespace(prompt=VIEWED, unique_id="3")
+    out = host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=4, fps=8.0)
+    told = "3 → 9 frames, 32 fps, 0.28 s; 6 new"
+    assert [(event, data["node"], data["display_node"], client) for event, data, client in host.sent] == [
+        ("executed", "4", "4", "browser"),
+        ("executed", "9:4", "9:4", "browser"),
+    ]
+    assert all(d["output"] == {"text": [told]} and d["prompt_id"] == "job" for _, d, _ in host.sent)
+    assert list(json.loads(out[3]).items())[1] == ("forecast", told)
+
+
+@pytest.mark.parametrize("kind", ["RIFEInterpolate", "RIFEInterpolateVideo"])
+def test_the_report_is_the_output_that_is_looked_for(host, kind):
+    names = [output.options["display_name"] for output in host.nodes[kind].define_schema().outputs]
+    assert names[host.module("nodes.model_management").REPORT] == "report"
+
+
+def test_nothing_is_sent_where_nobody_looks(host, model):
+    host.nodes["RIFEInterpolate"].hidden = SimpleNamespace(prompt=VIEWED, unique_id="3")
+    host.server.client_id = None
+    host.run("RIFEInterpolate", interp_model=model, images=clip(3), multiplier=2)
+    assert not host.sent
 
 
 def test_the_line_counts_cuts(host, model):

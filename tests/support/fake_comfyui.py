@@ -70,6 +70,7 @@ class Host:
         self.loads: list[SimpleNamespace] = []
         self.progress: list[tuple] = []
         self.lines: list[tuple[str, str, str]] = []  # (text, node, client) on nodes' faces
+        self.sent: list[tuple[str, dict, str]] = []  # (event, data, client) to browsers
         self.emptied = 0
         self.freed: list[tuple] = []
         self.checks = 0
@@ -148,12 +149,13 @@ class Host:
             ComfyAPI=lambda: SimpleNamespace(node_replacement=SimpleNamespace(register=register)),
         )
         api = _module("comfy_api", latest=latest)
-        running = SimpleNamespace(node_id="7")
+        running = SimpleNamespace(node_id="7", prompt_id="job")
         execution = _module("comfy_execution")
         execution.utils = _module("comfy_execution.utils", get_executing_context=lambda: running)
         browsers = SimpleNamespace(
             client_id="browser",
             send_progress_text=lambda text, node_id, sid=None: host.lines.append((text, node_id, sid)),
+            send_sync=lambda event, data, sid=None: host.sent.append((event, data, sid)),
         )
         execution.graph_utils = _module(
             "comfy_execution.graph_utils",

@@ -71,7 +71,7 @@ class Page:
         self.page.wait_for_function(
             "window.app?.graph?.nodes?.length > 0 && app.extensionManager?.workflow?.activeWorkflow"
         )
-        self.js("() => app.graph.clear()")
+        self.new()
 
     def js(self, script: str, *arguments):
         """What a function says in the page; `app` is ComfyUI's."""
@@ -85,6 +85,17 @@ class Page:
         """A workflow, as when its file is dropped on the graph, in view."""
         self.js("([graph, name]) => app.loadGraphData(graph, true, true, name)", [workflow, name])
         self.fit()
+
+    def new(self) -> None:
+        """An empty workflow in a tab of its own, as a user opens one.
+
+        Not `app.graph.clear()`: that gives the graph its first number again, by which front ends as of 1.42 to 1.45
+        take the hooks off it that bring Nodes 2.0 up to date, and what was cleared stays in sight.
+        """
+        self.command("Comfy.NewBlankWorkflow")
+        self.page.wait_for_function(
+            "() => !app.graph.nodes.length && !document.querySelector('[data-node-id]')"
+        )
 
     def fit(self) -> None:
         """Brings the whole graph into view."""
@@ -116,9 +127,9 @@ class Page:
 
     def add(self, kind: str) -> None:
         """A new node alone on the graph, selected by a click on its title."""
+        self.new()
         self.js(
             """kind => {
-              app.graph.clear()
               const node = LiteGraph.createNode(kind)
               app.graph.add(node)
               node.pos = [400, 200]
@@ -142,6 +153,34 @@ class Page:
             }""",
             [kind, x, y],
         )
+
+    def slot(self, kind: str, side: str, name: str) -> tuple[float, float]:
+        """Where a slot of the first node of a kind is in the window; side: in or out."""
+        return self.js(
+            """([kind, side, name]) => {
+              const node = app.graph.nodes.find(n => n.type === kind)
+              const at = (side === 'out' ? node.outputs : node.inputs).findIndex(s => s.name === name)
+              const dot = document.querySelector(`[data-slot-key="${node.id}-${side}-${at}"]`)
+              if (dot) {
+                const box = (dot.querySelector('.slot-dot') ?? dot).getBoundingClientRect()
+                return [box.x + box.width / 2, box.y + box.height / 2]
+              }
+              const [x, y] = node.getConnectionPos(side === 'in', at)
+              const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+              return [box.x + (x + offset[0]) * scale, box.y + (y + offset[1]) * scale]
+            }""",
+            [kind, side, name],
+        )
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """With the mouse, as a hand does: some steps, a moment of rest before letting go."""
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=8)
+        mouse.move(*end, steps=8)
+        self.page.wait_for_timeout(300)
+        mouse.up()
 
     def choose(self, kind: str, name: str, value: str) -> None:
         """An entry of a combo on a node, with the mouse."""
