@@ -172,7 +172,7 @@ def test_app_mode_asks_for_media_and_checkpoint_and_shows_the_result(workflow):
         (slot,) = (i for i in nodes[node]["inputs"] if i["name"] == name)
         assert "widget" in slot and slot["link"] is None
     results = {nodes[node]["type"] for node in shown["outputs"]}
-    assert results and results <= {"SaveVideo", "PreviewImage", "ImageCompare"}
+    assert results and results <= {"SaveVideo", "SaveImage", "PreviewImage", "ImageCompare"}
 
 
 def test_every_node_is_one_of_comfyuis_or_ours_and_fits(workflow, kinds):
@@ -234,16 +234,24 @@ RESULTS = {
     "Two images into a clip": (25, None, 24),
     "Generated images to a file as a stream": (9, None, 128),
     "Join clips": (22, 1, None),
+    "Even sharpness": (35, 2, None),
+    "Motion blur 60 to 24 fps": (18, None, 24),
+    "Keep logo and subtitles": (35, 2, None),
 }
 
 
-def job_picture(server) -> str | None:
-    """The kind of what ComfyUI shows of its last job, in the queue and among the assets; None where that is nothing."""
+def check_job_picture(server, outputs: dict) -> None:
+    """What ComfyUI shows of its last job, in the queue and among the assets, is a result that was saved."""
+    saved = [
+        file for output in outputs.values() for file in output.get("images", ()) if file["type"] == "output"
+    ]
+    assert saved
     try:
         (job,) = server.get("/api/jobs?limit=1&sort_by=created_at&sort_order=desc")["jobs"]
     except urllib.error.HTTPError:
-        return "images"  # this ComfyUI keeps no such list
-    return (job["preview_output"] or {}).get("mediaType")
+        return  # this ComfyUI keeps no such list
+    shown = job["preview_output"]
+    assert shown["mediaType"] == "images" and shown["filename"] in {file["filename"] for file in saved}
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -252,7 +260,7 @@ def test_it_runs_to_the_end_and_gives_what_it_says(server, kinds, files, name, t
     frames, times, fps = RESULTS[name]
     workflow = template(name)
     outputs = server.run(to_prompt(workflow, kinds))
-    assert job_picture(server) == "images", "the job's picture in the queue is the result"
+    check_job_picture(server, outputs)
     (saved,) = (file for output in outputs.values() for file in output.get("images", []))
     (tmp_path / "out.mp4").write_bytes(server.file(saved))
     with av.open(str(tmp_path / "out.mp4")) as file:
@@ -272,8 +280,7 @@ def test_training_gives_a_checkpoint_and_pictures(server, kinds, files):
     train["inputs"] |= {"steps": 2, "crop": 64, "batch_size": 1, "allow_worse": True, "teacher": False}
     outputs = server.run(prompt, 300)
     assert sum(len(output.get("images", ())) for output in outputs.values()) >= 1
-    # Its text and pictures are all temporary: ComfyUI takes whichever of its equal nodes it ran first.
-    assert job_picture(server) in ("images", "text")
+    check_job_picture(server, outputs)
     assert list((server.base / "output").rglob("*.safetensors"))
 
 
@@ -283,11 +290,17 @@ def test_scoring_two_checkpoints_says_which_is_better(server, kinds, files):
         if node["inputs"].get("checkpoint", "").endswith("(download)"):
             node["inputs"]["checkpoint"] = "rife_comfy (bundled)"
     outputs = server.run(prompt, 300)
-    assert job_picture(server) in ("images", "text")
+    check_job_picture(server, outputs)
     (report,) = (
         output["text"][0] for key, output in outputs.items() if prompt[key]["class_type"] == "PreviewAny"
     )
     assert "psnr" in report.lower()
+
+
+def test_comparing_with_the_true_frame_shows_and_saves_what_was_made(server, kinds, files):
+    outputs = server.run(to_prompt(template("Compare with the true frame"), kinds))
+    check_job_picture(server, outputs)
+    assert any({"a_images", "b_images"} <= output.keys() for output in outputs.values())
 
 
 def test_comfyui_lists_our_workflows_as_templates(server):

@@ -13,7 +13,7 @@ BLUE, GREEN, GOLD, GREY = "#3f789e", "#8AA88A", "#b58b2a", "#8888AA"
 # What App mode, which hides the graph, shows: these and the nodes of this pack with what a recipe sets on them, and media
 # of these. Texts it shows nowhere.
 ASKED = ("LoadVideo", "LoadImage", "CLIPTextEncode")
-RESULTS = ("SaveVideo", "PreviewImage", "ImageCompare")
+RESULTS = ("SaveVideo", "SaveImage", "PreviewImage", "ImageCompare")
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,11 @@ def interpolate(w: Workflow, images: Output, title: str, **inputs) -> Node:
 def made(w: Workflow, run: Node) -> None:
     """What a node says of its work, where it stays when the run is over."""
     w.add("PreviewAny", "What was made", source=run["report"]).size = (420, 160)
+
+
+def picture_of_the_job(w: Workflow, title: str, images: Output, prefix: str) -> Node:
+    """A result that is saved: of what is only shown, the queue takes any for the job's picture, texts too."""
+    return w.add("SaveImage", title, images=images, filename_prefix=prefix)
 
 
 def save(

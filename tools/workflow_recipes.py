@@ -21,6 +21,7 @@ from recipe_parts import (
     load_video,
     made,
     model,
+    picture_of_the_job,
     save,
 )
 
@@ -267,11 +268,10 @@ def tuned() -> Workflow:
     w.group("3. Keep it", GOLD)
     kept = w.add("RIFECheckpointSave", interp_model=run["interp_model"])
     w.group("4. Look at it", GREY)
-    w.add("PreviewImage", "Loss and held-out PSNR", images=run["plot"]).size = (420, 260)
+    picture_of_the_job(w, "Loss and held-out PSNR", run["plot"], "RIFE_training").size = (420, 260)
     w.column()
     for title, output in (("Before", "before"), ("After", "after"), ("As it really is", "ground_truth")):
         w.add("PreviewImage", title, images=run[output]).size = (420, 300)
-    # Behind the pictures: the first that a job gives is its picture in the queue.
     w.column()
     w.add("PreviewAny", "Saved as", source=kept["checkpoint"]).size = (420, 100)
     w.add("PreviewAny", "PSNR and SSIM before and after", source=run["report"]).size = (420, 260)
@@ -298,7 +298,7 @@ def scored() -> Workflow:
     w.group("3. The result", GOLD)
     w.add("PreviewAny", "The figures", source=run["report"]).size = (420, 320)
     w.column()
-    w.add("PreviewImage", "PSNR of each frame", images=run["chart"]).size = (420, 280)
+    picture_of_the_job(w, "PSNR of each frame", run["chart"], "RIFE_score").size = (420, 280)
     w.add("PreviewImage", "Where the errors are", images=run["heat_map"]).size = (420, 320)
     return w
 
@@ -425,6 +425,8 @@ def compared() -> Workflow:
     )  # fmt: skip
     w.group("3. Look at it", GOLD)
     w.add("ImageCompare", "Before and after", image_a=first["IMAGE"], image_b=run["images"]).size = (520, 460)
+    w.column()
+    picture_of_the_job(w, "The image that was made", run["images"], "RIFE_inbetween").size = (420, 360)
     return w
 
 

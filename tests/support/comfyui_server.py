@@ -153,7 +153,7 @@ class Server:
             time.sleep(0.1)
         raise AssertionError(f"not done after {seconds} s:\n{self.log[-3000:]}")
 
-    def run(self, prompt: dict, seconds: float = 120) -> dict[str, dict]:
+    def run(self, prompt: dict, seconds: float = 300) -> dict[str, dict]:
         """The outputs of a workflow by node id. AssertionError if it does not end well."""
         entry = self.wait(self.queue(prompt), seconds)
         # The message names the inputs' tensors in full: what went wrong comes first.

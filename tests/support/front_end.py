@@ -155,7 +155,14 @@ class Page:
         )
 
     def slot(self, kind: str, side: str, name: str) -> tuple[float, float]:
-        """Where a slot of the first node of a kind is in the window; side: in or out."""
+        """Where a slot of the first node of a kind is in the window, once it rests there; side: in or out."""
+        before, at = None, self._slot(kind, side, name)
+        while at != before:
+            self.page.wait_for_timeout(500)
+            before, at = at, self._slot(kind, side, name)
+        return at
+
+    def _slot(self, kind: str, side: str, name: str) -> tuple[float, float]:
         return self.js(
             """([kind, side, name]) => {
               const node = app.graph.nodes.find(n => n.type === kind)

@@ -29,6 +29,7 @@ LATER = {
     "CreateVideo": {"bit_depth"},
     "SaveVideo": {"video"},
     "PreviewImage": {"images"},
+    "SaveImage": {"images"},
 }
 
 
