@@ -23,6 +23,7 @@ from workflow_files import (
     newer,
 )
 
+from rife.comfyui_workflow import convert
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 
@@ -274,6 +275,27 @@ def test_an_old_graph_with_rife_vfi_opens_and_runs_untouched(page, comfyui):
     (shown,) = (out for out in last_run(comfyui, after=before)["outputs"].values() if "images" in out)
     assert len(shown["images"]) == 3
     page.picture(PICTURES / "old graph, run.png")
+
+
+WIDGETS_BY_NODE = """() => Object.fromEntries(app.graph.nodes.map(node =>
+    [node.id, (node.widgets ?? []).filter(w => w.serialize !== false).map(w => [w.name, w.value])]))"""
+
+
+@pytest.mark.parametrize("name", ["24 to 60 fps", "old graph, converted"])
+def test_values_come_back_by_place_and_by_name_alike(page, name):
+    """The newest front end has both ways, and writes what both need."""
+    workflow = convert(OLD)[0] if name.startswith("old") else graph(name)
+    seen = []
+    for by_name in (False, True):
+        page.js("on => { LiteGraph.namedValuesRestore = on }", by_name)
+        page.load(workflow)
+        seen.append(page.js(WIDGETS_BY_NODE))
+        page.load(page.js("() => JSON.parse(JSON.stringify(app.graph.serialize()))"))
+        seen.append(page.js(WIDGETS_BY_NODE))
+    assert all(one == seen[0] for one in seen)
+    (ours,) = (dict(values) for values in seen[0].values() if "multiplier" in dict(values))
+    expected = {"multiplier": 2, "cuts": "off"} if name.startswith("old") else {"timing.target_fps": 60}
+    assert expected.items() <= ours.items()
 
 
 # As saved before `loop_twin` came: fewer values than there are widgets now, one more where timing is a frame rate.

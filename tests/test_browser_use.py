@@ -44,7 +44,7 @@ def test_what_users_type_leads_to_the_node_that_does_it_first_or_second(shared):
 @pytest.mark.parametrize("words", ["frame interpolation", "slow motion"])
 def test_the_template_search_finds_ours(page, words):
     page.command("Comfy.BrowseTemplates")
-    page.page.get_by_role("dialog").locator("input").first.fill(words)
+    page.page.get_by_role("dialog").locator("input:visible").first.fill(words)
     ours = page.page.locator(f'[data-testid^="template-workflow-"][data-testid$="{SUFFIX}"]')
     ours.first.wait_for()
     page.picture(PICTURES / f"templates for {words}.png")

@@ -83,9 +83,10 @@ def test_all_packs_load_and_every_node_is_its_own_packs(server):
         assert owner[name] == f"custom_nodes.{NAMES[1]}"
 
 
-def test_our_pack_adds_no_routes_and_no_scripts(server):
+def test_our_pack_adds_no_routes_and_one_script(server):
     """What there is nothing of cannot clash; help pages are files under our own name."""
-    assert not [path for path in server.get("/extensions") if "ComfyUI-RIFE" in path]
+    ours = [path for path in server.get("/extensions") if "ComfyUI-RIFE" in path]
+    assert ours == ["/extensions/ComfyUI-RIFE/old_graphs.js"]
     help_page = server.get("/extensions/ComfyUI-RIFE/docs/RIFEInterpolate.md", raw=True)
     assert help_page.startswith(b"# RIFE Interpolate")
 

@@ -6,6 +6,7 @@ Test modules that want them say `pytest_plugins = ["comfyui_server", "browser_te
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import warnings
@@ -24,7 +25,8 @@ def chromium():
     if isinstance(found, str):
         warnings.warn(f"Not tested in a browser: {found}", stacklevel=1)
         pytest.skip(found)
-    shutil.rmtree(PICTURES, ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # of several processes none takes away what another has seen
+        shutil.rmtree(PICTURES, ignore_errors=True)
     with front_end.browser(found) as running:
         yield running
 
