@@ -236,7 +236,7 @@ def help_pictures(folder: Path, model) -> None:
     three.save(HELP / "inbetween.jpg", quality=82, optimize=True)
     triplet(folder)
     seams(folder, model)
-    finishes(folder)
+    finishes(folder, model)
     parts_of_a_clip()
 
 
@@ -250,7 +250,7 @@ def triplet(folder: Path) -> None:
 
 
 def seams(folder: Path, model) -> None:
-    """What RIFE Join Clips makes of an overlap whose second clip was displaced, and the cards of the newer templates."""
+    """What RIFE Join Clips makes of an overlap whose second clip was displaced, and two cards."""
     clip = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 24, 2, (480, 270))
     first, second = clip[:16, :, :-16], clip[8:, :, 16:]
     faded = torch.lerp(first[8:], second[:8], torch.arange(1, 9).view(-1, 1, 1, 1) / 9)
@@ -260,31 +260,54 @@ def seams(folder: Path, model) -> None:
         both.paste(pictures(frame[None])[0], (472 * i, 0))
         label(both, text, MADE if i else GIVEN, at=(472 * i + 8, 8))
     both.save(HELP / "join.jpg", quality=85, optimize=True)
-    cards = {
-        "Join clips": joined[11],
-        "Generated images to a file as a stream": clip[3],
-        "Compare with the true frame": None,
-    }
-    for name, frame in cards.items():
-        if frame is None:
-            frame = rife.interpolate(model, clip[[4, 12]], 2)[1]
-            frame = torch.cat((clip[4, :, : frame.shape[1] // 2], frame[:, frame.shape[1] // 2 :]), 1)
-        card = pictures(frame[None])[0].resize((480, 270))
-        label(card, name, MADE, at=(8, 8))
-        card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
+    two_rows("Join clips", [("cross-fade", faded[3]), ("RIFE Join Clips", joined[11])])
+    between = rife.interpolate(model, clip[[4, 12]], 2)[1]
+    two_rows("Compare with the true frame", [("true frame", clip[8]), ("made by RIFE", between)])
 
 
-def finishes(folder: Path) -> None:
-    """The cards of the templates that finish a frame: true frames, the light of some of them, a logo over them."""
+def two_rows(name: str, rows: list[tuple[str, torch.Tensor]]) -> None:
+    """The card of a workflow: what there is without it over what there is with it."""
+    card = Image.new("RGB", (640, 640), INK)
+    for i, (text, frame) in enumerate(rows):
+        picture = pictures(frame[None])[0].resize((640, 360), Image.LANCZOS)
+        card.paste(picture.crop((0, 22, 640, 340)), (0, 322 * i))
+        label(card, text, MADE if i else GIVEN, 34, (22, 322 * i + 18))
+    card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
+
+
+def finishes(folder: Path, model) -> None:
+    """The cards of the templates that finish a frame: the light of some true frames, subtitles over moving ones, how
+    much detail each frame has."""
     clip = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 8, 1, (480, 270))
     blurred = clip[:6].pow(2.2).mean(0).pow(1 / 2.2)
-    for name, frame in (("Even sharpness", clip[2]), ("Motion blur 60 to 24 fps", blurred),
-                        ("Keep logo and subtitles", clip[5])):  # fmt: skip
-        card = pictures(frame[None])[0]
-        label(card, name, MADE, at=(8, 8))
-        if name.startswith("Keep"):
-            label(card, "Subtitles stay as they are", GIVEN, at=(100, 228))
-        card.save(WORKFLOWS / f"{name}{SUFFIX}.jpg", quality=82, optimize=True)
+    two_rows("Motion blur 60 to 24 fps", [("as filmed", clip[2]), ("motion blur", blurred)])
+    bunny = frames_of(folder / "bbb-1080p60-2s.mp4", 60, 5, 4, (640, 480))
+    thumbnail("Generated images to a file as a stream", "2 images", bunny[::2][:2], 1, model, 4, multiplier=8)
+    titled = pictures(bunny)
+    for picture in titled:
+        label(picture, "Subtitles stay as they are", GIVEN, 26, (150, 380))
+    frames = torch.from_numpy(numpy.stack([numpy.asarray(picture) for picture in titled])).float() / 255
+    thumbnail("Keep logo and subtitles", "subtitles", frames, 15, model, 3, multiplier=2)
+    even_sharpness(bunny, model)
+
+
+def even_sharpness(clip: torch.Tensor, model) -> None:
+    """A card: how much detail each frame has at twice the rate, as ever and steady."""
+    card = Image.new("RGB", (640, 640), INK)
+    card.paste(pictures(clip[1:2])[0].crop((0, 60, 640, 380)))
+    draw = ImageDraw.Draw(card)
+    for row, (text, steady) in enumerate((("2x", False), ("2x, steady", True))):
+        made = plan(Clock(len(clip), 15), multiplier=2, steady=steady)
+        frames = rife.interpolate(model, clip, plan=made).mean(-1)
+        detail = [float((f[1:, 1:] - f[:-1, :-1]).square().mean()) for f in frames]
+        for k, value in enumerate(detail):
+            left, bottom = 40 + 63 * k, 470 + 155 * row
+            height = 100 * value / max(detail)
+            colour = MADE if made[k].kind == "new" else GIVEN
+            draw.rectangle((left, bottom - height, left + 44, bottom), fill=colour)
+        label(card, text, MADE if row else GIVEN, 22, (40, 336 + 155 * row))
+    label(card, "even sharpness", GIVEN, 34, (22, 18))
+    card.save(WORKFLOWS / f"Even sharpness{SUFFIX}.jpg", quality=82, optimize=True)
 
 
 def parts_of_a_clip() -> None:
