@@ -234,7 +234,7 @@ class RIFECheckpointLoader(io.ComfyNode):
                     tooltip="The bundled model, or a file (.safetensors .pkl .pth .pt) in "
                     "models/frame_interpolation or models/rife. Those marked (download) are fetched from the "
                     "internet when the node runs, once, into models/frame_interpolation. Bundled: where things move "
-                    "less than some 16 pixels between two frames; 4.26: where they move further.",
+                    "less than some 16 pixels between two frames; 4.6: where they move further.",
                 ),
                 io.Combo.Input(
                     "variant",

@@ -149,7 +149,7 @@ def save(
 
 
 CHECKPOINTS = (
-    "The bundled checkpoint works offline. For large motion choose **4.26 (download)** in "
+    "The bundled checkpoint works offline. For large motion choose **4.6 (download)** in "
     "*Load RIFE Checkpoint*; it is fetched once, into `models/frame_interpolation`."
 )
 

@@ -260,7 +260,7 @@ def tuned() -> Workflow:
         "## A model for your clips\n\n*RIFE Train* learns to make the frames of your clip from their neighbours. The end "
         "of each shot is held out; what is better there is kept, and if nothing is, the node says so. Some hundred steps "
         "take minutes on a GPU.\n\n**Cancel** ends the training early and goes on with the best so far.\n\nStart from "
-        "**4.26 (download)** for large motion. The saved file appears in *Load RIFE Checkpoint*.",
+        "**4.6 (download)** for large motion. The saved file appears in *Load RIFE Checkpoint*.",
     )
     w.group("2. Training", GREEN)
     loader = w.add("RIFECheckpointLoader", "Start from", checkpoint="rife_comfy (bundled)")

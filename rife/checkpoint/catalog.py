@@ -79,6 +79,7 @@ _ONLY_VS_RIFE = (
     "4.24 4.23 4.22 4.22.lite 4.21 4.20 4.19 4.18 4.17 4.17.lite 4.16.lite 4.15 4.15.lite 4.14 4.14.lite 4.13 "
     "4.13.lite 4.12 4.12.lite 4.11 4.10 4.9 4.8 4.7 4.6 4.5 4.4 4.3 4.2 4.1 4.0"
 ).split()
+_NOTES = {"4.6": "for large motion"}
 _SAME = "the same version from github.com, where huggingface.co cannot be reached"
 
 _ROWS = (
@@ -96,10 +97,10 @@ _ROWS = (
         "rife_v4.26.safetensors",
         size=22_674_688,
         sha256="151874592c877740e5db11522f4514df569eeafb0a0fcb2696f16e9e8d317c94",
-        note="the newest; for large motion",
+        note="the newest; keeps the most detail",
     ),
     _comfy_org("4.26.heavy", "rife_v4.26_heavy.safetensors"),
-    *(_vs_rife(version) for version in _ONLY_VS_RIFE),
+    *(_vs_rife(version, note=_NOTES.get(version, "")) for version in _ONLY_VS_RIFE),
     Download(
         "3.6",
         "3.6",
