@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from fractions import Fraction
 
 import pytest
 
-from rife.atomic_write import atomic_write, write_text
+from rife.atomic_write import atomic_write, refuse_device, write_text
+from rife.video.codecs import VideoError
+from rife.video.writer import VideoWriter
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
@@ -18,6 +21,25 @@ def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
         temporary.write_text("new")
         assert path.read_text() == "old" and temporary.parent == tmp_path
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path, capsys):
+    """A report to /dev/null, as root, left a machine without one."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "pipe.mkv"):
+        if name != "pipe":
+            os.rename(tmp_path / "pipe", tmp_path / name)
+        with pytest.raises(OSError, match="is a device or a pipe"):
+            write_text(tmp_path / name, "new")
+        assert stat.S_ISFIFO((tmp_path / name).stat().st_mode) and os.listdir(tmp_path) == [name]
+    with pytest.raises(VideoError, match="pipe.mkv is a device or a pipe"):
+        VideoWriter(tmp_path / "pipe.mkv", Fraction(24), 64, 48).__enter__()
+    with pytest.raises(OSError, match="is a device"):
+        refuse_device("/dev/stdout")
+    with pytest.raises(OSError, match="is a device"):
+        refuse_device("/dev/nothing.json")
+    assert stat.S_ISFIFO((tmp_path / "pipe.mkv").stat().st_mode) and os.listdir(tmp_path) == ["pipe.mkv"]
 
 
 def test_others_may_read_it_as_any_new_file(tmp_path):

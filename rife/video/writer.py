@@ -23,7 +23,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ..atomic_write import flush_and_rename
+from ..atomic_write import flush_and_rename, refuse_device
 from .codecs import Encoder, Encoding, VideoError, choose
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
@@ -83,6 +83,10 @@ class AtomicVideoFile:
             raise VideoError(
                 f"{self.path} names one picture, there are many. Write {self.path.stem}_%05d{self.path.suffix}."
             )
+        try:
+            refuse_device(self.path)
+        except OSError as error:
+            raise VideoError(f"{self.path} {error.strerror}. Choose another output.") from error
         try:
             self._temporary = make_temporary(folder) / self.path.name
         except OSError as error:

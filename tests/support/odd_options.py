@@ -45,7 +45,7 @@ TEXTS = [
 PATHS = [
     "", ".", "missing", "missing/it", "empty", "folder", "folder.mp4", "text.txt", "unreadable.mkv",
     "caf\udce9.mkv",
-    "x" * 300, "x/" * 3000, "/dev/null", "\x1b[31mred", "-", "~", "*", "[", "%d.png", "%999d.png", "in.mkv/x",
+    "x" * 300, "x/" * 3000, "/dev/none/out", "\x1b[31mred", "-", "~", "*", "[", "%d.png", "%999d.png", "in.mkv/x",
     "line\nbreak",
 ]  # fmt: skip
 CHOICES = ["", "x", "X" * 5000, "auto ", "0", "\x1b[31mred", "nan"]
