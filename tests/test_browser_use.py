@@ -64,6 +64,76 @@ def test_the_blueprint_is_loader_and_runner_in_one(page):
     page.picture(PICTURES / "blueprint.png")
 
 
+def drop_blueprint(page, name: str) -> None:
+    """From the node search onto an empty place, as a user does."""
+    page.command("Workspace.SearchBox.Toggle")
+    page.page.locator("input:focus").fill(name)
+    page.page.wait_for_function(f"() => ({FOUND})()[0]?.startsWith({json.dumps(name)})")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_timeout(500)
+    page.page.mouse.click(900, 600)  # where it is put down
+    page.page.wait_for_function("name => app.graph.nodes.some(n => n.title === name)", arg=name)
+
+
+# What a blueprint shows: sockets of its inputs, then widgets; sockets of its outputs.
+BLUEPRINTS = {
+    "Interpolate to a frame rate": (["video", "checkpoint", "target fps"], ["video", "fps", "report"]),
+    "Perfect loop": (
+        ["images", "checkpoint", "multiplier", "fps of the clip", "colour drift"],
+        ["images", "fps", "report"],
+    ),
+    "Join clips": (
+        ["first clip", "second clip", "third clip", "checkpoint", "frames of fading"],
+        ["video", "images", "report"],
+    ),
+    "Long video": (
+        ["video", "checkpoint", "multiplier", "codec", "quality (crf)"],
+        ["video", "fps", "report"],
+    ),
+    "After CogVideoX or Wan": (
+        ["images", "checkpoint", "fps of the clip", "target fps"],
+        ["images", "fps", "report"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_every_blueprint_is_found_and_reads_well(page, name):
+    drop_blueprint(page, name)
+    inputs, outputs = BLUEPRINTS[name]
+    shown = page.js("() => app.graph.nodes[0].inputs.map(i => i.label ?? i.name)")
+    assert sorted(shown) == sorted(inputs)
+    assert page.js("() => app.graph.nodes[0].outputs.map(o => o.label ?? o.name)") == outputs
+    page.fit()
+    page.picture(PICTURES / f"blueprint {name}.png")
+
+
+def test_a_blueprint_runs(page, comfyui):
+    drop_blueprint(page, "Interpolate to a frame rate")
+    page.js(
+        """() => {
+          const node = app.graph.nodes[0]
+          const [load, save] = ["LoadVideo", "SaveVideo"].map(kind => {
+            const made = LiteGraph.createNode(kind)
+            app.graph.add(made)
+            return made
+          })
+          load.widgets.find(w => w.name === "file").value = "clip.mp4"
+          load.connect(0, node, node.inputs.findIndex(i => i.type === "VIDEO"))
+          node.connect(0, save, 0)
+          load.pos = [node.pos[0] - 400, node.pos[1]]
+          save.pos = [node.pos[0] + 500, node.pos[1]]
+        }"""
+    )
+    page.fit()
+    before = len(comfyui.get("/history"))
+    page.run()
+    entry = last_run(comfyui, before, 120)
+    assert entry["status"]["status_str"] == "success"
+    assert any(found.get("images") for found in entry["outputs"].values())
+    page.picture(PICTURES / "blueprint that ran.png")
+
+
 WIDGETS = "() => app.graph.nodes[0].widgets?.map(w => [w.name, w.value]) ?? []"
 
 
