@@ -1,6 +1,6 @@
 """Posts every odd prompt of tests/support/odd_prompts.py to a real ComfyUI server, and prints the table of answers.
 
-COMFYUI_PATH=... python benchmarks/odd_prompts.py [--out FILE.csv] [--every N] [NODE ...]
+COMFYUI_PATH=... python benchmarks/post_odd_prompts.py [--out FILE.csv] [--every N] [NODE ...]
 """
 
 from __future__ import annotations
