@@ -28,6 +28,7 @@ FOUND = [
     "interpolate --multi=0", "join --fade=-1", "join --overlap=-1", "score --max-frames=-1", "score --true-frames=-1",
     "score --max-width=1",
     "export --opset=99999999999", "export --scale=nan", "interpolate --pix-fmt=x", "join --codec=x",
+    "interpolate --preset=caf\udce9", "interpolate --encoder-option=caf\udce9",
 ]  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def test_numbers_out_of_range_are_refused_in_words(folder, line):
     assert end.fault == "" and end.what in ("refused", "an error") and end.seconds < 1
 
 
-@pytest.mark.parametrize("path", ["", ".", "missing/it", "folder", "x" * 300])
+@pytest.mark.parametrize("path", ["", ".", "missing/it", "folder", "x" * 300, "x/" * 3000])
 @pytest.mark.parametrize(
     "words", ["convert small.safetensors", "join in.mkv next.mkv out.mp4 --codec mpeg4 --report"]
 )

@@ -42,7 +42,7 @@ from ..video.segments import Segments
 from .dry_run import cadence_line, described, rate_text
 from .identity import identity_of
 from .options import AUTO, add_crf_option, add_model_options, add_network_options, load
-from .values import MOST_FRAMES, number, whole
+from .values import MOST_FRAMES, number, readable, whole
 
 log = logging.getLogger(__name__)
 
@@ -162,11 +162,12 @@ def _file_options(group: argparse._ArgumentGroup) -> None:
         "--codec", help="h264, h265, av1, vp9, prores, ffv1 or an encoder of FFmpeg (default: by the ending)"
     )
     add_crf_option(group)
-    group.add_argument("--preset", help="the encoder's trade of speed for size")
+    group.add_argument("--preset", type=readable, help="the encoder's trade of speed for size")
     group.add_argument("--pix-fmt", help="pixel format of FFmpeg (default: by depth and alpha of the input)")
     group.add_argument("--hardware", action="store_true", help="encode on the GPU or the like")
     group.add_argument(
         "--encoder-option",
+        type=readable,
         action="append",
         default=[],
         metavar="NAME=VALUE",

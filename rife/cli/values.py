@@ -30,6 +30,15 @@ def number(low: float, high: float, also: str = "") -> Callable[[str], Any]:
     return lambda text: text if also and text == also else float(_read(text, low, high, "number", also))
 
 
+def readable(text: str) -> str:
+    """Is the `type` of an option whose text goes to FFmpeg, which takes UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no text in UTF-8") from error
+    return text
+
+
 def _read(text: str, low: float, high: float, kind: str, also: str) -> Any:
     try:
         value = exact_number(text)
@@ -58,7 +67,9 @@ def brief(message: str, words: Sequence[str]) -> str:
     """Returns `message` with only the beginning of the long ones of `words`, those of a command line, and of itself;
     nothing in it steers a terminal."""
     values = {part for word in words for part in (word, word.partition("=")[2]) if len(part) > _LONGEST_SHOWN}
-    for value in sorted(values | {str(Path(value)) for value in values}, key=len, reverse=True):
+    # As paths, and the folder of one: a file in the making has a name of its own there.
+    values |= {str(path) for value in [*values] for path in (Path(value), Path(value).parent)}
+    for value in sorted((v for v in values if len(v) > _LONGEST_SHOWN), key=len, reverse=True):
         for quoted in (repr(value), value):
             message = message.replace(quoted, shortened(value))
     if len(message) > _LONGEST_MESSAGE:
