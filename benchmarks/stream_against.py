@@ -15,15 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from checkouts import FIRST
+from checkouts import COMMAND, FIRST
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from rife.cli import main
-main(sys.argv[1:])
-"""
 RUN = (
     FIRST
     + """

@@ -33,11 +33,11 @@ from .timing import (
     DROP,
     KEEP,
     OFF,
+    Forecast,
     check_timing,
     finish_inputs,
     kept_region,
     loop_inputs,
-    plan_line,
     request,
     result_line,
     seconds_of,
@@ -209,21 +209,15 @@ class RIFEInterpolateVideo(io.ComfyNode):
             chosen = InferenceOptions(float(scale), tta, ensemble)
             options = RunOptions(chosen, batch_size, precision, acceleration, timestep_method)
 
-            forecast = ""
-
-            def on_plan(new: int, seconds: float | None) -> None:
-                nonlocal forecast
-                forecast = plan_line(len(clip), len(job.plan), new, seconds, float(job.rate))
-                model_management.send_forecast(cls, forecast)
-
+            forecast = Forecast(cls, len(clip), float(job.rate))
             region = kept_region(keep, overlays, clip.height, clip.width)
             with model_management.enlarging(upscale_model, clip.height, clip.width) as enlarge:
-                count, cuts, cadence = run.render(interp_model, job, path, options, on_plan, region, enlarge)
+                count, cuts, cadence = run.render(interp_model, job, path, options, forecast, region, enlarge)
         seconds = time.perf_counter() - start
         line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
         model_management.send_status_text(line)
         made = {
-            "forecast": forecast,
+            "forecast": forecast.text,
             "frames_in": len(clip),
             "frames_out": count,
             "source_fps": str(clip.clock.mean_rate),

@@ -11,11 +11,14 @@ import fake_comfyui as stand_in
 import numpy as np
 import pytest
 from comfyui_server import node
+from odd_files import GIF, HELD, encode, numbered
+from PIL import Image
 from video_files import make, make_of, packets, rendered
 
 import rife
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
+from rife.video.reader import Clip
 
 pytest_plugins = ["comfyui_server"]
 
@@ -101,6 +104,31 @@ def test_images_and_trimmed_videos_go_through_too(server):
     with opened(server, server.run(prompt)) as container:
         assert container.streams.video[0].frames == 17 and len(container.streams.audio) == 1
         assert container.streams.video[0].average_rate == 48
+
+
+WRITTEN = {
+    "held.gif": GIF,
+    "held.webp": {},
+    "held.avif": {"codec": "libsvtav1"},
+    "held.mp4": {"options": {"bf": "0"}},
+    "held.mkv": {},
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_last_frame_that_is_held_stays_held_once_it_is_saved(server, files, tmp_path, name):
+    """Eight frames at 10 fps, the last for three seconds; ComfyUI copies the packets when it saves."""
+    if name.endswith(".webp"):
+        first, *others = (Image.fromarray(numbered(i)) for i in range(8))
+        first.save(
+            files / name, save_all=True, append_images=others, duration=[100] * 7 + [3000], lossless=True
+        )
+    else:
+        encode(files / name, **HELD, **WRITTEN[name])
+    outputs = server.run(workflow(name))
+    (tmp_path / "saved.mp4").write_bytes(server.file(outputs["save"]["images"][0]))
+    clip = Clip(tmp_path / "saved.mp4")
+    assert len(clip) == 15 and clip.clock.duration == Fraction(37, 10)
 
 
 def test_ten_bits_stay_and_timings_work(server):

@@ -10,7 +10,7 @@ from video_files import Fader
 
 from rife.video.codecs import Encoding
 from rife.video.colours import Look
-from rife.video.convert import _EXACT, to_rgb
+from rife.video.convert import _EXACT, chroma_site, to_rgb
 from rife.video.job import interpolate_video
 
 
@@ -117,3 +117,15 @@ def test_colours_by_planes_are_those_of_one_step(pix_fmt, width, height):
     assert np.array_equal(
         to_rgb(frame, Look(matrix=1, range=1), kind), frame.to_ndarray(format=kind, **options)
     )
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("site", ["left", "center", "topleft"])
+def test_where_chroma_lies_is_found_and_told_again(tmp_path, pix_fmt, site):
+    """By what conversions make of it, which must not hang on what lies in memory behind a row."""
+    path = source(tmp_path / "in.mkv", pix_fmt, 1, 1, site)
+    interpolate_video(First(), path, tmp_path / "out.mkv", 2, encoding=Encoding("ffv1"))
+    for file in (path, tmp_path / "out.mkv"):
+        for _ in range(5):
+            with av.open(str(file)) as container:
+                assert chroma_site(next(container.decode(video=0))) == site

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
-from odd_files import CASES, number
+from odd_files import CASES, encode, joined, number
 
 from rife.video.reader import Clip
 
@@ -19,3 +21,29 @@ def test_every_frame_is_there_at_its_time(tmp_path, case, caplog):
     assert [number(frame) for frame in clip.frames(middle, middle + 3)] == list(
         case.frames[middle : middle + 3]
     )
+
+
+@pytest.mark.parametrize(
+    "ending, codec", [("flv", "libx264"), ("nut", "libx264"), ("ivf", "libvpx"), ("asf", "mpeg4")]
+)
+def test_a_file_behind_the_file_is_told(tmp_path, caplog, ending, codec):
+    """FFmpeg reads the first only, and may take the second's head for a damaged frame."""
+    one = encode(tmp_path / f"one.{ending}", codec, container=ending, options={"bf": "0"})
+    clip = Clip(joined(tmp_path / f"two.{ending}", one, one))
+    assert len(list(clip.frames())) == 24 and clip.rate == 25
+    assert len(caplog.messages) == 1 and f"another file from byte {one.stat().st_size} on" in caplog.text
+    assert Clip(io.BytesIO((tmp_path / f"two.{ending}").read_bytes())).rate == 25
+
+
+def test_mp4_of_fragments_is_read_on_and_says_nothing(tmp_path, caplog):
+    mux = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    one = encode(tmp_path / "one.mp4", options={"bf": "0", "g": "8"}, mux=mux)
+    assert len(list(Clip(one).frames())) == 24 and not caplog.messages
+
+
+def test_an_end_that_is_cut_off_is_missing_and_not_held(tmp_path, caplog):
+    whole = encode(tmp_path / "whole.flv", count=96)
+    cut = tmp_path / "cut.flv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    clip = Clip(cut)
+    assert "its end is missing" in caplog.text and clip.clock.duration < 3

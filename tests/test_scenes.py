@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from rife.networks.config import RELEASES
+from rife.timeline import scenes as scenes_module
 from rife.timeline.clock import Clock
 from rife.timeline.plans import plan
 from rife.timeline.report import report
@@ -186,3 +187,14 @@ def test_only_thumbnails_go_to_the_device_not_frames():
         patch.setattr(torch.Tensor, "to", to)
         assert find_scenes(frames, "meta").cuts == {4}
     assert 0 < sum(sent) < frames.numel() / 4
+
+
+def test_the_quantile_is_pytorchs():
+    torch.manual_seed(0)
+    for count in (1, 2, 7, 100, 1013):
+        values = torch.rand(8, count)
+        values[torch.rand_like(values) < torch.rand(8, 1)] = torch.nan
+        expected = torch.nanquantile(values, 0.9, dim=1).nan_to_num()
+        torch.testing.assert_close(
+            scenes_module._quantile_of_numbers(values, 0.9), expected, atol=1e-6, rtol=0
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -142,7 +143,8 @@ def test_a_claim_is_one_process_own_until_it_is_touched_no_more(tmp_path):
 
 
 WORKER = """
-import sys, time
+import faulthandler, os, sys, time
+faulthandler.dump_traceback_later(120)
 sys.path[:0] = [{root!r}, {support!r}]
 import torch
 from rife.timeline.request import PerPair
@@ -153,42 +155,83 @@ from pathlib import Path
 
 class Slow(Fader):
     def inference(self, *args, **kwargs):
-        time.sleep(0.03)
+        time.sleep(float(os.environ.get("SECONDS_A_FRAME", "0.03")))
         return super().inference(*args, **kwargs)
 
 rank, processes = map(int, sys.argv[3:5])
 work = segments.Segments(job_of(sys.argv[1]), Path(sys.argv[2]), {{}}, rank=rank, processes=processes, patience=3.0)
-Path(sys.argv[2] + f".ready{{rank}}").touch()
+Path(f"{{sys.argv[2]}}.ready{{rank}}").touch()
+while (go := os.environ.get("BEGIN")) and not Path(go).exists():
+    time.sleep(0.02)
 print(work.run(Slow()))
 """
 
 
-def workers(folder, source, target, count):
+@contextlib.contextmanager
+def workers(folder, source, target, processes):
+    """Yields what starts process `rank`; whatever becomes of the test, none outlives it."""
     script = folder / "worker.py"
     script.write_text(WORKER.format(root=str(ROOT), support=str(ROOT / "tests" / "support")))
-    command = [sys.executable, str(script), str(source), str(target)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen([*command, str(rank), str(count)], stdout=subprocess.PIPE, env=environment)
-        for rank in range(count)
-    ]
+    started = []
+
+    def start(rank, seconds_a_frame=0.03, begin=""):
+        """begin: a file that it waits for once it knows the job; who comes when all is done would do it again."""
+        command = [sys.executable, str(script), str(source), str(target), str(rank), str(processes)]
+        settings = {"OMP_NUM_THREADS": "1", "SECONDS_A_FRAME": str(seconds_a_frame), "BEGIN": str(begin)}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **settings}))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
-def test_four_processes_share_the_work_and_one_may_be_killed(tmp_path, source, count=4, victim=0):
+def owners(folder):
+    """The processes that hold segments now; a claim may go while it is read."""
+    for claim in folder.glob("*.claim"):
+        with contextlib.suppress(FileNotFoundError):
+            yield claim.read_text().split()[-1]
+
+
+def wait_until(done, processes, seconds=240):
+    """seconds: a busy machine may take a minute to import torch. Processes that fail are not waited for."""
+    end = time.monotonic() + seconds
+    while not done():
+        ended = {process.pid: process.poll() for process in processes}
+        assert not any(ended.values()), f"return codes: {ended}"
+        assert time.monotonic() < end, f"waited for {seconds} s in vain; return codes: {ended}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_four_processes_share_the_work_and_one_may_be_killed(tmp_path, source, victim, count=4):
     job = job_of(source)
     with job.writer(tmp_path / "one.mkv") as writer:
         render(Fader(), job, job.part(), writer)
-    target = tmp_path / "many.mkv"
-    running = workers(tmp_path, source, target, count)
-    folder = tmp_path / "many.mkv.parts"
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not any(
-        str(running[victim].pid) in claim.read_text() for claim in folder.glob("*.claim") if claim.exists()
-    ):
-        time.sleep(0.02)
-    running[victim].send_signal(signal.SIGKILL)  # while it holds a segment
-    joined = [process.communicate(timeout=120)[0].strip() for process in running]
-    assert running[victim].returncode != 0 and joined.count(b"True") == 1
+    target, folder = tmp_path / "many.mkv", tmp_path / "many.mkv.parts"
+    ranks, begin = [rank for rank in range(count) if rank != victim], tmp_path / "begin"
+    with workers(tmp_path, source, target, count) as start:
+        # It never ends its first frame, and the others begin when it has: they could do all before, on a busy machine.
+        killed = start(victim, seconds_a_frame=600)
+        others = [start(rank, begin=begin) for rank in ranks]
+        ready = [target.with_name(f"many.mkv.ready{rank}") for rank in ranks]
+        wait_until(
+            lambda: str(killed.pid) in owners(folder) and all(map(Path.exists, ready)), [killed, *others]
+        )
+        begin.touch()
+
+        def busy_or_done():
+            """Somebody else works, or has been so fast that all is done, the straggler's segment as well."""
+            return {*owners(folder)} > {str(killed.pid)} or all(p.poll() is not None for p in others)
+
+        wait_until(busy_or_done, [killed, *others])
+        killed.send_signal(signal.SIGKILL)
+        joined = [process.communicate(timeout=240)[0].strip() for process in others]
+        assert killed.wait() == -signal.SIGKILL and joined.count(b"True") == 1
     assert same(tmp_path / "one.mkv", target)
     assert not folder.exists()
 

@@ -238,10 +238,13 @@ def test_hdr10_says_what_it_said(tmp_path, codec, hdr):
     assert Clip(tmp_path / "out.mkv").look.hdr.content == hdr.content
 
 
-def test_a_gif_that_is_too_fast_is_told(tmp_path, caplog):
-    with VideoWriter(tmp_path / "x.gif", Fraction(60), 64, 48) as writer:
-        writer.write(picture(0))
-    assert "50 fps at most" in caplog.text
+@pytest.mark.parametrize("ending, fastest", [("gif", 50), ("webp", 90), ("apng", 90)])
+def test_an_animation_that_browsers_slow_down_is_told(tmp_path, caplog, ending, fastest):
+    for rate in fastest, 100:
+        assert "Browsers" not in caplog.text
+        with VideoWriter(tmp_path / f"x.{ending}", Fraction(rate), 64, 48) as writer:
+            writer.write(picture(0))
+    assert f"{ending.upper()} at {fastest} fps at most, this one of 100" in caplog.text
 
 
 def test_a_gif_that_no_gif_can_be_is_refused_before_it_is_begun(tmp_path):
@@ -254,3 +257,23 @@ def test_a_gif_that_no_gif_can_be_is_refused_before_it_is_begun(tmp_path):
 def test_hdr10_that_is_lost_is_told(tmp_path, caplog):
     write(tmp_path / "x.mov", flat(np.uint16), Look(bits=10, hdr=Hdr(DISPLAY)), encoding=Encoding("prores"))
     assert "mastering display" in caplog.text
+
+
+@pytest.mark.parametrize("count", range(7, 15))
+@pytest.mark.parametrize("times", ["even", "apart"])
+def test_a_held_end_outlives_a_copy_of_the_packets(tmp_path, count, times):
+    """As ComfyUI's Save Video does it: with B-frames the last packet need not be that of the last frame."""
+    frames = [np.full((64, 64, 3), 20 * (i % 9), np.uint8) for i in range(count)]
+    step = Fraction(1, 10)
+    at = [k * step + (k == count - 1 and times == "apart") * Fraction(1, 2) for k in range(count)]
+    made, copied = tmp_path / "made.mp4", tmp_path / "copied.mp4"
+    with VideoWriter(made, Fraction(10), 64, 64, tick=step) as writer:
+        for k, frame in enumerate(frames):
+            writer.write(frame, at[k], Fraction(3) if k == count - 1 else None)
+    with av.open(str(made)) as source, av.open(str(copied), "w") as target:
+        stream = target.add_stream_from_template(template=source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert Clip(made).clock.duration == Clip(copied).clock.duration == at[-1] + 3

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"clips {number} and {number + 1}, at frame {first}: {described(seam)}")
     print(
         f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames, "
-        f"{'sound faded over' if made.sound else 'no sound'}, {time.perf_counter() - start:.1f} s on {model.run_device}"
+        f"{'sound faded over' if made.sound else 'no sound'}, {time.perf_counter() - start:.1f} s on {model.place}"
     )
     if args.report:
         write_text(args.report, json.dumps(report(made), indent=2))

@@ -330,7 +330,16 @@ def _compare(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor, Tensor]:
     missing = (weight * (1 - correlation.clamp(min=0) ** 2)).sum(1)
     # A picture of next to no structure explains nothing and is no evidence either.
     share = missing / (weight.sum(1) + weight.shape[1] * _NOISE / 2)
-    return share, torch.nanquantile(moved, 0.9, dim=1).nan_to_num(), flatter
+    return share, _quantile_of_numbers(moved, 0.9), flatter
+
+
+def _quantile_of_numbers(values: Tensor, share: float) -> Tensor:
+    """Quantile (P,) of what is no NaN in each row of (P,N), 0 where all are. As torch.nanquantile, which from PyTorch
+    2.15 on takes float64, and MPS has none."""
+    ranks = share * ((~values.isnan()).sum(1) - 1).clamp(min=0).float()
+    below, ordered = ranks.long(), values.sort(1).values
+    low, high = (ordered.gather(1, place[:, None])[:, 0] for place in (below, ranks.ceil().long()))
+    return torch.lerp(low, high, ranks - below).nan_to_num()
 
 
 def _match(one: _Pictures, other: _Pictures) -> tuple[Tensor, Tensor]:

@@ -68,8 +68,11 @@ class Joiner(AtomicVideoFile):
                     packet.dts = self._at(self.count - delay)
                     packet.duration = self._at(first + shown + 1) - packet.pts
                     if self.count == total - 1 and self.path.suffix.lower() in MP4:
-                        whole = (self._at(total) - self._at(0)) * self._tick
-                        last_for(packet, whole, self._at(-delay) * self._tick)
+                        begin, end = self._at(0) * self._tick, self._at(total) * self._tick
+                        shown_last = self._at(total - 1) * self._tick
+                        held = end - shown_last > (shown_last - begin) / max(1, total - 1) + self._tick
+                        decoded = self._at(-delay) * self._tick
+                        last_for(packet, end - begin, decoded, begin if held else None)
                     packet.stream = self._stream
                     self._mux(packet, packet.dts * self._tick)
                     self.count += 1

@@ -223,11 +223,14 @@ def chroma_site(like: av.VideoFrame | None) -> str | None:
     y, x = np.mgrid[:16, :16].astype(np.uint8)
     slope = np.dstack((x * 16, y * 16, 255 - x * 8 - y * 8))
     yuv = (1, FULL)
+    kind = np.uint16 if like.format.components[0].bits > 8 else np.uint8
     wanted = FromRgb("rgb24", like.format.name.replace("yuvj", "yuv"), (16, 16), yuv, like)(slope)
     for site in _SITES:
         one = FromRgb("rgb24", wanted.format.name, (16, 16), yuv, None)
         one._canvas = _sited("rgb24", (16, 16), site)
-        if all(bytes(a) == bytes(b) for a, b in zip(one(slope).planes, wanted.planes, strict=True)):
+        # Samples, as behind the bytes of a row lies whatever was in memory.
+        planes = zip(one(slope).planes, wanted.planes, strict=True)
+        if all(np.array_equal(samples(a, kind), samples(b, kind)) for a, b in planes):
             return site
     return None
 

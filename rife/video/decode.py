@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from .canvas import MAX_PIXELS
 from .index import FrameIndex
-from .source import Source, main_stream, open_source, unreadable
+from .source import Source, main_stream, open_source, packets_of, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _decode(
     """What can be decoded; what cannot is left out, and missed by who counts."""
     read = shown = 0
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream, index.until):
             if from_key and not packet.is_keyframe and packet.size:
                 continue
             from_key = False

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from ..timeline.cadence import find_cadence
 from .field_pictures import FieldPictures
+from .source import packets_of, stated_duration
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class FrameIndex:
     an earlier time than the one before. retimed: the presentation time of each packet in the order of the file, where
     it is not the file's own. estimated: packets have times of their own only here and there (program streams), and are
     given others after a seek than from the begin. hidden: frames that an edit list leaves out; edits: whether it does.
-    breaks_off: why the file could not be read to its end, as one that was cut off within a packet cannot.
+    breaks_off: why the file could not be read to its end, as one that was cut off within a packet cannot. until: the
+    byte at which another file begins, which FFmpeg takes for damaged packets of this one.
     """
 
     time_base: Fraction
@@ -66,6 +68,7 @@ class FrameIndex:
     hidden: int = 0
     edits: bool = True
     breaks_off: str = ""
+    until: int | None = None
     retimed: array | None = None
     jumps: list[Jump] = field(default_factory=list)
 
@@ -105,14 +108,14 @@ class _Packets:
     frame_of: which of these each packet of the file is.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream):
+    def __init__(self, container: InputContainer, stream: VideoStream, until: int | None = None):
         self.base = Fraction(stream.time_base or 1)
         pts, dts, durations, bytes_, self.frame_of = (array("q") for _ in range(5))
         keys, shown = bytearray(), bytearray()
         self.breaks_off = ""
         fields = FieldPictures(stream)
         try:
-            for packet in container.demux(stream):
+            for packet in packets_of(container, stream, until):
                 if not packet.size:
                     continue
                 if fields.is_second(packet) and pts:
@@ -143,37 +146,37 @@ class _Packets:
 
 
 def index_frames(
-    container: InputContainer, stream: VideoStream, name: str, held: bool = False
+    container: InputContainer, stream: VideoStream, name: str, held: bool = False, until: int | None = None
 ) -> FrameIndex | None:
     """Lists the frames of a stream, some of which at its begin may need others that are not there. None: there are
     none.
 
-    held: the last one is shown for as long as the stream states.
+    held: the last one is shown for as long as the file states. until: the byte at which another file begins.
     """
-    packets = _Packets(container, stream)
+    packets = _Packets(container, stream, until)
     if not packets.shown.any():
         return None
     guessed = container.format.name == "avi" and (packets.pts != packets.dts).any()  # AVI has no such times
     if guessed or (packets.pts == _NONE).any():
         index = _counted(packets)
-        _hold_the_last(index, packets, stream.duration or 0, held)
     else:
-        index = _timed(packets, container, stream, name, held)
-    index.breaks_off = packets.breaks_off
+        index = _timed(packets, container, stream, name)
+    stated = stream.duration or 0
+    if held:  # FLV says it of the file alone
+        stated = round(stated_duration(container, stream, index.ticks[0] * packets.base) / packets.base)
+    _hold_the_last(index, packets, stated, held)
+    index.breaks_off, index.until = packets.breaks_off, until
     return index
 
 
-def _timed(
-    packets: _Packets, container: InputContainer, stream: VideoStream, name: str, held: bool
-) -> FrameIndex:
+def _timed(packets: _Packets, container: InputContainer, stream: VideoStream, name: str) -> FrameIndex:
     """Lists frames whose packets say when they are shown."""
     may_jump = bool(container.format.flags & _CLOCK_MAY_JUMP)
     pts, jumps = _joined(packets, may_jump)
     durations = packets.durations
-    if container.format.name == "gif":
-        durations = np.where(
-            durations > 1, durations, 10
-        )  # browsers show for 100 ms what asks for 10 or less
+    if container.format.name in ("gif", "apng"):  # browsers show for 100 ms what asks for 10 or less
+        hundredth = 1 / packets.base / 100
+        durations = np.where(durations > float(hundredth), durations, int(10 * hundredth))
         pts = np.concatenate(([0], np.cumsum(durations[:-1])))
     shown = packets.shown
     ticks, first = np.unique(pts[shown], return_index=True)
@@ -186,7 +189,6 @@ def _timed(
         _array(np.unique(pts[packets.keys])),
         jumps=jumps,
     )
-    _hold_the_last(index, packets, stream.duration or 0, held)
     if (pts != packets.pts).any():
         index.retimed = _array(pts[np.frombuffer(packets.frame_of, np.int64)])
     rising = bool((np.diff(pts) > 0).all())
@@ -206,7 +208,9 @@ def _hold_the_last(index: FrameIndex, packets: _Packets, stated: int, held: bool
     another's, it is what is left of the whole."""
     rest = stated - (index.ticks[-1] - index.ticks[0])
     whole = int(packets.durations[packets.shown].sum())
-    if rest > 0 and (held or abs(whole - stated) <= packets.usual_duration()):
+    # Copies of such a file count on from the last one decoded, often that before the last one shown.
+    apart = max([packets.usual_duration(), *(b - a for a, b in pairwise(index.ticks[-2:]))])
+    if rest > 0 and (held or abs(whole - stated) <= apart):
         index.durations[-1] = rest
 
 

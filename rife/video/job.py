@@ -22,6 +22,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..engine.batches import Interpolator
 from ..engine.chunks import part_frames
+from ..engine.in_memory import with_mask
 from ..engine.loops import ends_of, find_loop
 from ..engine.seams import Seam, corrected_colours
 from ..ops.transfer import transfer_of
@@ -36,7 +37,7 @@ from .convert import to_rgb
 from .deinterlace import FILM, OFF
 from .images import is_pattern, numbered, write_png
 from .lost_chroma import ChromaLoss, LostChroma
-from .masks import Masks, encoding_of_masks, look_of_masks, mask_pixels, masks_beside, with_mask
+from .masks import Masks, encoding_of_masks, look_of_masks, mask_pixels, masks_beside
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
 from .threads import BackgroundConsumer, prefetch
 from .writer import FINEST, VideoWriter, tick_of
@@ -298,13 +299,12 @@ class _SourceFrames:
         job = self._job
         pixels = to_rgb(frame, job.clip.look, self._kind)
         image = to_tensor(pixels)
-        corrected = job.drift is not None and i > 0
-        if job.drift is not None and corrected:
-            gain, offset = torch.tensor(job.drift.gain), torch.tensor(job.drift.offset)
+        drift = job.drift if i else None
+        if drift is not None:
+            gain, offset = torch.tensor(drift.gain), torch.tensor(drift.offset)
             image = corrected_colours(image, gain, offset, i / len(job.clip))
-        if masks is not None:
-            image = with_mask(image, next(masks))
-        if corrected:
+        image = with_mask(image, next(masks) if masks else None)
+        if drift is not None:
             return image
         self._given[image] = frame
         if (missing := self._loss.of(frame, pixels)) is not None:

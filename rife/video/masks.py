@@ -71,12 +71,6 @@ def grey_of(picture: np.ndarray) -> Tensor:
     return values if picture.dtype == np.float32 else values / np.iinfo(picture.dtype).max
 
 
-def with_mask(image: Tensor, mask: Tensor) -> Tensor:
-    """Returns an image (H,W,C) with its mask (H,W) in 0..1 as a further channel, in the image's own kind of values."""
-    last = mask if image.is_floating_point() else (mask * 255).round_()
-    return torch.cat((image, last[..., None].to(image)), 2)
-
-
 def mask_pixels(mask: np.ndarray) -> np.ndarray:
     """Returns a mask (H,W,1) as the grey picture (H,W,3) that a writer takes."""
     return np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:2], 3)))

@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,6 @@ from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
 from .source import (
     Source,
-    is_whole_avi,
     main_stream,
     open_source,
     origin_of,
@@ -39,6 +39,7 @@ from .source import (
     stated_rates,
     unreadable,
 )
+from .whole_files import FileEnd, end_of
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,11 @@ class Clip:
         """before: the frames that were found, where that is done again."""
         with open_source(self.source, edits) as container:
             stream = main_stream(container)
-            index = index_frames(container, stream, self.name, held=is_whole_avi(self.source))
+            # In ASF and FLV what is stated is the sound's, too.
+            alone = container.format.name == "avi" or len(container.streams) == 1
+            index = index_frames(
+                container, stream, self.name, held=alone and self._end.whole, until=self._end.another
+            )
             if index is None:
                 raise VideoError(self._nothing)
             index.edits = edits
@@ -176,6 +181,17 @@ class Clip:
             if index.hidden:  # an edit list counts times of showing, which this file does not have
                 self._look_through(edits=False)
             self._index.order = self._index.ticks
+
+    @cached_property
+    def _end(self) -> FileEnd:
+        """How the file ends. Says so where another follows."""
+        end = end_of(self.source)
+        if end.another is not None:
+            log.warning(
+                "%s holds another file from byte %d on, of which nothing is read. Split it there, or join anew.",
+                self.name, end.another,
+            )  # fmt: skip
+        return end
 
     def _miss_the_end(self, stated: Fraction) -> None:
         """Says so where a file is shorter than it states."""

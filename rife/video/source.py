@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .codecs import VideoError
 from .gif_delays import with_delays
 
 Source = str | os.PathLike | io.BytesIO
+_APNG = {"default_fps": "10"}  # of pictures with a delay of 0, as browsers; FFmpeg's own is 15
 
 
 def open_source(source: Source, edits: bool = True) -> InputContainer:
@@ -39,7 +41,7 @@ def open_source(source: Source, edits: bool = True) -> InputContainer:
         check_canvas(path)
         file = with_delays(path) or name
     try:
-        container = av.open(file, options={} if edits else {"ignore_editlist": "1"})
+        container = av.open(file, options=_APNG if edits else {"ignore_editlist": "1"})
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(
             f"{name} cannot be read as a video ({getattr(error, 'strerror', error)}). It is damaged or of another "
@@ -98,8 +100,8 @@ def stated_duration(container: InputContainer, stream: VideoStream, begin: Fract
     is shown."""
     if stream.duration:
         return stream.duration * Fraction(stream.time_base or 0)
-    # Matroska's durations count from 0, also where the first frame comes later.
-    late = begin if container.format.name.startswith("matroska") else Fraction(0)
+    # Durations of Matroska and FLV count from 0, also where the first frame comes later.
+    late = begin if container.format.name.startswith(("matroska", "flv")) else Fraction(0)
     return max(Fraction(0), _stated(container, stream) - late)
 
 
@@ -113,18 +115,14 @@ def _stated(container: InputContainer, stream: VideoStream) -> Fraction:
         return Fraction(container.duration or 0, av.time_base) if alone else Fraction(0)
 
 
-def is_whole_avi(source: Source) -> bool:
-    """Tells whether a file is AVI and nothing of it was cut off: then what it states beyond its last frame holds that
-    one."""
-    with io.BytesIO(source.getvalue()) if isinstance(source, io.BytesIO) else open(source, "rb") as file:
-        end, at = file.seek(0, os.SEEK_END), 0
-        while at < end:
-            file.seek(at)
-            head = file.read(12)
-            if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVIX"):
-                return False
-            at += 8 + int.from_bytes(head[4:8], "little")
-        return at - end in (0, 1)
+def packets_of(container: InputContainer, stream: VideoStream, until: int | None) -> Iterator[av.Packet]:
+    """Yields packets up to byte `until` of the file, where another begins whose head FFmpeg takes for packets, and an
+    empty one at the end. None: all."""
+    for packet in container.demux(stream):
+        if until is not None and packet.size and (packet.pos or 0) >= until:
+            yield av.Packet()
+            return
+        yield packet
 
 
 def stated_rates(stream: VideoStream) -> list[Fraction]:

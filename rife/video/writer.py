@@ -47,8 +47,9 @@ _KINDS = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le",
           (3, "float32"): "gbrpf32le", (4, "float32"): "gbrapf32le"}  # fmt: skip
 
 
-# What GIF counts in, seconds, and how many frames a second browsers show of it: shorter ones for 100 ms each.
-_GIF_TICK, _FASTEST_GIF = Fraction(1, 100), 50
+_GIF_TICK = Fraction(1, 100)  # what it counts in, seconds
+# How many frames a second browsers show of animations, as these count: what lasts 10 ms or less, for 100 ms.
+_FASTEST = {".gif": 50, ".webp": 90, ".apng": 90}
 
 
 class AtomicVideoFile:
@@ -280,6 +281,7 @@ class VideoWriter(AtomicVideoFile):
         if look.hdr and not look.hdr.settings(encoder.name):
             log.warning("%s is not told of HDR10's mastering display. h265 and av1 are.", encoder.name)
         self._shape(av.VideoFormat(pix_fmt, 16, 16), encoder)
+        self._warn_of_browsers()
         context = stream.codec_context
         if pix_fmt == "pal8":
             self._tick = _GIF_TICK
@@ -288,11 +290,6 @@ class VideoWriter(AtomicVideoFile):
                     f"A GIF holds 100 frames a second at most, this one would have {float(self.rate):.6g}. Write "
                     "to .webp or .mp4, or ask for a lower rate."
                 )
-            if self.rate > _FASTEST_GIF:
-                log.warning(
-                    "Browsers show a GIF at 50 fps at most, this one of %g as if it had 10. WebP has no such limit.",
-                    self.rate,
-                )
             self._palette = _Palette(*self.size, look.alpha, self._tick)
         context.time_base = self._tick
         if look.pixel_aspect != 1:
@@ -300,6 +297,15 @@ class VideoWriter(AtomicVideoFile):
         if encoder.codec == "h265" and self.path.suffix.lower() in MP4:
             context.codec_tag = "hvc1"  # the one that Apple plays
         self._yuv = None if self._is_rgb else self._tag(pix_fmt)
+
+    def _warn_of_browsers(self) -> None:
+        ending = self.path.suffix.lower()
+        fastest = _FASTEST.get(ending)
+        if fastest and not self._pattern and self.rate > fastest:
+            log.warning(
+                "Browsers show a %s at %d fps at most, this one of %g as if it had 10. %s has no such limit.",
+                ending[1:].upper(), fastest, self.rate, "MP4" if fastest == 90 else "WebP has 90, MP4",
+            )  # fmt: skip
 
     def _shape(self, kind: av.VideoFormat, encoder: Encoder) -> None:
         """Width and height as the pixel format wants them."""
@@ -411,7 +417,9 @@ class VideoWriter(AtomicVideoFile):
             self._container.mux(self._encoded(picture))
         packets = self._encoded(None)
         if packets and self._lasts is not None and self.path.suffix.lower() in MP4:
-            last_for(packets[-1], self._start + self._end() - self._first, self._first_decoded)
+            whole = self._start + self._end() - self._first
+            held = self._lasts > 1 / self.rate + self._tick
+            last_for(packets[-1], whole, self._first_decoded, self._first if held else None)
         self._container.mux(packets)
 
     def _closed(self) -> None:
@@ -459,12 +467,21 @@ class _Palette:
         yield from ready_frames(self._graph)
 
 
-def last_for(packet: Packet, whole: Fraction, first_decoded: Fraction | None) -> None:
+def last_for(
+    packet: Packet, whole: Fraction, first_decoded: Fraction | None, first_shown: Fraction | None
+) -> None:
     """Gives the last packet in the order of decoding, which with B-frames is not the last one shown, what is left of
-    `whole` seconds: MP4's length is that of all packets in that order."""
+    `whole` seconds: MP4's length is that of all packets in that order.
+
+    first_shown: when the first frame is shown, where the last one is held. Then copies of the packets last as long as
+    the one that is shown to the latest time, which has to be this one, though the mean rate comes out lower by it.
+    """
     base = Fraction(packet.time_base or 1)
     if packet.dts is not None and first_decoded is not None:
-        packet.duration = max(packet.duration or 1, round((whole - packet.dts * base + first_decoded) / base))
+        left = whole + first_decoded - packet.dts * base
+        if first_shown is not None and packet.pts is not None:
+            left = max(left, whole + first_shown - packet.pts * base)
+        packet.duration = max(packet.duration or 1, round(left / base))
 
 
 def tick_of(*times: Fraction) -> Fraction:

@@ -317,6 +317,13 @@ def _gif_without_delays(path: Path) -> Path:
     return path
 
 
+def _apng_without_delays(path: Path) -> Path:
+    """As Pillow writes it where no duration is given: delays of 0."""
+    pictures = [Image.fromarray(numbered(i)) for i in range(8)]
+    pictures[0].save(path, "PNG", save_all=True, append_images=pictures[1:])
+    return path
+
+
 def _one_off(path: Path) -> Path:
     return with_pts(_ts(path), 9, 8_000_000_000)
 
@@ -335,6 +342,11 @@ CASES = (
     _case("MPEG-4 with B-frames in AVI", ".avi", encode, 24, 25, codec="mpeg4", options=B),
     _case("MPEG-2 with B-frames in AVI", ".avi", encode, 24, 25, codec="mpeg2video", options=B),
     _case("AVI whose end is held", ".avi", lambda path: encode(path, "mpeg4", **HELD), 8, 10, "3.7"),
+    _case("FLV whose end is held", ".flv", lambda path: encode(path, **HELD), 8, 10, "3.7"),
+    _case("WMV whose end is held", ".wmv", lambda path: encode(path, "wmv2", container="asf", **HELD), 8, 10, "3.7"),
+    _case("two FLV joined", ".flv", _cat, 24, 25, counts=(24, 12), container="flv"),
+    _case("two NUT joined", ".nut", _cat, 24, 25, counts=(24, 12), container="nut"),
+    _case("two IVF joined", ".ivf", _cat, 24, 25, counts=(24, 12), codec="libvpx", container="ivf"),
     _case("H.264 in AVI that leaves frames out", ".avi", encode, 7, None, Fraction(33, 90),
           ticks=[0, 3, 6, 15, 18, 19, 30], tick=Fraction(1, 90), options={"bf": "0"}, lasts=3),
     _case("fields of H.264 in packets, raw", ".h264", _paff, 24, 25, container="h264", together=False),
@@ -374,6 +386,8 @@ CASES = (
           **GIF),
     _case("GIF whose end is held", ".gif", lambda path: encode(path, **GIF, **HELD), 8, 10, "3.7"),
     _case("GIF that says nothing of delays", ".gif", _gif_without_delays, 8, 10),
+    _case("APNG of 1/100 s", ".apng", lambda path: encode(path, "apng", rate=100, pix_fmt="rgb24"), 24, 10),
+    _case("APNG that says nothing of delays", ".apng", _apng_without_delays, 8, 10),
     _case("APNG whose end is held", ".apng", lambda path: encode(path, "apng", 8, 10, pix_fmt="rgb24",
           mux={"final_delay": "3"}), 8, 10, "3.7"),
     _case("MP4 whose end is held", ".mp4", lambda path: encode(path, options={"bf": "0"}, **HELD), 8, 10, "3.7"),
