@@ -1,15 +1,17 @@
 """Steps of rendered motion of known speed, in videos of every cadence, once new frames have been made.
 
-    python benchmarks/cadence.py [--repeats hold retime auto] [--only WORD] [--csv FILE] [--tree ANOTHER CHECKOUT]
+    python benchmarks/cadence.py [--repeats hold retime auto careful] [--only WORD] [--csv FILE] [--tree ANOTHER]
 
 Each clip is rendered (tests/support/moving_clips.py), written, interpolated by `rife.video.interpolate_video` and read
 again: a disc's centre of mass tells how far it moves from frame to frame. Printed are the mean step in pixels, the
 standard deviation of the steps over their mean (where there are edits, of the worst scene), and how far the disc is
 from where even motion would have it, at most. The frames that hold the last drawing, and those after an edit, are left
-out. Where the version at hand knows an option not, a dash.
+out. Where the version at hand knows an option not, a dash. "careful" is *auto* with `--ensemble --timestep-method
+recursive`.
 
-Two more numbers say what a codec does to the disc: how uneven the drawings are as they are in the file ("file"), which
-no frame between them mends, and how uneven the true frames at the result's rate come out of the same encoder ("true").
+Three more numbers say what makes steps uneven but for the times at which drawings are put: the network between the same
+drawings, written at their own constant rate and brought to the result's ("twin"); the drawings as they are in the file
+("file"), which no frame between them mends; and the true frames at the result's rate out of the same encoder ("true").
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Case(NamedTuple):
     asked: dict
     cuts: tuple[int, ...] = ()
     drawings: tuple[int, ...] = ()  # of each frame, where there is one pattern
+    pace: Fraction = Fraction(1)  # drawings a frame
 
 
 def cases() -> Iterator[Case]:
@@ -61,7 +64,8 @@ def cases() -> Iterator[Case]:
         for coded, written in CODED.items():
             drawings = rendered.shown(pattern, count, 1)
             frames = clip(drawings, step=2.4 * sum(pattern) / len(pattern))
-            yield Case(f"{name}, {coded}", frames, rate, written, {}, drawings=tuple(drawings))
+            pace = Fraction(len(pattern), sum(pattern))
+            yield Case(f"{name}, {coded}", frames, rate, written, {}, (), tuple(drawings), pace)
     for name, drawings in broken().items():
         yield Case(name, clip(drawings), NTSC, CODED["lossless"], {})
     edits = np.concatenate([scene(i, drawings) for i, drawings in enumerate(EDITS)])
@@ -142,10 +146,13 @@ def judged(places: np.ndarray, edits: list[int]) -> tuple[float, float, float]:
 
 
 def run(case: Case, model, repeats: str) -> tuple[float, float, float] | None:
+    how = {"repeats": repeats, **case.asked}
+    if repeats == "careful":
+        model, how = model.by_timesteps("recursive"), {**how, "repeats": "auto", "ensemble": True}
     with tempfile.TemporaryDirectory() as folder:
         source, target = written(case, Path(folder)), Path(folder) / "made.mkv"
         try:
-            interpolate_video(model, source, target, 2, repeats=repeats, encoding=LOSSLESS, **case.asked)
+            interpolate_video(model, source, target, 2, encoding=LOSSLESS, **how)
         except (ValueError, TypeError, KeyError):
             return None  # an option that this version does not have
         frames = rendered.read(target)
@@ -155,8 +162,8 @@ def run(case: Case, model, repeats: str) -> tuple[float, float, float] | None:
     return judged(np.array([rendered.disc_at(f) for f in frames]), [2 * cut for cut in case.cuts])
 
 
-def encoded(case: Case) -> tuple[float, float] | None:
-    """How uneven the drawings are in the file, and true frames at twice the rate through the same encoder."""
+def without_repeats(case: Case, model) -> tuple[float, float, float] | None:
+    """How uneven the network's motion is, the drawings, the true frames at twice the rate through the same encoder."""
     if not case.drawings:
         return None
     starts = rendered.starts_of(case.drawings)
@@ -166,18 +173,19 @@ def encoded(case: Case) -> tuple[float, float] | None:
     true = case._replace(frames=clip(times.tolist(), step), rate=2 * case.rate)
     with tempfile.TemporaryDirectory() as folder:
         file = rendered.read(written(case, Path(folder)))
-        places = (
-            [rendered.disc_at(file[i]) for i in starts[1:]],
-            list(map(rendered.disc_at, rendered.read(written(true, Path(folder))))),
-        )
-    return tuple(rendered.unevenness(np.diff(found)) for found in places)
+        drawn = np.stack([file[i] for i in starts[1:]])
+        twin = Path(folder) / "twin.mkv"
+        constant = rendered.write(Path(folder) / "drawn.mkv", drawn, case.rate * case.pace)
+        interpolate_video(model, constant, twin, rate=2 * case.rate, encoding=LOSSLESS)
+        clips = rendered.read(twin), drawn, rendered.read(written(true, Path(folder)))
+    return tuple(judged(np.array(list(map(rendered.disc_at, frames))), [])[1] for frames in clips)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", nargs="+", default=["hold", "retime", "auto"])
+    parser.add_argument("--repeats", nargs="+", default=["hold", "retime", "auto", "careful"])
     parser.add_argument("--only", default="")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--tree", help="whose rife is measured")
@@ -185,10 +193,10 @@ def main() -> None:
     torch.set_num_threads(1)
     model = rife.load_model(device="cpu").eval()
     what = [f"{word} {what}" for word in args.repeats for what in ("step px", "std/mean", "off px")]
-    rows = [["clip", *what, "file std/mean", "true std/mean"]]
+    rows = [["clip", *what, "twin std/mean", "file std/mean", "true std/mean"]]
     print(
-        "{:44s}{}{:>8s}{:>8s}".format(
-            "clip", "".join(f"{word:>26s}" for word in args.repeats), "file", "true"
+        "{:44s}{}{:>8s}{:>8s}{:>8s}".format(
+            "clip", "".join(f"{word:>26s}" for word in args.repeats), "twin", "file", "true"
         )
     )
     for case in cases():
@@ -196,10 +204,10 @@ def main() -> None:
             continue
         found = [run(case, model, word) for word in args.repeats]
         cells = [[f"{x:.3f}" for x in three] if three else ["-"] * 3 for three in found]
-        of_codec = [f"{x:.3f}" for x in encoded(case) or ()] or ["", ""]
-        rows.append([case.name, *(cell for three in cells for cell in three), *of_codec])
+        of_others = [f"{x:.3f}" for x in without_repeats(case, model) or ()] or ["", "", ""]
+        rows.append([case.name, *(cell for three in cells for cell in three), *of_others])
         shown = "".join("{:>10s}{:>8s}{:>8s}".format(*three) for three in cells)
-        print(f"{case.name:44s}{shown}{{:>8s}}{{:>8s}}".format(*of_codec), flush=True)
+        print(f"{case.name:44s}{shown}{{:>8s}}{{:>8s}}{{:>8s}}".format(*of_others), flush=True)
     if args.csv:
         with open(args.csv, "w", newline="") as file:
             csv.writer(file).writerows(rows)

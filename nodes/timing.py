@@ -15,6 +15,7 @@ from ..rife.timeline.parts import OFF
 from ..rife.timeline.plans import AT_CUTS, AT_REPEATS
 from ..rife.timeline.request import AtRate, AtTimes, PerPair, Request
 from ..rife.timeline.text import parse_curve, parse_timesteps
+from .model_management import send_forecast
 
 MULTIPLIER, FRAME_RATE, TIMESTEPS, CURVE = "multiplier", "frame rate", "timesteps", "retime curve"
 LONGEST_TIME = 1_000_000  # seconds
@@ -330,6 +331,22 @@ def kept_region(keep, overlays: str, height: int, width: int):
     if keep is not None:
         return check_mask(keep.float().cpu(), height, width)
     return None if overlays == OFF else overlays
+
+
+class Forecast:
+    """Tells what a run will take where its report will be, once that is known; `text` is it from then on.
+
+    given: frames of the clip; rate: frames a second of what is made.
+    """
+
+    def __init__(self, node, given: int, rate: float | None):
+        self._node, self._given, self._rate = node, given, rate
+        self.text = ""
+
+    def __call__(self, made: int, new: int, seconds: float | None) -> None:
+        """Is the `on_plan` of a run."""
+        self.text = plan_line(self._given, made, new, seconds, self._rate)
+        send_forecast(self._node, self.text)
 
 
 def plan_line(given: int, made: int, new: int, seconds: float | None, fps: float | None = None) -> str:

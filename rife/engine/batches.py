@@ -17,6 +17,7 @@ from ..model.options import InferenceOptions
 from ..model.views import View, value_range, visible_background
 from ..networks.memory_estimate import ENCODED_SINGLY
 from ..timeline.plans import Step
+from .middles import Background, Middles, Task
 from .steady import even_detail
 from .transfers import Rows, Transfer, transfer_between
 
@@ -27,7 +28,6 @@ PIXELS_PER_BATCH = 8 * 1024 * 1024
 MAX_BATCH = 32
 
 IsOutOfMemory = Callable[[BaseException], bool]
-Task = tuple[int, int, float]
 
 
 class Interpolator(Protocol):
@@ -69,6 +69,11 @@ class Interpolator(Protocol):
     @property
     def static_shapes(self) -> bool:
         """Tells whether batches of different sizes cost more than batches filled up to one size."""
+        return False
+
+    @property
+    def middle_first(self) -> bool:
+        """Tells whether frames far apart are halved, see `rife.engine.middles`."""
         return False
 
     @property
@@ -182,6 +187,7 @@ class BatchRunner:
         # Frames that the model has seen already, as they are or over a background.
         self._encoded: dict[tuple[int, Background | None], Tensor] = {}
         self._static = model.static_shapes
+        self._middles = Middles(self._make, self._encode, self._static)
         # What fitted into one pass before, for passes that take as much memory as these.
         self._kind = (str(model.run_device), str(model.run_dtype), *shape, options, self._static)
         self._sizes, self._free = (
@@ -231,16 +237,16 @@ class BatchRunner:
             batch = tasks[done:end] + tasks[end - 1 : end] * (size - (end - done))
             images, fits = None, True
             try:
-                source0, source1, view = self._sources(batch, frame_at)
-                times = torch.tensor([time for *_, time in batch])
-                images = self._model.between(
-                    source0, source1, (self._channels, self._height, self._width),
-                    timestep=times, **self._options.keywords(), **view,
-                )  # fmt: skip
+                source0, source1, backgrounds = self._sources(batch, frame_at)
+                images = self._middles.asked_for(batch, backgrounds)
+                if images is None:
+                    near0, near1, near = self._nearer(batch, source0, source1, backgrounds)
+                    images = self._model.between(near0, near1, timestep=near, **self._how(backgrounds))
                 if self._steady:
                     # What comes first of what a model keeps of a frame are its colours.
                     colours = slice(colour_channels(self._channels))
                     shown = slice(None), colours, slice(self._height), slice(self._width)
+                    times = torch.tensor([time for *_, time in batch])
                     images = even_detail(images, source0[shown], source1[shown], times)
                 self.transfer.save(images[: end - done], rows[done:end])
             except Exception as error:
@@ -258,6 +264,27 @@ class BatchRunner:
                 # Not where it was caught: the traceback would keep the failed pass's tensors alive.
                 self._back_off(size)
 
+    def _nearer(
+        self, batch: list[Task], source0: Tensor, source1: Tensor, backgrounds: list[Background | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Both source frames and the times of a batch, as the model wants them."""
+        if self._model.middle_first:
+            return self._middles.nearer(batch, source0, source1, backgrounds)
+        return source0, source1, torch.tensor([time for *_, time in batch])
+
+    def _make(
+        self, source0: Tensor, source1: Tensor, times: Tensor, backgrounds: Sequence[Background | None]
+    ) -> Tensor:
+        """The frames (B,C,H,W) at `times` (B,)."""
+        return self._model.between(source0, source1, timestep=times, **self._how(backgrounds))
+
+    def _how(self, backgrounds: Sequence[Background | None]) -> dict[str, Any]:
+        """What else `between` is told of frames that are seen over these."""
+        view = _view(backgrounds)
+        told = {} if view is None else {"view": view.to(self._model.run_device)}
+        shape = self._channels, self._height, self._width
+        return {"shape": shape, **self._options.keywords(), **told}
+
     def _no_memory(self, error: Exception) -> RuntimeError:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         return RuntimeError(
@@ -269,6 +296,7 @@ class BatchRunner:
     def _back_off(self, failed: int) -> None:
         """Goes on with smaller passes, once what was made is safe and what can be given up is gone."""
         self._encoded.clear()
+        self._middles.clear()
         self.transfer.wait(self.made)
         batch = self._sizes.lower(self._kind, failed, self._free)
         log.warning("Out of memory at %d new frames per pass, going on with %d.", failed, batch)
@@ -278,8 +306,9 @@ class BatchRunner:
 
     def _sources(
         self, batch: list[Task], frame_at: Callable[[int], Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Left and right frames of a batch, each (B,...) as `Interpolator.encode` makes them, and the view of both.
+    ) -> tuple[Tensor, Tensor, list[Background | None]]:
+        """Left and right frames of a batch, each (B,...) as `Interpolator.encode` makes them, and what both are seen
+        over.
 
         Each frame is uploaded and encoded once and kept while the next pass needs it. Opaque colours in 0..1 need no
         view; where a frame of a batch is something else, all have one, with the same background for both of a pair.
@@ -298,12 +327,11 @@ class BatchRunner:
         if new:
             sent = self.transfer.upload([frame_at(i) for i, _ in new])
             frames = rearrange(to_float(sent), "n h w c -> n c h w")
-            encoded.update(zip(new, self._encode(frames, _view([colour for _, colour in new])), strict=True))
-        view = _view(backgrounds)
+            encoded.update(zip(new, self._encode(frames, [colour for _, colour in new]), strict=True))
         return (
             _concatenated([encoded[key] for key in lefts]),
             _concatenated([encoded[key] for key in rights]),
-            {} if view is None else {"view": view.to(self._model.run_device)},
+            backgrounds,
         )
 
     def _traits_of(self, index: int, frame: Tensor) -> _FrameTraits:
@@ -321,8 +349,9 @@ class BatchRunner:
         background = visible_background(frame.permute(2, 0, 1)[None])[0].tolist()
         return _FrameTraits(plain and opaque, tuple(background))
 
-    def _encode(self, frames: Tensor, view: View | None) -> Sequence[Tensor]:
-        """What the model wants of each of `frames` (N,C,H,W)."""
+    def _encode(self, frames: Tensor, backgrounds: Sequence[Background | None]) -> Sequence[Tensor]:
+        """What the model wants of each of `frames` (N,C,H,W), seen over these."""
+        view = _view(backgrounds)
         # Of large frames, two at a time may take more memory than all that follows.
         size = 1 if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else len(frames)
         made = []
@@ -334,9 +363,6 @@ class BatchRunner:
             options: dict[str, Any] = {"scale": self._options.scale, "TTA": self._options.tta, "name": None}
             made.append(self._model.encode(part, **options, **keywords))
         return made if len(made) > 1 else made[0].split(1)
-
-
-Background = tuple[float, ...]  # colour, empty where frames have no opacity
 
 
 class _FrameTraits(NamedTuple):

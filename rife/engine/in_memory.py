@@ -119,10 +119,7 @@ class _ClipBuffer:
 
     def frame(self, index: int) -> Tensor:
         """Source frame (H,W,C), its mask behind the channels."""
-        frame = self._frames[index]
-        return (
-            frame if self._masks is None else torch.cat((frame, self._masks[index][..., None].to(frame)), 2)
-        )
+        return with_mask(self._frames[index], None if self._masks is None else self._masks[index])
 
     def target(self, k: int) -> Target:
         """Where output frame k (H,W,C) goes: one tensor, or the picture and the mask."""
@@ -133,6 +130,15 @@ class _ClipBuffer:
         while given and (end is None or given[0][0] < end):
             k, step = given.popleft()
             write(self.target(k), passthrough_frame(step, self.frame))
+
+
+def with_mask(frame: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns a frame (H,W,C), of floats or bytes, with its mask (H,W) in 0..1 as a further channel; as it is without
+    one."""
+    if mask is None:
+        return frame
+    last = mask if frame.is_floating_point() else (mask * 255).round_()
+    return torch.cat((frame, last[..., None].to(frame)), 2)
 
 
 def has_opacity(frames: Tensor, masks: Tensor | None) -> bool:
