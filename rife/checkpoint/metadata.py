@@ -86,6 +86,7 @@ def check_metadata(
         modes = {(row.ensemble, bool(row.feat_channels)) for row in rows}
         wrong += [] if (config.ensemble, bool(config.feat_channels)) in modes else ["ensemble"]
         wrong += ["stem_stride"] if config.stem_stride not in (1, 2) else []
+        wrong += ["timed_mask"] if config.timed_mask and not config.timestep else []
         wrong += ["dissolve"] if config.dissolve and not config.feat_channels else []
     else:
         wrong = [] if config == found else ["family"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 
@@ -78,6 +79,27 @@ def test_names_that_mean_nothing_do_not_validate_and_the_message_offers_the_down
     assert "models/frame_interpolation" in validate("absent.safetensors")
     for name in ("5.0 (download)", "4.15.lite", "../small.safetensors"):
         assert "There is no checkpoint" in validate(name)
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("flownet.onnx", b"\x08\x07\x12\x07pytorch", "flownet.onnx is an ONNX graph.*rife download"),
+        ("flownet.param", b"7767517\n3 3\n", "flownet.param is the graph of an ncnn model.*rife download"),
+        ("4.26.engine", b"ftrt" + bytes(60), "4.26.engine is a TensorRT engine.*rife download"),
+        ("rife.mlmodel", b"\x08\x04" + bytes(20), "rife.mlmodel is a CoreML model.*rife download"),
+        ("notes.txt", b"nothing", "^notes.txt "),
+        ("flownet.weights", golden.release_file("4.15.lite"), "flownet.weights is a RIFE.*Rename it"),
+    ],
+)
+def test_a_file_that_comfyui_does_not_list_is_called_what_it_is(host, name, content, said):
+    """It lay there, and the message said to put it there."""
+    (host.models_dir / "rife" / name).write_bytes(content)
+    assert name not in choices(host)
+    found = host.nodes["RIFECheckpointLoader"].validate_inputs(name)
+    assert re.search(said, found) and str(host.models_dir) not in found
+    with pytest.raises(FileNotFoundError, match=said.removeprefix("^")):
+        host.run("RIFECheckpointLoader", checkpoint=name)
 
 
 def test_a_file_that_is_not_there_is_not_downloaded_unasked(host, web):
