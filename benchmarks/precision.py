@@ -1,7 +1,7 @@
 """How far half precision is from float32, and what it takes: of checkpoints, on pairs of frames.
 
     python benchmarks/precision.py FRAME0 FRAME1 [FRAME0 FRAME1 ...] [--size WIDTHxHEIGHT] [--models CKPT ...]
-        [--device cuda] [--precisions bf16 fp16]
+        [--device cuda] [--precisions auto bf16 fp16]
 
 Without --models: the bundled checkpoint and 4.26-shaped random weights, which are tame (flows of a few pixels);
 "bundled" names it among others. The frames are resized (area). Differences are over all pixels and colours of all
@@ -24,7 +24,7 @@ from measure import load_core, machine, seconds, tame_weights
 
 rife = load_core()
 read_picture = importlib.import_module("rife.video.frames").read_picture
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "auto": "auto", "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def read(path: Path, size: tuple[int, int]) -> torch.Tensor:

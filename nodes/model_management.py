@@ -29,7 +29,7 @@ from ..rife.engine import Interpolator
 from ..rife.engine.batches import batch_for, to_float
 from ..rife.model import InferenceOptions, devices
 from ..rife.model.device_memory import is_out_of_memory, largest_fitting_batch
-from ..rife.model.devices import named_dtype
+from ..rife.model.devices import fine_dtype, named_dtype, with_fine_dtype
 from ..rife.ops.memory_format import memory_format
 from .native import adapt
 
@@ -46,13 +46,15 @@ def make_patcher(network: nn.Module, precision: str | torch.dtype = "auto", disa
     """Casts `network` and hands it to ComfyUI's model management: the value of an INTERP_MODEL socket.
 
     precision: a dtype or a key of `rife.model.PRECISIONS`; auto is the half that ComfyUI trusts the device with, fp16
-    first, else float32. disable_dynamic: with the plain patcher, which ComfyUI asks for when it rebuilds a model for
-    another device.
+    first, else float32, on some CPUs in part bfloat16 (`rife.model.devices.fine_dtype`). disable_dynamic: with the
+    plain patcher, which ComfyUI asks for when it rebuilds a model for another device.
     """
     device = comfy.model_management.get_torch_device()
     dtype = (
         precision if isinstance(precision, torch.dtype) else named_dtype(precision) or _trusted_dtype(device)
     )
+    if precision == "auto":
+        with_fine_dtype(network, fine_dtype(device))
     # By attribute: ComfyUI rebinds CoreModelPatcher at start.
     patcher_class = comfy.model_patcher.CoreModelPatcher
     if disable_dynamic:
@@ -77,11 +79,13 @@ def with_precision(patcher, precision: str):
     ValueError for a name that is none."""
     dtype = named_dtype(precision)
     network = getattr(patcher, "model", None)
-    if dtype is None or not hasattr(network, "get_dtype") or network.get_dtype() == dtype:
+    if dtype is None or not hasattr(network, "get_dtype"):
         return patcher  # what is no model is refused by `adapt`
+    if network.get_dtype() == dtype and not getattr(network, "fine_dtype", None):
+        return patcher
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network).to(patcher.offload_device)
-        return make_patcher(network, precision)
+        return make_patcher(with_fine_dtype(network, None), precision)
 
 
 def _finish_load(patcher, device: torch.device, *_) -> None:

@@ -51,6 +51,11 @@ class NativeInterpolator(Interpolator):
         """Is what the network says that its weights are."""
         return self.net.get_dtype()
 
+    @property
+    def middle_first(self) -> bool:
+        """Tells that frames far apart are halved."""
+        return True
+
     def memory_estimate(
         self, height: int, width: int, batch: int = 1, scale: float = 1.0, TTA: bool = False,
         ensemble: bool = False, channels: int = 3,

@@ -235,6 +235,14 @@ def test_metadata_that_asks_for_channels_that_are_not_there_is_refused(tmp_path)
         load_network(tmp_path / "odd.safetensors")
 
 
+def test_metadata_that_asks_for_a_time_that_the_network_does_not_know_is_refused(tmp_path):
+    network = load_network(golden.state_dict("3.6"))
+    config = json.dumps({**network.config.to_dict(), "timed_mask": True})
+    save_file(network.state_dict(), tmp_path / "odd.safetensors", {"rife_config": config})
+    with pytest.raises(rife.UnknownCheckpointError, match="timed_mask"):
+        load_network(tmp_path / "odd.safetensors")
+
+
 def test_loading_copies_the_given_tensors():
     state_dict = golden.state_dict("4.22.lite")
     network = load_network(state_dict)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import devices
 import golden_recipe as golden
 import pytest
 import torch
+from our_networks import OUR_NETWORKS
 from torch import nn
 
 import rife
@@ -21,9 +20,7 @@ from rife.ops import warp
 from rife.timeline.clock import Clock
 from rife.timeline.plans import plan
 from rife.timeline.scenes import find_scenes
-from rife.training.bundled import BUNDLED_CONFIG
 
-BUNDLED = replace(BUNDLED_CONFIG, variational=True, dissolve=True)
 # These look at the motion, by the official rule, before they choose their pyramid: values must come back.
 LOOK = ("3.8", "4.0", "4.1", "elexor")
 
@@ -32,7 +29,7 @@ def network(name: str) -> nn.Module:
     """With any weights, on the default device."""
     if name in LEGACY_RELEASES:
         return LegacyRIFE(LEGACY_RELEASES[name]).eval()
-    return build_network(BUNDLED if name == "bundled" else rife.RELEASES[name]).eval()
+    return build_network((OUR_NETWORKS | rife.RELEASES)[name]).eval()
 
 
 def on_meta(name: str, dtype: torch.dtype = torch.float16) -> rife.Model:
@@ -50,7 +47,7 @@ def one_pass(model: rife.Model, ensemble: bool = False, **options) -> None:
 
 
 NETWORKS = [
-    "bundled",
+    *OUR_NETWORKS,
     "4.26",
     "4.17",
     "4.6",
@@ -90,7 +87,7 @@ def test_grids_are_made_once_for_all_passes_of_a_size(monkeypatch):
     monkeypatch.setattr(
         pyramid, "sampling_grid", lambda *size: made.append(size) or warp.sampling_grid(*size)
     )
-    for name in ("bundled", "RIFE_2R", "2.4"):
+    for name in (*OUR_NETWORKS, "RIFE_2R", "2.4"):
         model = on_meta(name)
         one_pass(model)
         assert len(set(made)) == len(made) > 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from alive import peak
+from our_networks import OUR_NETWORKS
 
 from rife.networks import ifnet, variational_flow
 from rife.networks.adaptive import AdaptiveIFNet, build_network
@@ -164,10 +165,10 @@ def test_a_network_without_timestep_says_so():
         net(img, img, timestep=0.25)
 
 
-NETWORKS = RELEASES | {"bundled": replace(BUNDLED_CONFIG, variational=True, dissolve=True)}
+NETWORKS = RELEASES | OUR_NETWORKS
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0", "bundled"])
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.0", "recipe"])
 @pytest.mark.parametrize("strip", [64 * 2, 64 * 6, 64 * 22, 64 * 40])
 @torch.no_grad()
 def test_strips_leave_no_seam(version, strip, monkeypatch):
@@ -186,7 +187,7 @@ def test_strips_leave_no_seam(version, strip, monkeypatch):
     torch.testing.assert_close(in_strips.flow, whole.flow, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.22.lite", "bundled"])
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "4.22.lite", "recipe", "bundled"])
 @pytest.mark.parametrize("strip", [64 * 4, 64 * 12, 64 * 44])
 @pytest.mark.parametrize("timestep", [0.3, torch.rand(2, 1, 128, 64)])
 @torch.no_grad()
@@ -204,6 +205,43 @@ def test_frames_that_are_made_in_strips_are_those_of_the_whole(version, strip, t
     torch.testing.assert_close(in_strips, whole, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("scales", [(4, 1), (16, 4)])
+@torch.no_grad()
+def test_strips_at_other_scales_are_the_whole_of_a_network_that_ends_at_half_of_the_size(scales, monkeypatch):
+    torch.manual_seed(0)
+    net = build_network(NETWORKS["bundled"]).eval()
+    sources = net.source(torch.rand(2, 3, 128, 64)), net.source(torch.rand(2, 3, 128, 64))
+    timestep = torch.rand(2, 1, 128, 64)
+    whole = net.predict_from(*sources, timestep, scales).image
+    monkeypatch.setattr(row_strips, "STRIP_PIXELS", 64 * 12)
+    monkeypatch.setattr(IFNet, "_prediction", None)  # is not needed
+    torch.testing.assert_close(net.image_from(*sources, timestep, scales), whole, atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_is_refined_is_made_as_a_whole(monkeypatch):
+    torch.manual_seed(0)
+    net = build_network(replace(RELEASES["RIFE_m"], variational=True, teacher=False)).eval()
+    img0, img1 = torch.rand(2, 1, 3, 128, 64)
+    whole = net.predict_from(img0, img1, 0.5, (8, 4, 2)).image
+    monkeypatch.setattr(row_strips, "STRIP_PIXELS", 64 * 12)
+    torch.testing.assert_close(net.image_from(img0, img1, 0.5, (8, 4, 2)), whole, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("version", ["4.25", "4.6", "RIFE_m", "recipe", "bundled"])
+@pytest.mark.parametrize("scale", [0.5, 1, 2, 4])
+@torch.no_grad()
+def test_the_solver_ends_at_half_of_the_size_that_is_asked_for(version, scale, monkeypatch):
+    with torch.device("meta"):
+        net = IFNet(replace(NETWORKS[version], variational=True, refine="", teacher=False)).eval()
+        asked = []
+        solve = ifnet.motion_flow
+        monkeypatch.setattr(ifnet, "motion_flow", lambda *a: asked.append(a[4]) or solve(*a))
+        img = torch.empty(1, 3, 128, 128)
+        net.predict(img, img, 0.5, [s / scale for s in net.config.scales])
+    assert asked == [max(1, 2 / scale)]
+
+
 @torch.no_grad()
 def test_the_solvers_terms_in_strips_are_those_of_the_whole(monkeypatch):
     torch.manual_seed(0)
@@ -216,11 +254,11 @@ def test_the_solvers_terms_in_strips_are_those_of_the_whole(monkeypatch):
         torch.testing.assert_close(variational_flow._data_terms(level, v), whole, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "bundled"])
+@pytest.mark.parametrize("version", ["4.26", "4.6", "4.17", "recipe", "bundled"])
 def test_8k_fits_into_8_gb_and_4k_into_2(version):
     with torch.device("meta"):
         network = build_network(NETWORKS[version]).half()
-    if version in ("4.17", "bundled"):  # which take the most
+    if version in ("4.17", "recipe", "bundled"):  # which take the most
         assert peak(network, 4352, 7680) < 6.5e9
     assert peak(network, 2176, 3840) < 1.6e9
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from alive import peak
+from our_networks import OUR_NETWORKS
 from torch import nn
 
 from rife.model import device_memory as memory
@@ -18,7 +19,6 @@ from rife.model.model import Model
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
-from rife.training.bundled import BUNDLED_CONFIG
 
 GB = 1 << 30
 SAID = [
@@ -129,7 +129,7 @@ def test_without_pinned_memory_it_goes_on_with_plain_memory_and_says_so_once(mon
 
 # What large motion changes cannot be known where nothing is computed.
 NETWORKS = {name: replace(config, adaptive="") for name, config in RELEASES.items()}
-NETWORKS["bundled"] = replace(BUNDLED_CONFIG, variational=True, dissolve=True)
+NETWORKS |= OUR_NETWORKS
 OPTIONS = [
     {"batch": 4}, {"scale": 0.5}, {"scale": 2}, {"ensemble": True}, {"channels": 4, "TTA": True},
 ]  # fmt: skip
@@ -157,7 +157,7 @@ def estimate_of_counted(version: str, size: str, dtype: torch.dtype, **options) 
 )
 def test_every_version_needs_no_more_memory_than_it_says_and_not_much_less(version, size):
     assert 1 <= estimate_of_counted(version, size, torch.float16) < 1.6
-    if version in ("bundled", "4.26", "3.6", "RIFE", "2.4"):
+    if version in ("bundled", "recipe", "4.26", "3.6", "RIFE", "2.4"):
         assert 1 <= estimate_of_counted(version, size, torch.float32) < 1.6
 
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 import rife
+from rife.networks import variational_flow as variational
 from rife.networks.ifnet import IFNet
-from rife.networks.multiscale import BlockOutput, ForwardState
+from rife.networks.multiscale import BlockOutput, ForwardState, WarpGrids
 from rife.networks.variational_flow import motion_flow
 from rife.ops.warp import resize
 from rife.training.bundled import BUNDLED_CONFIG
@@ -180,3 +181,34 @@ def test_blocks_after_it_learn_and_the_first_one_from_known_flow():
 
 def test_released_networks_are_not_touched():
     assert not any(getattr(config, "variational", False) for config in rife.RELEASES.values())
+
+
+def test_motion_spreads_to_where_it_fits_better():
+    """A square on a still ground, whose motion begins smeared over its edge on one side."""
+    img0, _ = moved((0.0, 0.0), 48, 48)
+    square, _ = moved((9.0, 5.0), 48, 48, fine=True)
+    img1 = img0.clone()
+    img0, img1 = img0.clone(), img1
+    img0[..., 16:32, 14:30] = square[..., 16:32, 14:30]
+    img1[..., 16:32, 18:34] = square[..., 16:32, 14:30]
+    level = variational.PyramidLevel(torch.cat((img0, img1)), at(0.5), WarpGrids.of(img0))
+    true = torch.zeros(1, 2, 48, 48)
+    true[:, 0, 16:32, 16:32] = 4
+    smeared = true.clone()
+    smeared[:, 0, 16:32, 16:19] = 0  # within its left edge it stands still
+    spread = variational.spread_motion(level, smeared)
+    assert (spread - true)[0, 0, 18:30, 17:31].abs().max() == 0
+    assert (smeared - true)[0, 0, 18:30, 17:31].abs().max() == 4
+    still = torch.zeros_like(true)
+    assert torch.equal(variational.spread_motion(level, still), still)  # there is nothing to spread
+
+
+def test_motion_does_not_spread_where_nothing_fits_or_little_is_gained():
+    frames = 0.3 * torch.rand(2, 3, 32, 32) + torch.tensor((0.0, 0.7)).view(2, 1, 1, 1)
+    noise = variational.PyramidLevel(frames, at(0.5), WarpGrids.of(frames))
+    v = torch.randn(1, 2, 32, 32)
+    assert torch.equal(variational.spread_motion(noise, v), v)
+    flat = 0.5 + 1e-4 * torch.rand(2, 3, 32, 32)
+    assert torch.equal(
+        variational.spread_motion(variational.PyramidLevel(flat, at(0.5), WarpGrids.of(flat)), v), v
+    )

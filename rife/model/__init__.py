@@ -1,7 +1,8 @@
 """Defines `Model`, the core that nodes, scripts and commands share: inference, update, devices, precision, memory."""
 
 from .devices import PRECISIONS
-from .model import BUNDLED_CHECKPOINT, Model, Motion, load_model
+from .model import BUNDLED_CHECKPOINT, Model, load_model
+from .motion import Motion
 from .onnx_export import export_onnx
 from .options import SCALES, InferenceOptions
 

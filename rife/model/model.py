@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,9 @@ from ..networks.three_networks import LegacyConfig
 from ..ops.warp import warp
 from ..timeline.numbers import shortened
 from .acceleration import Accelerated
-from .devices import good_dtype, named_device, named_dtype, placed
+from .devices import fine_dtype, good_dtype, named_device, named_dtype, placed, with_fine_dtype
 from .inputs import check_finite, check_images, checked_times, colour_channels, pad_to
+from .motion import Motion
 from .options import SCALES, TIMESTEP_METHODS
 from .passes import Pair, Passes, reached_by_middles
 from .training_step import Batch, TrainingStep
@@ -49,12 +50,14 @@ def load_model(
     variant: version name where tensors cannot tell, e.g. "RIFE_2R" or "3.8".
     device: where it runs; default CUDA, XPU or MPS if there is one, else the CPU.
     dtype: of the weights, default float32; or a key of `PRECISIONS`, where auto is half on the accelerators that do it
-    well. Raises FileNotFoundError, UnknownCheckpointError.
+    well, and on some CPUs in part (`rife.model.devices.fine_dtype`). Raises FileNotFoundError, UnknownCheckpointError.
     """
     source = BUNDLED_CHECKPOINT if path_or_state_dict is None else path_or_state_dict
     network = load_network(source, variant)
     device = named_device(device)
     if isinstance(dtype, str):
+        if named_dtype(dtype) is None:
+            with_fine_dtype(network, fine_dtype(device))
         dtype = named_dtype(dtype) or good_dtype(device)
     return Model.from_network(placed(network, device, dtype))
 
@@ -119,9 +122,22 @@ class Model:
         return next(self.net.parameters()).dtype
 
     @property
+    def place(self) -> str:
+        """Says where passes run, and in what besides the weights' precision."""
+        device, fine = self.run_device, getattr(self.net, "fine_dtype", None)
+        note = f", partly in {str(fine).removeprefix('torch.')}" if fine and device.type == "cpu" else ""
+        return f"{device}{note}"
+
+    @property
     def static_shapes(self) -> bool:
         """Tells whether batches of different sizes cost more than batches filled up to one size."""
         return self.acceleration != "off"
+
+    @property
+    def middle_first(self) -> bool:
+        """Tells whether frames far apart are halved, see `rife.engine.middles`; a network without timestep does that
+        anyway."""
+        return self.config.timestep
 
     @property
     def acceleration(self) -> str:
@@ -161,10 +177,10 @@ class Model:
         """Returns this model (auto, or in that precision already), or a copy for inference: fp32, fp16 or bf16. Raises
         ValueError for another name."""
         dtype = named_dtype(precision)
-        if dtype in (None, self.run_dtype):
+        if dtype is None or (dtype == self.run_dtype and not getattr(self.net, "fine_dtype", None)):
             return self
         with torch.inference_mode(False), torch.no_grad():
-            network = placed(copy.deepcopy(self.net), self.run_device, dtype)
+            network = with_fine_dtype(placed(copy.deepcopy(self.net), self.run_device, dtype), None)
         model = Model.from_network(network).accelerate(self.acceleration)
         return model.by_timesteps(self.timestep_method)
 
@@ -482,22 +498,3 @@ class Model:
                 f"timestep is {times[:4]}, but {self._name()} has no timestep input and can only learn 0.5. "
                 "Give middle frames, or train RIFE_m or a 4.x."
             )
-
-
-class Motion(NamedTuple):
-    """Holds what a frame is made of, float32 on the model's device: warped0 * mask + warped1 * (1 - mask), then
-    refined."""
-
-    flow0: Tensor  # (B,2,H,W) pixels, x first, from the new frame into img0
-    flow1: Tensor  # the same into img1
-    mask: Tensor  # (B,1,H,W), weight of warped0
-    warped0: Tensor  # (B,3,H,W), img0 as seen at the new frame's time
-    warped1: Tensor
-
-    def occlusion(self) -> Tensor:
-        """Returns (B,1,H,W) in 0..1: how much the warped frames disagree, 1 from a tenth of white on.
-
-        There one of the frames hides what the other shows, or the flow is wrong. The networks tell no occlusion; their
-        mask only says which of the two to believe.
-        """
-        return ((self.warped0 - self.warped1).abs().mean(1, True) * 10).clamp(max=1)

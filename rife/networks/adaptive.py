@@ -16,7 +16,7 @@ from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifnet import IFNet
 from .multiscale import NO_FAST_PATHS, BlockOutput, FastPaths, ForwardState, WarpGrids
-from .prediction import Prediction, time_tensor
+from .prediction import MakesWholePredictions, Prediction, time_tensor
 
 _ELEXOR_PIXELS = 1920 * 1080 // 2
 
@@ -26,7 +26,7 @@ def build_network(config: IFNetConfig) -> IFNet:
     return AdaptiveIFNet(config) if config.adaptive else IFNet(config)
 
 
-class AdaptiveIFNet(IFNet):
+class AdaptiveIFNet(MakesWholePredictions, IFNet):
     """Is an IFNet for a config with `adaptive`: "v38", "v40" or "elexor"."""
 
     def predict_from(
@@ -64,19 +64,6 @@ class AdaptiveIFNet(IFNet):
         if not doubled.any():
             return self._run(state, scales, bidirectional, refine)
         return self._predict_doubled(doubled, state, scales, bidirectional, refine)
-
-    def image_from(
-        self,
-        src0: Tensor,
-        src1: Tensor,
-        timestep: float | Tensor,
-        scale_list: Sequence[float],
-        ensemble: bool = False,
-        *,
-        grids: WarpGrids | None = None,
-    ) -> Tensor:
-        """Returns the frame (B,3,H,W) of `predict_from`."""
-        return self.predict_from(src0, src1, timestep, scale_list, ensemble, grids=grids).image
 
     def _run(
         self,

@@ -44,6 +44,7 @@ class IFNetConfig:
     sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
     variational: bool = False  # the first block's flow is corrected by `variational_flow`. No release has it
     dissolve: bool = False  # the last block says how much of a frame is the cross-fade. No release has it
+    timed_mask: bool = False  # the last block's mask is added to that of the cross-fade. No release has it
     still_radius: int = 0  # pixels around which frames must be equal for nothing to move (`static_regions`)
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
 

@@ -30,13 +30,13 @@ class ResConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A host that loads models partly moves leaf modules; beta sits on a module with children: cast at use.
         """Returns (B,C,h,w) of x (B,C,h,w)."""
-        beta, conv = self.beta.to(x), self.conv
+        beta, conv = self.beta.to(x.device), self.conv
         # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
         # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
-        if inference_on_cpu(x) and x.dtype == torch.float32:
+        if inference_on_cpu(x) and conv.weight.dtype == torch.float32:
             weight, bias = fold_residual(conv.weight, cast(Tensor, conv.bias), beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
-        return self.relu(torch.addcmul(x, conv(x), beta))
+        return self.relu(torch.addcmul(x, conv(x), beta.to(x.dtype)))
 
 
 class Head(nn.Module):
@@ -74,7 +74,10 @@ class IFBlock(nn.Module):
     """Refines flow and mask at one scale. A pass is `stem` of `inputs`, then `forward`.
 
     first: whether it is the coarsest block, which knows no flow yet; teacher: whether it sees the true frame besides.
+    fine_dtype: what float32 convolutions compute in, in inference on a CPU; None: as their weights are.
     """
+
+    fine_dtype: torch.dtype | None = None
 
     lastconv: nn.ConvTranspose2d | nn.Sequential  # tails "deconv" and "shuffle"
     conv1: nn.Sequential  # tails "split1" and "split2": the flow's head
@@ -126,8 +129,11 @@ class IFBlock(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Is the dtype of the weights, and of what the block wants to be given."""
-        return self._first_conv.weight.dtype
+        """Is the dtype that convolutions compute in, of what the block wants to be given."""
+        weight = self._first_conv.weight
+        if self.fine_dtype and weight.dtype == torch.float32 and inference_on_cpu(weight):
+            return self.fine_dtype
+        return weight.dtype
 
     @property
     def _first_conv(self) -> nn.Conv2d:
@@ -209,7 +215,8 @@ class IFBlock(nn.Module):
         # A part is copied: MPS has read weights that are a view wrongly (pytorch#192212). The copy is not kept for the
         # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
         weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
-        out = F.conv_transpose2d(x, weight, cast(Tensor, conv.bias)[:used], conv.stride, 1)
+        bias = cast(Tensor, conv.bias)[:used]
+        out = F.conv_transpose2d(x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, 1)
         if is_tracing():
             return F.pixel_shuffle(out[:, :16], 2), F.pixel_shuffle(out[:, 16:], 2)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.

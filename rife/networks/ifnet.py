@@ -19,6 +19,7 @@ from ..ops.memory_format import memory_format
 from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
+from .linear_motion import of_one_motion
 from .memory_estimate import MemoryEstimate, estimate_memory
 from .multiscale import (
     DISSOLVE_CHANNEL,
@@ -27,6 +28,7 @@ from .multiscale import (
     FastPaths,
     ForwardState,
     WarpGrids,
+    add_timed_mask,
     blend,
     dissolved,
     swap,
@@ -113,6 +115,17 @@ class IFNet(nn.Module):
     def blocks(self) -> list[IFBlock]:
         """Lists the student's blocks, coarse to fine."""
         return [getattr(self, f"block{i}") for i in range(len(self.config.channels))]
+
+    @property
+    def fine_dtype(self) -> torch.dtype | None:
+        """Is what the last two blocks, the first apart, convolve in, in inference on a CPU, where their
+        weights are float32; None: in that. Only networks with the solver have it: its flow is found before."""
+        return self.blocks[-1].fine_dtype
+
+    @fine_dtype.setter
+    def fine_dtype(self, dtype: torch.dtype | None) -> None:
+        for block in self.blocks[1:][-2:]:
+            block.fine_dtype = dtype if self.config.variational else None
 
     def encode_frame(self, img: Tensor) -> Tensor:
         """Returns the features (B,h,H,W) of a frame (B,3,H,W), usable for both pairs that it belongs to; h may be 0."""
@@ -229,9 +242,11 @@ class IFNet(nn.Module):
             self._correct(i, state, out, scale_list)
             state.keeps_full_flow = not wants_to_end_in_strips(cfg, state, finest[1], bidirectional)
             del out  # only the state may hold it: it is large, and let go of on the way
+        block, scale = finest
+        if scale != 1 or state.keeps_full_flow:
+            state.add(self._block(block, state, scale, bidirectional, True))
         if not state.keeps_full_flow:
-            return frame_in_strips(finest[0], state, cfg)
-        state.add(self._block(finest[0], state, finest[1], bidirectional, True))
+            return frame_in_strips(block, state, cfg, scale)
         return self._prediction(state, None).image
 
     def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
@@ -239,6 +254,8 @@ class IFNet(nn.Module):
         cfg = self.config
         flow, mask_feat = state.full_flow(), state.mask_feat_at(1)
         mask = mask_feat[:, :1]
+        if cfg.variational:  # what the solver finds is one motion, too
+            flow = of_one_motion(flow, state.timestep)
         if cfg.still_radius:
             weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
             flow, mask = damp_static(flow, mask, weight, state.timestep)
@@ -263,7 +280,8 @@ class IFNet(nn.Module):
         the network has it; after any other `block` nothing happens."""
         if block != 0 or not self.config.variational:
             return
-        finest = max(1, int(2 * scales[-1]))
+        # Half of the size at the scale that is asked for, whatever the pyramid.
+        finest = max(1, int(2 * scales[-1] / self.config.scales[-1]))
         coarse = resize(out.flow.detach(), out.scale / (4 * finest))
         img0, img1, solve = state.src0[:, :3], state.src1[:, :3], state.fast_paths.solve_flow
         if solve is not None:
@@ -280,10 +298,18 @@ class IFNet(nn.Module):
         last: nobody reads its features.
         """
         if wants_strips(self.config, state, scale, bidirectional):
-            return block(begin_in_strips(block, state), scale, last)
-        if not bidirectional:
-            return block(self._begun(block, state, scale), scale, last)
-        # Only networks without features run so: mask_feat is the mask, whose logit changes its sign.
+            out = block(begin_in_strips(block, state), scale, last)
+        elif bidirectional:
+            out = self._both_ways(block, state, scale, last)
+        else:
+            out = block(self._begun(block, state, scale), scale, last)
+        if self.config.timed_mask and block is self.blocks[-1]:
+            return out._replace(mask_feat=add_timed_mask(out.mask_feat, state.timestep_at(scale)))
+        return out
+
+    def _both_ways(self, block: IFBlock, state: ForwardState, scale: float, last: bool) -> BlockOutput:
+        """The mean of a block's passes forward and backward in time, of a network without features: there mask_feat is
+        the mask, whose logit changes its sign."""
         src, raw, t = self._warped_and_raw(state, scale)
         mask, flow = self._seen(state, scale, t)
         seen = (None, None) if mask is None or flow is None else (-mask, swap(flow))
@@ -299,7 +325,9 @@ class IFNet(nn.Module):
             return block.conv0(fused)
         src, raw, t = self._warped_and_raw(state, scale)
         if (coarse := self._coarse(state, scale, t)) is not None:
-            inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {"coarse": coarse}
+            inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {
+                "coarse": coarse.to(block.dtype)
+            }
         else:
             inputs = block.inputs(src, raw, t, *self._seen(state, scale, t))
         del src, raw, coarse

@@ -8,7 +8,7 @@ import torch
 
 from ..ops.row_strips import STRIP_PIXELS, is_large
 from .config import IFNetConfig
-from .strips import ends_in_strips, strips_fit
+from .strips import ends_in_strips, ends_in_strips_when_coarse, strips_fit
 
 ENCODED_SINGLY = 1 << 21  # pixels; frames of more are encoded one at a time
 
@@ -64,10 +64,13 @@ def estimate_memory(
     last_warp = 4 * (1.5 * frame + 15.5 + 6 * cfg.dissolve)
     bidirectional = cfg.bidirectional(ensemble)
     lean = None
-    if scale > 1:
-        forward = 0.8 * block * scale**2
-    elif scale < 1:
-        forward = last_warp + block * scale**2 / 4
+    finest = scale / cfg.scales[-1]  # of the frame's sides is what the finest block sees
+    if finest > 1:
+        forward = 0.8 * block * finest**2
+    elif finest < 1:
+        forward = last_warp + block * finest**2 * (0.9 if cfg.variational else 0.25)
+        if ends_in_strips_when_coarse(cfg) and not bidirectional and is_large(height, width):
+            lean = 17.0 + 7 * frame  # in strips; frames are halved for that block, or more
     elif strips_fit(cfg) and not bidirectional and is_large(height, width):
         share = STRIP_PIXELS / (height * width)
         forward = last_warp + trunk + block * 0.2 * share
@@ -76,12 +79,16 @@ def estimate_memory(
     else:
         forward = block
     if bidirectional:
-        forward += 44 * scale**2
+        forward += 44 * finest**2
+    if cfg.variational:  # the equations of its finest level
+        solver = 205 / max(1.0, 2 / scale) ** 2
+        forward, lean = max(forward, solver), lean and max(lean, solver)
     if cfg.refine:  # contexts and the Unet's skips, whatever the scale
         forward = max(forward, 160 + size * (370 if cfg.refine == "unet2r" else 95))
     if cfg.adaptive:  # samples of either pyramid are put together anew
         forward += 8 * frame + 16
-    return MemoryEstimate(4 * frame, 48 + 10 * cfg.head_channels, forward, 12, lean)
+    encode = 48 + 10 * cfg.head_channels if cfg.head else 42
+    return MemoryEstimate(4 * frame, encode, forward, 12, lean)
 
 
 def _of_image_only(cfg: IFNetConfig, size: int, strip: float) -> float:

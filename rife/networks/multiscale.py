@@ -16,6 +16,7 @@ from torch import Tensor
 from ..ops.row_strips import is_large, row_strips, strip_pixels
 from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
+from .prediction import cross_fade_mask
 
 # Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
 DISSOLVE_CHANNEL = 2
@@ -230,7 +231,7 @@ class ForwardState:
             warped0, warped1 = self.warped()
             return resize(warped0, 1 / scale), resize(warped1, 1 / scale)
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
-        return self._warp_both(flow, grid, halve=True)
+        return self._warp_both(flow, grid, halve=True, interleaved=True)
 
     def _halves_in_strips(self) -> tuple[Tensor, Tensor]:
         """`sources_at(2)`, with a strip of rows at a time at full size."""
@@ -238,7 +239,8 @@ class ForwardState:
         parts = []
         for start, stop in row_strips(height, width, strip_pixels(self.src0.is_cpu), 2):
             flow = self.flow_rows(start, stop)
-            parts.append(self._warp_both(flow, self.grids.grid.rows(start, stop), halve=True))
+            grid = self.grids.grid.rows(start, stop)
+            parts.append(self._warp_both(flow, grid, halve=True, interleaved=True))
         first, second = zip(*parts, strict=True)
         return torch.cat(first, 2), torch.cat(second, 2)
 
@@ -303,16 +305,18 @@ class ForwardState:
         self, flow: Tensor, start: int, stop: int, channels: int | None = None, mode: str = "bilinear"
     ) -> tuple[Tensor, Tensor]:
         """Warps rows `start` to `stop` of `warped` by their flow (B,4,stop-start,W)."""
-        return self._warp_both(flow, self.grids.grid.rows(start, stop), channels, mode)
+        grid = self.grids.grid.rows(start, stop)
+        return self._warp_both(flow, grid, channels, mode, interleaved=channels is None)
 
     def warped(
         self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Warps both frames and their features, or their first `channels`, at full size: each (B,C,H,W).
+        """Warps both frames and their features, for a block, or their first `channels`, at full size: each (B,C,H,W).
 
         flow: (B,4,H,W), by default that so far. mode: "bilinear" or "bicubic".
         """
-        return self._warp_both(self.full_flow() if flow is None else flow, self.grids.grid, channels, mode)
+        flow = self.full_flow() if flow is None else flow
+        return self._warp_both(flow, self.grids.grid, channels, mode, interleaved=channels is None)
 
     def _warp_both(
         self,
@@ -321,9 +325,11 @@ class ForwardState:
         channels: int | None = None,
         mode: str = "bilinear",
         halve: bool = False,
+        interleaved: bool = False,
     ) -> tuple[Tensor, Tensor]:
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
-        return warp(src0, flow[:, :2], grid, mode, halve), warp(src1, flow[:, 2:4], grid, mode, halve)
+        how = mode, halve, interleaved
+        return warp(src0, flow[:, :2], grid, *how), warp(src1, flow[:, 2:4], grid, *how)
 
     def blend(self, mode: str = "bilinear") -> Tensor:
         """Returns the frame (B,3,H,W) that flow and mask so far give."""
@@ -343,6 +349,13 @@ def dissolved(image: Tensor, mask_feat: Tensor, img0: Tensor, img1: Tensor, time
     fade = torch.lerp(img0, img1, timestep.to(img0))
     weight = mask_feat[:, DISSOLVE_CHANNEL : DISSOLVE_CHANNEL + 1].to(image.dtype)
     return torch.lerp(image, fade, torch.sigmoid(weight))
+
+
+def add_timed_mask(mask_feat: Tensor, timestep: Tensor) -> Tensor:
+    """Adds the mask of the cross-fade at the timestep, (B,1,h,w), to that of `mask_feat` (B,C,h,w). In float32, planar:
+    what follows is up-sampled."""
+    mask = mask_feat[:, :1].float() + cross_fade_mask(timestep)
+    return torch.cat((mask, mask_feat[:, 1:].float()), 1).contiguous()
 
 
 def swap(flow: Tensor) -> Tensor:

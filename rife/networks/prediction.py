@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 
@@ -30,6 +32,15 @@ class Prediction:
         return [(flow, merged) for flow, merged in pairs if flow is not None and merged is not None]
 
 
+class MakesWholePredictions:
+    """Gives `image_from` to networks that make flow and mask as a whole all the same."""
+
+    def image_from(self, *inputs: Any, **options: Any) -> Tensor:
+        """Returns the frame (B,3,H,W) of `predict_from`, which takes the same."""
+        image: Tensor = cast(Any, self).predict_from(*inputs, **options).image
+        return image
+
+
 def require_middle(timestep: float | Tensor) -> None:
     """Raises ValueError unless the timestep is 0.5 throughout, for networks that know no other."""
     half = bool((timestep == 0.5).all()) if isinstance(timestep, Tensor) else timestep == 0.5
@@ -48,3 +59,9 @@ def time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
     if timestep.ndim <= 1:
         timestep = timestep.reshape(-1, 1, 1, 1)
     return timestep.to(img).expand(img.shape[0], -1, -1, -1)
+
+
+def cross_fade_mask(timestep: Tensor) -> Tensor:
+    """Returns the mask of the cross-fade at the timestep, both (B,1,h,w), a float32 logit: its sigmoid, the weight of
+    img0, is 1 - t."""
+    return torch.logit(1 - timestep.float(), eps=1e-6)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.warp import resize, resize_rows
+from .prediction import cross_fade_mask
 
 _CELL = 8  # pixels; changes are averaged over cells, so that noise does not look like motion
 
@@ -48,6 +49,5 @@ def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) ->
     # On a CPU Tensor.norm takes fifty times as long.
     speed = (flow[:, 2:4] - flow[:, :2]).square().sum(1, True).sqrt()
     weight = weight * ((speed - 0.25) / 0.75).clamp(0, 1)
-    # The sigmoid of a mask is the weight of img0, which a cross-fade has at 1 - t.
-    fade = torch.logit(1 - timestep.float(), eps=1e-6).to(mask.dtype)
+    fade = cross_fade_mask(timestep).to(mask.dtype)
     return flow * weight, torch.lerp(fade.expand_as(mask), mask, weight.to(mask.dtype))

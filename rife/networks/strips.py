@@ -8,7 +8,8 @@ from torch import Tensor
 from ..ops.row_strips import is_large, row_strips, strip_pixels
 from .config import IFNetConfig
 from .ifblock import IFBlock
-from .multiscale import ForwardState, blend, dissolved
+from .linear_motion import of_one_motion
+from .multiscale import ForwardState, add_timed_mask, blend, dissolved
 from .static_regions import damp_static, motion_of_cells, weight_of_rows
 
 
@@ -51,8 +52,14 @@ def _begun_rows(block: IFBlock, state: ForwardState, start: int, stop: int) -> T
 
 
 def wants_to_end_in_strips(cfg: IFNetConfig, state: ForwardState, scale: float, bidirectional: bool) -> bool:
-    """Tells whether the frame is to be made strip by strip, from the finest block's trunk on."""
-    return ends_in_strips(cfg) and wants_strips(cfg, state, scale, bidirectional)
+    """Tells whether the frame is to be made strip by strip: from the finest block's trunk on where that is at full
+    size, else from what it found."""
+    if scale == 1:
+        return ends_in_strips(cfg) and wants_strips(cfg, state, scale, bidirectional)
+    height, width = state.size
+    plain = not bidirectional and not torch.is_grad_enabled() and state.upsampled and scale > 1
+    fits = ends_in_strips_when_coarse(cfg) and state.started
+    return plain and fits and is_large(height, width, state.src0.is_cpu)
 
 
 def ends_in_strips(cfg: IFNetConfig) -> bool:
@@ -60,28 +67,27 @@ def ends_in_strips(cfg: IFNetConfig) -> bool:
     return strips_fit(cfg) and cfg.tail == "shuffle" and not cfg.refine
 
 
-def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig) -> Tensor:
-    """Runs the finest `block` after the pass so far, and makes the frame (B,3,H,W); of what lies between its trunk and
-    the frame, at full size, there is only a strip of rows at a time.
+def ends_in_strips_when_coarse(cfg: IFNetConfig) -> bool:
+    """Tells whether it can be where the finest block sees less than full size."""
+    return cfg.variational and not cfg.refine
+
+
+def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale: float) -> Tensor:
+    """Runs the finest `block`, which is at `scale`, after the pass so far, and makes the frame (B,3,H,W); of what lies
+    between its trunk and the frame, at full size, there is only a strip of rows at a time.
 
     That is what `IFNet` makes of the whole. `state` is to keep no full flow.
     """
     height, width = state.size
-    begun = begin_in_strips(block, state)
-    if not state.mask_add:
-        state.mask_feats.clear()  # they were inputs, and weigh as much as the frame
-    x = block.trunk(begun)
-    del begun
+    x = _trunk_in_strips(block, state) if scale == 1 else None
     img0, img1 = state.src0[:, :3], state.src1[:, :3]
     cells = motion_of_cells(img0, img1, cfg.still_radius) if cfg.still_radius else None
     image = torch.empty_like(img0, memory_format=torch.contiguous_format)
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
-        change, mask_feat = block.tail_rows(x, start, stop)
-        flow = change.add_(state.flow_rows(start, stop))
-        mask = mask_feat[:, :1]
-        if state.mask_add:
-            mask = mask + state.mask_feat_rows(start, stop)[:, :1]
+        flow, mask, mask_feat = _found_rows(block, state, x, start, stop)
         t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
+        if cfg.variational:
+            flow = of_one_motion(flow, t)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
         made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
@@ -89,3 +95,31 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig) -> Te
             made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t)
         image[:, :, start:stop] = made
     return image
+
+
+def _found_rows(
+    block: IFBlock, state: ForwardState, x: Tensor | None, start: int, stop: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows `start` to `stop` of the flow, the mask and the last block's mask with features.
+
+    x: of `_trunk_in_strips`; None: the state has what the block found.
+    """
+    flow = state.flow_rows(start, stop)
+    if x is None:
+        mask_feat = state.mask_feat_rows(start, stop)
+        return flow, mask_feat[:, :1], mask_feat
+    change, mask_feat = block.tail_rows(x, start, stop)
+    if block.cfg.timed_mask:
+        mask_feat = add_timed_mask(mask_feat, state.timestep_at(1)[:, :, start:stop])
+    mask = mask_feat[:, :1]
+    if state.mask_add:
+        mask = mask + state.mask_feat_rows(start, stop)[:, :1]
+    return change.add_(flow), mask, mask_feat
+
+
+def _trunk_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
+    """What the trunk of the block at full size makes, (B,c,H/4,W/4)."""
+    begun = begin_in_strips(block, state)
+    if not state.mask_add:
+        state.mask_feats.clear()  # they were inputs, and weigh as much as the frame
+    return block.trunk(begun)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..ops.warp import SamplingGrid, resize, warp
 from .memory_estimate import MemoryEstimate
 from .multiscale import WarpGrids
-from .prediction import Prediction, require_middle
+from .prediction import MakesWholePredictions, Prediction, require_middle
 from .refine import Conv2, conv, deconv
 
 GridOf = Callable[[Tensor], SamplingGrid]
@@ -298,7 +298,7 @@ class FusionNet(nn.Module):
         return nn.functional.pixel_shuffle(x, 2) if cfg.attention and not cfg.shallow else x
 
 
-class LegacyRIFE(nn.Module):
+class LegacyRIFE(MakesWholePredictions, nn.Module):
     """Holds the three networks as one module; H and W must be multiples of `pad_multiple(scale_list)`.
 
     Batch norm (1.0 to 1.8) always uses the released statistics: there is no training of these networks, and in training
@@ -367,19 +367,6 @@ class LegacyRIFE(nn.Module):
         another dtype."""
         src0, src1 = src0.to(self.get_dtype()), src1.to(self.get_dtype())
         return self.predict(src0, src1, timestep, scale_list, ensemble, grids=grids)
-
-    def image_from(
-        self,
-        src0: Tensor,
-        src1: Tensor,
-        timestep: float | Tensor,
-        scale_list: Sequence[float],
-        ensemble: bool = False,
-        *,
-        grids: WarpGrids | None = None,
-    ) -> Tensor:
-        """Returns the frame (B,3,H,W) of `predict_from`."""
-        return self.predict_from(src0, src1, timestep, scale_list, ensemble, grids=grids).image
 
     def forward(
         self,

@@ -161,11 +161,11 @@ def _warp_and_concatenate(  # type: ignore[no-untyped-def]  # Triton takes no an
         left, above = u.to(tl.int32), v.to(tl.int32)
         right, below = tl.minimum(left + 1, width - 1), tl.minimum(above + 1, height - 1)
         du, dv = u - left.to(tl.float32), v - above.to(tl.float32)
-        for corner in tl.static_range(4):
-            at = (above if corner < 2 else below) * width + (left if corner % 2 == 0 else right)
-            share = (1 - dv if corner < 2 else dv) * (1 - du if corner % 2 == 0 else du)
-            value += share * tl.load(plane0 + at, mask=wanted0, other=0.0).to(tl.float32)
-            value += share * tl.load(plane1 + at, mask=wanted1, other=0.0).to(tl.float32)
+        for corner in range(4):
+            place = tl.where(corner < 2, above, below) * width + tl.where(corner % 2 == 0, left, right)
+            share = tl.where(corner < 2, 1 - dv, dv) * tl.where(corner % 2 == 0, 1 - du, du)
+            value += share * tl.load(plane0 + place, mask=wanted0, other=0.0).to(tl.float32)
+            value += share * tl.load(plane1 + place, mask=wanted1, other=0.0).to(tl.float32)
         moved = c - (SAMPLED + 1 + MASK_FEAT)
         pixels = tl.where(moved == 0, u0, tl.where(moved == 1, v0, tl.where(moved == 2, u1, v1)))
         value += tl.where(moved >= 0, pixels * (1.0 / scale), 0.0)

@@ -40,11 +40,13 @@ def convolve(
 ) -> Tensor:
     """Convolves x (B,C,H,W) 3x3 by weight (D,C/groups,3,3) and bias (D,) with zero padding 1: a new (B,D,h,w).
 
-    slope: of the LeakyReLU that follows, if one does.
+    slope: of the LeakyReLU that follows, if one does. Computes in x's dtype.
 
     oneDNN is called by its name, since F.conv2d goes without it where a single input has 20480 values or less, at 0.6
     of the speed (192 channels of 8x12, two threads). torch.compile fuses the plain ones by itself.
     """
+    if weight.dtype != x.dtype:
+        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     by_name = _ONEDNN and not torch.compiler.is_compiling()
     if by_name and inference_on_cpu(x) and x.dtype in (torch.float32, torch.bfloat16):
         after = ("none", []) if slope is None else ("leaky_relu", [slope])

@@ -52,6 +52,7 @@ def warp(
     grid: SamplingGrid | None = None,
     mode: str = "bilinear",
     halve: bool = False,
+    interleaved: bool = False,
 ) -> Tensor:
     """Samples `image` (B,C,H,W) at each pixel displaced by `flow` (B,2,h,w), in pixels: (B,C,h,w) in its dtype.
 
@@ -60,7 +61,8 @@ def warp(
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
     (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less.
-    halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does.
+    halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does. interleaved: it is for a convolution, so
+    that it may be channels_last where that costs nothing; else it is planar where the image is.
     """
     if grid is None:
         height, width = image.shape[-2:]
@@ -74,16 +76,16 @@ def warp(
     warped = sample(image, points, mode)
     if halve:
         warped = resize(warped, 0.5)
-    if strips > 1:
+    if strips > 1 and interleaved:
         warped = warped.permute(0, 2, 3, 1).flatten(0, 1)[None].permute(0, 3, 1, 2)
+    elif strips > 1:
+        warped = warped.transpose(0, 1).flatten(1, 2)[None]
     return warped.to(image_dtype)
 
 
 def _strips(image: Tensor, points: Tensor, rows: int) -> int:
-    """Into how many strips of whole `rows` to cut one image's samples: on a CPU grid_sample uses a thread per sample.
-
-    Put together again they are channels_last, which is what the next convolution wants.
-    """
+    """Into how many strips of whole `rows` to cut one image's samples: on a CPU grid_sample uses a thread per
+    sample."""
     if is_tracing() or image.device.type != "cpu" or image.shape[0] > 1:
         return 1
     if image.requires_grad or points.requires_grad:
