@@ -1,4 +1,13 @@
-"""What benchmarks run in a process of another checkout: a network that takes no time, over either's engine."""
+"""What benchmarks run in a process of another checkout: its command line, or a network that takes no time, over
+either's engine."""
+
+# The command `rife` of the checkout whose folder is the first argument.
+COMMAND = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from rife.cli import main
+main(sys.argv[1:])
+"""
 
 # What comes before a script that is run with a checkout's folder as its first argument. `First` returns its first
 # frame, so that reading, converting and writing are left.

@@ -28,13 +28,13 @@ from .timing import (
     DROP,
     KEEP,
     OFF,
+    Forecast,
     check_timing,
     clip_input,
     finish_inputs,
     frames_per_clip,
     kept_region,
     loop_inputs,
-    plan_line,
     request,
     result_line,
     steady_input,
@@ -212,23 +212,17 @@ class RIFEInterpolate(io.ComfyNode):
         )
         rate = _fps(fps, plan, asked.request)
 
-        forecast = ""
-
-        def on_plan(new: int, seconds: float | None) -> None:
-            nonlocal forecast
-            forecast = plan_line(len(images), len(plan), new, seconds, rate)
-            model_management.send_forecast(cls, forecast)
-
+        forecast = Forecast(cls, len(images), rate)
         finish = run.Finish(shutter, kept_region(keep, overlays, *images.shape[1:3]))
         result, masks = run.interpolate_and_finish(
-            interp_model, images, plan, options, mask, finish, parts, on_plan
+            interp_model, images, plan, options, mask, finish, parts, forecast
         )
         seconds = time.perf_counter() - start
         line = result_line(len(images), len(result), seconds, rate, len(scenes.cuts))
         model_management.send_status_text(line)
         how = {**run.describe(interp_model, precision), "scale": scale, "scale_reason": why}
         how |= {"back_to_first": back.as_dict()} if back else {}
-        facts = {"forecast": forecast, **report(plan, scenes), **how, "seconds": seconds}
+        facts = {"forecast": forecast.text, **report(plan, scenes), **how, "seconds": seconds}
         return io.NodeOutput(
             result,
             rate,

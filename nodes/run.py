@@ -13,7 +13,7 @@ from ..rife import engine
 from ..rife.engine import Interpolator
 from ..rife.engine.batches import MAX_BATCH
 from ..rife.engine.chunks import Chunks
-from ..rife.engine.in_memory import has_opacity
+from ..rife.engine.in_memory import has_opacity, with_mask
 from ..rife.engine.keep import keeper_of
 from ..rife.engine.shutter import ShutterPlan, averaged, motion_of
 from ..rife.evaluation.charts import flow_picture
@@ -84,8 +84,9 @@ class RunOptions:
         return model, batch
 
 
-# Is told before the first pass how many new frames there are, and about how many seconds they take, if known.
-PlanCallback = Callable[[int, float | None], None]
+# Is told before the first pass how many frames there will be, how many of them are new, and about how many seconds they
+# take, if known.
+PlanCallback = Callable[[int, int, float | None], None]
 
 
 def interpolate(
@@ -107,7 +108,7 @@ def interpolate(
         model, batch = options.load(patcher, *shape[1:3], shape[3] + (masks is not None), wanted)
     pace = Pace(patcher, options, frames.shape[1] * frames.shape[2])
     if on_plan:
-        on_plan(total, pace.seconds_for(model, total))
+        on_plan(len(plan), total, pace.seconds_for(model, total))
     with pace.measured(total):
         engine.interpolate(
             model, frames, plan=plan, batch_size=batch, on_progress=Progress(total) if total else None,
@@ -144,7 +145,7 @@ def interpolate_and_finish(
     model, batch = options.load(patcher, *frames.shape[1:3], frames.shape[3] + (masks is not None), len(plan))
     if on_plan:
         new = sum(step.kind == "new" for step in plan)
-        on_plan(new, None)  # nobody knows how long what a shutter adds takes
+        on_plan(len(plan), new, None)  # nobody knows how long what a shutter adds takes
     for (first, part), found in zip(plan.parts(), scenes, strict=True):
         check_forward(part)
         whole = ShutterPlan(part, finish.shutter, motion_of(found)) if finish.shutter else part
@@ -162,11 +163,6 @@ def interpolate_and_finish(
             done += 1
             progress(done, len(plan), out[done - 1])
     return out, _masks_or_none(out, out_masks)
-
-
-def with_mask(frame: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns a frame (H,W,C) with its mask (H,W) as a further channel."""
-    return frame if mask is None else torch.cat((frame, mask[..., None].to(frame)), 2)
 
 
 def _masks_or_none(out: Tensor, masks: Tensor | None) -> Tensor:
@@ -193,7 +189,7 @@ def render(
     progress, finder = Progress(len(job.plan)), job.timing.finder()
     pace, new = Pace(patcher, options, clip.height * clip.width), _about_new(job.plan)
     if on_plan:
-        on_plan(new, pace.seconds_for(model, new))
+        on_plan(len(job.plan), new, pace.seconds_for(model, new))
     with pace.measured(new), job.writer(path) as writer:
         video.render(
             model, job, job.part(), writer, lambda done, frame: progress(done, progress.total, frame),
@@ -276,8 +272,7 @@ def choose_scale(patcher, found: Scenes, height: int, width: int) -> tuple[float
 
 def describe(patcher, precision: str = "auto") -> dict[str, str]:
     """Says where and how precisely the model runs, for a report."""
-    dtype = named_dtype(precision) or patcher.model_dtype()
-    return {
-        "device": str(patcher.load_device),
-        "precision": str(dtype).removeprefix("torch."),
-    }
+    dtype = named_dtype(precision)
+    fine = None if dtype else getattr(patcher.model, "fine_dtype", None)
+    names = [str(kind).removeprefix("torch.") for kind in (dtype or patcher.model_dtype(), fine) if kind]
+    return {"device": str(patcher.load_device), "precision": ", partly ".join(names)}

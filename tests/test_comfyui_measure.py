@@ -93,7 +93,7 @@ def test_flow_in_comfyui(server):
     shown(prompt, {"report": 6})
     result = server.run(prompt)
     planes = disc(FRAMES).permute(0, 3, 1, 2)
-    found = rife.load_model(device="cpu").motion(planes[:-1], planes[1:], 0.25)
+    found = rife.load_model(device="cpu", dtype="auto").motion(planes[:-1], planes[1:], 0.25)
     expected = (flow_picture(found.flow1, 6.0) * 255).byte()
     assert (pictures_of(server, result, "to1").int() - expected.int()).abs().max() <= 2
     weights = (found.mask * 255).byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3)

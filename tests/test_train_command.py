@@ -19,6 +19,7 @@ from training_runs import TINY, clip, tiny, weights, write
 import rife
 from rife.cli import train as train_command
 from rife.cli.app import make_parser
+from rife.training.bundled import lean_config
 from rife.training.datasets import texture_pool
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,18 @@ def test_it_goes_on_from_a_checkpoint(tmp_path, quick):
     result = rife.load_model(tmp_path / "out" / "rife_comfy.safetensors", device="cpu")
     for key, value in weights(tiny()).items():
         torch.testing.assert_close(result.net.state_dict()[key], value.half().float(), atol=1e-4, rtol=1e-2)
+
+
+def test_a_checkpoint_is_made_lean(tmp_path):
+    given = rife.save_checkpoint(tiny(), tmp_path / "given")
+    words = ["train", str(tmp_path), "--start", str(given), "--add", "variational", "lean"]
+    network = train_command._network(make_parser().parse_args(words))
+    assert network.config == lean_config(TINY)
+    options = "--steps 2 --batch 1 --crop 64 --curriculum 0 --real-from 0 --any-time"
+    assert train(tmp_path / "out", "--start", given, "--add", "variational", "lean", *options.split()) == 0
+    assert rife.load_model(tmp_path / "out" / "rife_comfy.safetensors", device="cpu").config == lean_config(
+        TINY
+    )
 
 
 def test_parts_are_added_to_a_checkpoint_that_lacks_them(tmp_path):

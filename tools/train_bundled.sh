@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the bundled checkpoint from nothing: tools/train_bundled.sh OUT CLIP... [-- OPTION...]
-# Nine stages, each from the result of the one before; a stage that was interrupted goes on where it stopped.
+# Ten stages, each from the result of the one before; a stage that was interrupted goes on where it stopped.
 # OPTIONs go to every stage, such as: -- --device cuda --precision bf16 --workers 8
 # docs/model_card.md says what each stage is for, and what it cost.
 set -euo pipefail
@@ -30,3 +30,6 @@ train 7 $(from 6) "${near[@]}" --steps 4000 --seed 7 --learning-rate 2.5e-4
 # The mean of two guesses where either may be right, which absolute differences alone do not ask for.
 train 8 $(from 7) "${near[@]}" --steps 1300 --seed 9 --learning-rate 2e-4 --mse-weight 60 --ema 0.998
 train 9 $(from 8) "${near[@]}" --steps 600 --seed 11 --learning-rate 1.5e-4 --mse-weight 60 --warm-up 30 --ema 0.995
+# Without what changes nothing behind the solver: the first block and one at half of the size, which chooses and dissolves.
+train 10 $(from 9) --add lean "${wide[@]}" --curriculum 0 --flow-weight 0.01 --mse-weight 60 --steps 6000 --seed 13 \
+    --learning-rate 4e-4 --ema 0.999

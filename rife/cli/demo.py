@@ -58,7 +58,7 @@ def _shown(model: Model, name: str, truth: torch.Tensor, out: Path, video: str, 
     write_png(out / picture, to_bytes(four))
     height, width = keys.shape[1:3]
     print(
-        f"{name}: {len(keys)} -> {len(ours)} frames of {width}x{height} in {seconds:.1f} s on {model.run_device}"
+        f"{name}: {len(keys)} -> {len(ours)} frames of {width}x{height} in {seconds:.1f} s on {model.place}"
     )
     print(f"PSNR against the true frames: RIFE {made_dB:.2f} dB, frame averaging {averaged_dB:.2f} dB")
     print(f"{out / video}: left the {len(keys)} frames it was given, right what came out")

@@ -401,7 +401,7 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
         sound = "sound copied" if job.sound else "no sound"
         print(
             f"{target}: {len(job.clip)} -> {count} frames at {rate_text(job.rate)} fps, {sound}, "
-            f"{time.perf_counter() - start:.1f} s on {model.run_device}"
+            f"{time.perf_counter() - start:.1f} s on {model.place}"
         )
 
 

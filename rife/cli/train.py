@@ -23,7 +23,7 @@ from ..networks.adaptive import build_network
 from ..networks.config import RELEASES
 from ..networks.ifnet import IFNet
 from ..ops.memory_format import memory_format
-from ..training.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from ..training.bundled import BUNDLED_CONFIG, Curriculum, made_lean, match_init
 from ..training.datasets import (
     RealFrames,
     load_clip,
@@ -132,6 +132,8 @@ def _network(args: argparse.Namespace) -> IFNet:
             )
         if "variational" in args.add:
             network.config = replace(network.config, variational=True)
+        if "lean" in args.add:
+            network = made_lean(network)
         if "dissolve" in args.add:
             network.add_dissolve()
         return network
@@ -210,9 +212,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--add",
         nargs="*",
         default=[],
-        choices=("variational", "dissolve"),
+        choices=("variational", "dissolve", "lean"),
         help="what the network of --start has from here on: its first block's flow corrected by a variational one; a "
-        "share of the cross-fade where the last block finds no flow right",
+        "share of the cross-fade where the last block finds no flow right; lean: only the first block and that at "
+        "half of the size",
     )
     _data_options(parser.add_argument_group("data"))
     _training_options(parser.add_argument_group("training"))

@@ -17,6 +17,19 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .layers import (
+    WHOLE,
+    Layer,
+    Points,
+    Window,
+    colours,
+    coverage,
+    image_points,
+    layer_points,
+    pixel_points,
+    placement,
+    reach,
+)
 from .samples import Sample
 
 
@@ -41,23 +54,6 @@ def noise_textures(count: int, size: int, generator: torch.Generator) -> Tensor:
         contrast = 0.1 + 0.2 * torch.rand((), generator=generator)
         textures.append((image * contrast + 0.2 + 0.6 * tint).clamp(0, 1))
     return torch.cat(textures)
-
-
-class _Layer(NamedTuple):
-    """A moving thing of every scene of a batch: its path, its texture, its outline."""
-
-    centre: Tensor  # (B,2) at t = 0.5, pixels
-    shift: Tensor  # (B,2) pixels per unit of time
-    angle: Tensor  # (B,) radians at t = 0.5
-    turn: Tensor  # (B,) radians per unit of time
-    zoom: Tensor  # (B,) log of the scale per unit of time
-    tilt: Tensor  # (B,2) perspective per unit of time, per pixel
-    bend: Tensor  # (B,2,4) two waves per unit of time: amplitude x and y in pixels, wave vector x and y per pixel
-    texture: Tensor  # (B,3,h,w) in 0..1
-    offset: Tensor  # (B,2) where in the texture, in pixels
-    radius: Tensor  # (B,2) half axes; infinite for the background
-    lobes: Tensor  # (B,3) amplitude, count and phase of the outline's waves
-    soft: Tensor  # (B,) width of the edge, pixels
 
 
 class RenderedMotion:
@@ -111,7 +107,7 @@ class RenderedMotion:
         angle = 2 * math.pi * self._rand(batch)
         return torch.stack((angle.cos(), angle.sin()), 1) * length[:, None]
 
-    def _layer(self, batch: int, base: _Layer | None) -> _Layer:
+    def _layer(self, batch: int, base: Layer | None) -> Layer:
         """A background where `base` is None, else an object that also moves with the background."""
         size = torch.tensor((self.width, self.height))
         bound = min(self.width, self.height)
@@ -126,7 +122,7 @@ class RenderedMotion:
         # What turns or zooms moves fastest at its rim: the limit on pixels is kept there.
         spin = min(spin, 2 * self.max_motion / bound)
         turning, tilting = ((self._rand(batch) < share).float() for share in (0.5, 0.2))
-        return _Layer(
+        return Layer(
             centre,
             shift,
             2 * math.pi * self._rand(batch),
@@ -144,7 +140,9 @@ class RenderedMotion:
         )
 
     def _pictures(self, batch: int) -> Tensor:
-        chosen = self.textures[torch.randint(len(self.textures), (batch,), generator=self.generator)]
+        places = torch.randint(len(self.textures), (batch,), generator=self.generator)
+        # One picture, as all examples of a training are, need not be copied.
+        chosen = self.textures[places] if batch > 1 else self.textures[int(places) :][:1]
         return chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen
 
     def _outline(self, batch: int, bound: int) -> Tensor:
@@ -154,7 +152,7 @@ class RenderedMotion:
         return torch.where(self._rand(batch, 1) < 0.25, wire, axes)
 
     def _bend(self, batch: int, bound: int) -> Tensor:
-        """(B,2,4) waves, in three batches of ten; so flat that a bent point has one origin (see `_image_points`)."""
+        """(B,2,4) waves, in three batches of ten; so flat that a bent point has one origin (see `image_points`)."""
         angle = 2 * math.pi * self._rand(batch, 2, 1)
         number = 2 * math.pi / (bound * (0.3 + 0.7 * self._rand(batch, 2, 1)))
         waves = number * torch.cat((angle.cos(), angle.sin()), 2)
@@ -172,42 +170,47 @@ class RenderedMotion:
         layers = [self._layer(batch, None)]
         layers += [self._layer(batch, layers[0]) for _ in range(self.objects)]
         still = (self._rand(batch) < self.rest).float()
-        layers = [self._placed(_slowed(layer, 1 - still)) for layer in layers]
+        layers = [layer.slowed(1 - still).to(self.device) for layer in layers]
         gain = torch.exp(0.7 * self._signed(batch) * self._rand(batch) * (self._rand(batch) < self.fades))
-        ends = (torch.zeros(batch), torch.ones(batch), times)
-        images = [self._render(layers, t, gain ** (t - 0.5)) for t in ends]
+        # All three times as one batch: a small picture costs more by its many operations than by its pixels.
+        moments = torch.cat((torch.zeros(batch), torch.ones(batch), times))
+        seen = self._seen([layer.repeated(3) for layer in layers], moments)
+        pictures = self._picture(seen, gain.repeat(3) ** (moments - 0.5))
         if self.rest:
-            veil = self._veil(batch) * still.view(-1, 1, 1, 1).to(self.device)
-            fades = [(t - 0.5).view(-1, 1, 1, 1).to(self.device) for t in ends]
-            images = [(x + veil * k).clamp(0, 1) for x, k in zip(images, fades, strict=True)]
-        img0, img1, gt = self._flawed(images, batch)
+            veil = self._veil(still).repeat(3, 1, 1, 1)
+            pictures = (
+                veil.mul_((moments - 0.5).view(-1, 1, 1, 1).to(self.device)).add_(pictures).clamp_(0, 1)
+            )
+        img0, img1, gt = self._flawed(pictures.unflatten(0, (3, batch)), batch)
         frozen = (still * (self._rand(batch) < 0.5)).bool().view(-1, 1, 1, 1).to(self.device)
         img1, gt = (torch.where(frozen, img0, x) for x in (img1, gt))
-        return Sample(img0, img1, gt, self._flow(layers, times), times.to(self.device))
+        return Sample(img0, img1, gt, self._flow([part.last(batch) for part in seen]), times.to(self.device))
 
-    def _flawed(self, images: list[Tensor], batch: int) -> list[Tensor]:
+    def _flawed(self, images: Tensor, batch: int) -> list[Tensor]:
         """Blur in all frames; codec and noise in the given ones only: where nothing moves, averaging is right."""
         if self._rand(1) < self.flaws:
-            images = list(_blurred(torch.stack(images), 0.3 + 1.2 * self._rand(batch)))
+            images = _blurred(images, 0.3 + 1.2 * self._rand(batch))
         img0, img1, gt = images
         if self._rand(1) < self.flaws:
             step = 0.1 * self._rand(batch) ** 2
             img0, img1 = (_quantised(x, step) for x in (img0, img1))
         noise = (0.02 * self._rand(batch) * (self._rand(batch) < 0.5)).view(-1, 1, 1, 1).to(self.device)
         img0, img1 = (
-            (x + noise * torch.randn(x.shape, generator=self.generator).to(self.device)).clamp(0, 1)
+            (x + noise * torch.randn(x.shape, generator=self.generator).to(self.device)).clamp_(0, 1)
             for x in (img0, img1)
         )
         return [img0, img1, gt]
 
-    def _placed(self, layer: _Layer) -> _Layer:
-        return _Layer(*(x.to(self.device) for x in layer))
-
-    def _veil(self, batch: int) -> Tensor:
-        """(B,3,H,W) another picture, faint, that fades in over what rests: change that is no motion."""
-        layer = self._placed(self._layer(batch, None))
-        picture = self._texture(layer, self._pixels().expand(batch, -1, -1, -1)) - 0.5
-        return 0.3 * self._rand(batch, 1, 1, 1).to(self.device) ** 2 * picture
+    def _veil(self, still: Tensor) -> Tensor:
+        """(B,3,H,W) another picture, faint, that fades in over what rests, which `still` (B,) says: change that is no
+        motion."""
+        batch = len(still)
+        layer = self._layer(batch, None)
+        strength = 0.3 * self._rand(batch, 1, 1, 1) ** 2 * still.view(-1, 1, 1, 1)
+        if not still.any():
+            return torch.zeros(batch, 3, self.height, self.width, device=self.device)
+        x, y = torch.broadcast_tensors(*pixel_points(self.height, self.width, WHOLE, self.device))
+        return colours(layer.to(self.device), (x, y)).sub_(0.5).mul_(strength.to(self.device))
 
     def clip(self, frames: int, timesteps: int = 1) -> Tensor:
         """Renders one scene at frames*timesteps evenly spaced times, (M,3,H,W): true in-between frames of a longer
@@ -215,127 +218,90 @@ class RenderedMotion:
         layers = [self._layer(1, None)]
         layers += [self._layer(1, layers[0]) for _ in range(self.objects)]
         # Over many frames what bends would fold, and what tilts would turn its back.
-        layers = [self._placed(x._replace(bend=0 * x.bend, tilt=0 * x.tilt)) for x in layers]
+        layers = [x._replace(bend=0 * x.bend, tilt=0 * x.tilt).to(self.device) for x in layers]
         count = (frames - 1) * timesteps + 1
         middle = (frames - 1) / 2
-        return torch.cat(
-            [
-                self._render(layers, torch.full((1,), i / timesteps - middle + 0.5), torch.ones(1))
-                for i in range(count)
-            ]
-        )
+        times = [torch.full((1,), i / timesteps - middle + 0.5) for i in range(count)]
+        return torch.cat([self._picture(self._seen(layers, t), torch.ones(1)) for t in times])
 
-    def _pixels(self) -> Tensor:
-        x, y = (torch.arange(side, device=self.device) * 1.0 for side in (self.width, self.height))
-        return torch.stack(torch.meshgrid(x, y, indexing="xy"), 2)
+    def _seen(self, layers: Sequence[Layer], times: Tensor) -> list[_Seen]:
+        """What is seen of each layer at `times` (B,), from the background to the front; nothing of some."""
+        times, found = times.to(self.device), []
+        for layer in layers:
+            matrix = placement(layer, times)
+            window = reach(layer, times, matrix, self.height, self.width)
+            pixels = pixel_points(self.height, self.width, window, self.device)
+            if pixels[0].numel() and pixels[1].numel():
+                own = layer_points(layer, times, matrix, pixels)
+                found.append(_Seen(layer, window, pixels, own, coverage(layer, own)))
+        return found
 
-    def _render(self, layers: Sequence[_Layer], times: Tensor, gain: Tensor) -> Tensor:
+    def _picture(self, seen: Sequence[_Seen], gain: Tensor) -> Tensor:
         image = torch.zeros((), device=self.device)
-        for i, layer in enumerate(layers):
-            local = _layer_points(layer, times.to(self.device), self._pixels())
-            colour, alpha = self._texture(layer, local), _alpha(layer, local)
-            image = torch.lerp(image, colour, alpha) if i else colour
-        return (image * gain.view(-1, 1, 1, 1).to(self.device)).clamp(0, 1)
+        for i, part in enumerate(seen):
+            colour = colours(part.layer, part.own)
+            if i:
+                part.of(image).lerp_(colour, part.alpha)
+            else:
+                image = colour
+        return image.mul_(gain.view(-1, 1, 1, 1).to(self.device)).clamp_(0, 1)
 
-    def _texture(self, layer: _Layer, local: Tensor) -> Tensor:
-        size = torch.tensor(self.textures.shape[:1:-1], device=self.device)
-        grid = 2 * (local + layer.offset.view(-1, 1, 1, 2)) / size - 1
-        return F.grid_sample(layer.texture, grid, padding_mode="reflection", align_corners=False)
-
-    def _flow(self, layers: Sequence[_Layer], times: Tensor) -> Tensor:
-        pixels, times = self._pixels(), times.to(self.device)
+    def _flow(self, seen: Sequence[_Seen]) -> Tensor:
         total = torch.zeros((), device=self.device)
-        for i, layer in enumerate(layers):
-            origin = _layer_points(layer, times, pixels)
-            flows = [_image_points(layer, torch.full_like(times, end), origin) - pixels for end in (0.0, 1.0)]
-            flow = torch.cat(flows, 3).permute(0, 3, 1, 2)
-            total = torch.where(_alpha(layer, origin) > 0.5, flow, total) if i else flow
+        for i, (layer, _, pixels, own, alpha) in enumerate(seen):
+            ends = (torch.full_like(layer.angle, end) for end in (0.0, 1.0))
+            planes = [
+                there - here
+                for end in ends
+                for there, here in zip(image_points(layer, end, own), pixels, strict=True)
+            ]
+            flow = torch.stack(planes, 1)
+            if i:
+                part = seen[i].of(total)
+                part.copy_(torch.where(alpha > 0.5, flow, part))
+            else:
+                total = flow
         return total
 
 
-def _slowed(layer: _Layer, pace: Tensor) -> _Layer:
-    """The same scene with all motion times `pace` (B,)."""
-    amplitude, waves = layer.bend.chunk(2, 2)
-    return layer._replace(
-        shift=layer.shift * pace[:, None],
-        turn=layer.turn * pace,
-        zoom=layer.zoom * pace,
-        tilt=layer.tilt * pace[:, None],
-        bend=torch.cat((amplitude * pace[:, None, None], waves), 2),
-    )
+class _Seen(NamedTuple):
+    """What a picture shows of a layer, in a window of it: its pixels, the layer's own points there, its coverage."""
 
+    layer: Layer
+    window: Window
+    pixels: Points
+    own: Points
+    alpha: Tensor  # (B,1,H,W)
 
-def _placement(layer: _Layer, times: Tensor) -> Tensor:
-    """(B,3,3) homographies from the layer's own pixels (origin at its centre) to the image at `times` (B,)."""
-    elapsed = times - 0.5
-    angle, scale = layer.angle + layer.turn * elapsed, (layer.zoom * elapsed).exp()
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    x, y = (layer.centre + layer.shift * elapsed[:, None]).unbind(1)
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    place = torch.stack((cos, -sin, x, sin, cos, y, zero, zero, one), 1).view(-1, 3, 3)
-    tilt = torch.eye(3, device=x.device).repeat(len(x), 1, 1)
-    tilt[:, 2, :2] = layer.tilt * elapsed[:, None]
-    return place @ tilt
+    def of(self, image: Tensor) -> Tensor:
+        """The window of an image (...,H,W)."""
+        return image[..., self.window[0], self.window[1]]
 
-
-def _layer_points(layer: _Layer, times: Tensor, pixels: Tensor) -> Tensor:
-    """(B,H,W,2) the layer's own points that (H,W,2) pixels show at `times`: flattened, then unbent."""
-    flat = _apply(torch.linalg.inv(_placement(layer, times)), pixels)
-    return flat - _bent(layer, times, flat) if layer.bend[..., :2].any() else flat
-
-
-def _image_points(layer: _Layer, times: Tensor, origin: Tensor) -> Tensor:
-    """(B,H,W,2) where the layer's own points are seen at `times`: the inverse of `_layer_points`.
-
-    flat = origin + bent(flat) has no closed form; the waves' slope is at most 0.7 of which half applies, so each
-    round leaves less than four tenths of the error.
-    """
-    flat = origin
-    if layer.bend[..., :2].any():
-        for _ in range(6):
-            flat = origin + _bent(layer, times, flat)
-    return _apply(_placement(layer, times), flat)
-
-
-def _bent(layer: _Layer, times: Tensor, flat: Tensor) -> Tensor:
-    """(B,H,W,2) displacement of flat points by the waves at `times`."""
-    total = torch.zeros_like(flat)
-    for wave in (layer.bend * 1.0).unbind(1):
-        amplitude, number = wave.view(-1, 1, 1, 4).chunk(2, 3)
-        total = total + amplitude * (number * flat).sum(3, keepdim=True).sin()
-    return total * (times - 0.5).view(-1, 1, 1, 1)
-
-
-def _apply(matrix: Tensor, pixels: Tensor) -> Tensor:
-    """(B,3,3) homographies applied to (H,W,2) or (B,H,W,2) pixels -> (B,H,W,2)."""
-    rows = matrix[:, None, None]  # (B,1,1,3,3)
-    # Broadcast rather than einsum, which is several times slower for such small matrices.
-    point = rows[..., 0] * pixels[..., :1] + rows[..., 1] * pixels[..., 1:] + rows[..., 2]
-    return point[..., :2] / point[..., 2:].clamp_min(0.1)
-
-
-def _alpha(layer: _Layer, local: Tensor) -> Tensor:
-    """(B,1,H,W) coverage: an ellipse whose outline waves, with a soft edge; 1 everywhere for the background."""
-    radius = layer.radius.view(-1, 1, 1, 2)
-    if torch.isinf(radius).all():
-        return torch.ones_like(local[..., 0]).unsqueeze(1)
-    unit = local / radius
-    length = unit.norm(dim=3)
-    amplitude, count, phase = (v.view(-1, 1, 1) for v in layer.lobes.unbind(1))
-    outline = 1 + amplitude * torch.cos(count * torch.atan2(unit[..., 1], unit[..., 0]) + phase)
-    distance = (outline - length) * radius.amin(3)
-    return torch.sigmoid(2 * distance / layer.soft.view(-1, 1, 1)).unsqueeze(1)
+    def last(self, batch: int) -> _Seen:
+        """The same of the last scenes alone."""
+        x, y = self.own
+        return _Seen(
+            self.layer.last(batch), self.window, self.pixels, (x[-batch:], y[-batch:]), self.alpha[-batch:]
+        )
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     """(K,B,C,H,W) under a Gaussian lens of `sigma` (B,) pixels."""
-    k, batch, channels = images.shape[:3]
     offsets = torch.arange(-4.0, 5.0)
     kernel = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
-    kernel = (kernel / kernel.sum(1, True)).to(images.device).repeat_interleave(channels, 0)
-    x = F.pad(images.flatten(1, 2), (4, 4, 4, 4), mode="reflect")
-    x = F.conv2d(x, kernel[:, None, :, None], groups=batch * channels)
-    return F.conv2d(x, kernel[:, None, None, :], groups=batch * channels).unflatten(1, (batch, channels))
+    weights = (kernel / kernel.sum(1, True)).to(images.device)[..., None, None, None].unbind(1)
+    # Sums of shifted pictures: a depthwise convolution takes five times as long.
+    height, width = images.shape[3:]
+    x = F.pad(images.flatten(1, 2), (4, 4, 4, 4), mode="reflect").unflatten(1, images.shape[1:3])
+    x = _weighted(weights, [x[..., i : i + height, :] for i in range(9)])
+    return _weighted(weights, [x[..., i : i + width] for i in range(9)])
+
+
+def _weighted(weights: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
+    total = images[0] * weights[0]
+    for weight, image in zip(weights[1:], images[1:], strict=True):
+        total.addcmul_(image, weight)
+    return total
 
 
 def _quantised(image: Tensor, step: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one Chromium and one ComfyUI for all of them; and what they read from both.
+"""Fixtures of the browser tests: one ComfyUI for all of them, one Chromium for each module; what they read from both.
 
 Test modules that want them say `pytest_plugins = ["comfyui_server", "browser_tests"]`.
 """
@@ -20,18 +20,24 @@ LARGE = {"width": 2880, "height": 1500}
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def new_pictures():
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # of several processes none takes away what another has seen
+        shutil.rmtree(PICTURES, ignore_errors=True)
+
+
+# Of a module, not of the session: while it runs, playwright keeps an event loop of its own in this thread, and every
+# `asyncio.run` of a test that comes after would be refused.
+@pytest.fixture(scope="module")
+def chromium(new_pictures):
     found = front_end.chromium_or_reason()
     if isinstance(found, str):
         warnings.warn(f"Not tested in a browser: {found}", stacklevel=1)
         pytest.skip(found)
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # of several processes none takes away what another has seen
-        shutil.rmtree(PICTURES, ignore_errors=True)
     with front_end.browser(found) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def comfyui(server, chromium):
     """The server with the files that the workflows name."""
     write_clip(server.base / "input" / "clip.mp4", 12, 9)
@@ -84,8 +90,6 @@ def text_of(page, part: str, kind: str = "PreviewAny") -> str:
     """What a Preview as Text, or a node that works, shows, once that is in it; of a report its summary."""
     found = f"""() => app.graph.nodes.filter(n => n.type === {json.dumps(kind)}).flatMap(n => n.widgets ?? [])
         .map(w => String(w.value)).find(v => v.includes({json.dumps(part)})) ?? ''"""
-    page.page.wait_for_function(
-        f"({found})() !== ''", timeout=3 * front_end.PATIENCE_MS
-    )  # a run may take a while
-    text = page.js(found)
+    # In one go: what is there now may be another text a moment later. A run may take a while.
+    text = page.page.wait_for_function(found, timeout=3 * front_end.PATIENCE_MS).json_value()
     return json.loads(text)["summary"] if text.startswith("{") else text
