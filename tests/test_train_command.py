@@ -67,7 +67,7 @@ def test_it_goes_on_from_a_checkpoint(tmp_path, quick):
         torch.testing.assert_close(result.net.state_dict()[key], value.half().float(), atol=1e-4, rtol=1e-2)
 
 
-def test_a_checkpoint_is_made_lean(tmp_path):
+def test_a_checkpoint_is_made_lean(tmp_path, quick):
     given = rife.save_checkpoint(tiny(), tmp_path / "given")
     words = ["train", str(tmp_path), "--start", str(given), "--add", "variational", "lean"]
     network = train_command._network(make_parser().parse_args(words))
