@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from clip_windows import models_of, windows
 
 from rife.evaluation.metrics import psnr
+from rife.evaluation.scoring import EQUAL_DB
 from rife.timeline.scenes import choose_scale, find_scenes
 
 SCALES = (1.0, 0.5, 0.25)
@@ -47,7 +48,11 @@ def main() -> None:
             img0, truth, img1 = (x.permute(2, 0, 1)[None].float() / 255 for x in three)
             for name, model in models.items():
                 with torch.inference_mode():
-                    scores = [float(psnr(model.inference(img0, img1, scale=s), truth)) for s in SCALES]
+                    scores = [
+                        # A frame that is met exactly counts as in `rife score`: differences of infinities are none.
+                        min(EQUAL_DB, float(psnr(model.inference(img0, img1, scale=s), truth)))
+                        for s in SCALES
+                    ]
                 chosen, _ = choose_scale(found, *truth.shape[2:], model.config.reach)
                 rows.append(
                     (name, path.stem, stride, index, round(motion, 1), *(round(x, 3) for x in scores), chosen)
