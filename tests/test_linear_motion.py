@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rife
-from rife.networks.linear_motion import of_one_motion
+from rife.networks.linear_motion import flow_along, motion_of
 from tests.support.moving_clips import clip, disc_at, steps, unevenness
 
 
@@ -14,10 +14,11 @@ from tests.support.moving_clips import clip, disc_at, steps, unevenness
 def test_one_motion_stays_and_others_come_to_the_nearest(t):
     time = torch.full((2, 1, 1, 1), t)
     v = torch.randn(2, 2, 6, 7)
-    flow = torch.cat((-t * v, (1 - t) * v), 1)
-    torch.testing.assert_close(of_one_motion(flow, time), flow)
-    nearest = of_one_motion(off := torch.randn(2, 4, 6, 7), time)
-    torch.testing.assert_close(of_one_motion(nearest, time), nearest)
+    flow = flow_along(v, time)
+    torch.testing.assert_close(flow, torch.cat((-t * v, (1 - t) * v), 1))
+    torch.testing.assert_close(motion_of(flow, time), v)
+    nearest = flow_along(motion_of(off := torch.randn(2, 4, 6, 7), time), time)
+    torch.testing.assert_close(flow_along(motion_of(nearest, time), time), nearest)
     # The rest is orthogonal to all flows of one motion.
     products = (off - nearest)[:, :2] * -t + (off - nearest)[:, 2:] * (1 - t)
     torch.testing.assert_close(products, torch.zeros_like(products), atol=1e-5, rtol=0)

@@ -19,7 +19,7 @@ from ..ops.memory_format import memory_format
 from ..ops.warp import resize
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
-from .linear_motion import of_one_motion
+from .linear_motion import flow_along
 from .memory_estimate import MemoryEstimate, estimate_memory
 from .multiscale import (
     DISSOLVE_CHANNEL,
@@ -252,13 +252,14 @@ class IFNet(nn.Module):
     def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
         """What all blocks together found: flow, mask and the frame that they give."""
         cfg = self.config
-        flow, mask_feat = state.full_flow(), state.mask_feat_at(1)
-        mask = mask_feat[:, :1]
-        if cfg.variational:  # what the solver finds is one motion, too
-            flow = of_one_motion(flow, state.timestep)
+        mask_feat = state.mask_feat_at(1)
+        # What the solver finds is one motion, too.
+        flow, mask = state.motion() if cfg.variational else state.full_flow(), mask_feat[:, :1]
         if cfg.still_radius:
             weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
             flow, mask = damp_static(flow, mask, weight, state.timestep)
+        if cfg.variational:
+            flow = flow_along(flow, state.timestep)
         image = self._frame(state, flow, mask, mask_feat, cfg.refine_default if refine is None else refine)
         return Prediction(image, flow, torch.sigmoid(mask))
 

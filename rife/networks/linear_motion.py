@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 
 
-def of_one_motion(flow: Tensor, timestep: Tensor) -> Tensor:
-    """Returns flow (B,4,H,W), t->0 and t->1 in pixels, as -t v and (1 - t) v of the motion v nearest to both halves.
+def motion_of(flow: Tensor, timestep: Tensor) -> Tensor:
+    """Returns the motion v (B,2,H,W), in pixels from frame to frame, that is nearest to both halves of the flow
+    (B,4,H,W), t->0 and t->1: by least squares of -t v and (1 - t) v.
 
-    timestep: broadcasts to (B,1,H,W). v is the solution by least squares; the flow of one motion stays as it is.
+    timestep: broadcasts to (B,1,H,W). Linear in the flow.
     """
     t = timestep.to(flow)
     rest = 1 - t
     # Each half counts as much as it says of the motion.
     norm = 1 / torch.addcmul(t * t, rest, rest)
-    motion = flow[:, 2:4] * (rest * norm) - flow[:, :2] * (t * norm)
-    return torch.cat((motion * -t, motion * rest), 1)
+    return flow[:, 2:4] * (rest * norm) - flow[:, :2] * (t * norm)
+
+
+def flow_along(motion: Tensor, timestep: Tensor) -> Tensor:
+    """Returns the flow (B,4,H,W), t->0 and t->1, of a motion (B,2,H,W) at the timestep, which broadcasts to
+    (B,1,H,W)."""
+    t = timestep.to(motion)
+    return torch.cat((motion * -t, motion * (1 - t)), 1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..ops.row_strips import is_large, row_strips, strip_pixels
 from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
+from .linear_motion import motion_of
 from .prediction import cross_fade_mask
 
 # Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
@@ -143,6 +144,7 @@ class ForwardState:
         self.keeps_full_flow = True  # whether the next block gets `full_flow`'s sum from the last one
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
+        self._motion: tuple[int, AtScale | None] = (0, None)  # the same of `_coarse_motion`
         self._sum: tuple[int, Tensor | None] = (
             0,
             None,
@@ -174,7 +176,7 @@ class ForwardState:
     def replace_flow(self, flow: Tensor, scale: float) -> None:
         """Puts the flow (B,4,H/scale,W/scale) in place of that so far; mask and features stay the last block's."""
         self.flows, self.mask_feats = [AtScale(flow, scale)], self.mask_feats[-1:]
-        self._sum = (0, None)
+        self._sum, self._motion = (0, None), (0, None)
 
     def _counting_mask_feats(self) -> list[AtScale]:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
@@ -220,6 +222,31 @@ class ForwardState:
             raise RuntimeError("There is no flow before the first block has run.")
         self._sum = (len(self.flows), total) if self.keeps_full_flow else (0, None)
         return total
+
+    def motion(self) -> Tensor:
+        """Returns the one motion (B,2,H,W) that the flow so far is nearest to (`linear_motion`)."""
+        found = self._coarse_motion()
+        return motion_of(self.full_flow(), self.timestep) if found is None else resize(*found)
+
+    def motion_rows(self, start: int, stop: int) -> Tensor:
+        """Returns rows `start` to `stop` of `motion`."""
+        found = self._coarse_motion()
+        if found is not None and found.scale >= 1:
+            return resize_rows(found.values, int(found.scale), start, stop)
+        t = self.timestep if self.timestep.shape[2] == 1 else self.timestep[:, :, start:stop]
+        return motion_of(self.flow_rows(start, stop), t)
+
+    def _coarse_motion(self) -> AtScale | None:
+        """The motion at the scale that all flows lie at, since up-sampling them first gives the same; None where they
+        lie at several, or each pixel has its own time."""
+        if self.timestep.shape[-1] > 1 or len({x.scale for x in self.flows}) != 1:
+            return None
+        count, found = self._motion
+        if count != len(self.flows) or found is None:
+            flow = _add(x.values for x in self.flows)
+            found = AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
+            self._motion = len(self.flows), found
+        return found
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..ops.row_strips import is_large, row_strips, strip_pixels
 from .config import IFNetConfig
 from .ifblock import IFBlock
-from .linear_motion import of_one_motion
+from .linear_motion import flow_along, motion_of
 from .multiscale import ForwardState, add_timed_mask, blend, dissolved
 from .static_regions import damp_static, motion_of_cells, weight_of_rows
 
@@ -86,10 +86,10 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
         flow, mask, mask_feat = _found_rows(block, state, x, start, stop)
         t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
-        if cfg.variational:
-            flow = of_one_motion(flow, t)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
+        if cfg.variational:
+            flow = flow_along(flow, t)
         made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
         if cfg.dissolve:
             made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t)
@@ -100,13 +100,14 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
 def _found_rows(
     block: IFBlock, state: ForwardState, x: Tensor | None, start: int, stop: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows `start` to `stop` of the flow, the mask and the last block's mask with features.
+    """Rows `start` to `stop` of the flow (with the solver, of its one motion), the mask and the last block's mask with
+    features.
 
     x: of `_trunk_in_strips`; None: the state has what the block found.
     """
-    flow = state.flow_rows(start, stop)
     if x is None:
         mask_feat = state.mask_feat_rows(start, stop)
+        flow = state.motion_rows(start, stop) if block.cfg.variational else state.flow_rows(start, stop)
         return flow, mask_feat[:, :1], mask_feat
     change, mask_feat = block.tail_rows(x, start, stop)
     if block.cfg.timed_mask:
@@ -114,7 +115,11 @@ def _found_rows(
     mask = mask_feat[:, :1]
     if state.mask_add:
         mask = mask + state.mask_feat_rows(start, stop)[:, :1]
-    return change.add_(flow), mask, mask_feat
+    flow = change.add_(state.flow_rows(start, stop))
+    if block.cfg.variational:
+        t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
+        flow = motion_of(flow, t)
+    return flow, mask, mask_feat
 
 
 def _trunk_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
