@@ -144,7 +144,7 @@ class ForwardState:
         self.keeps_full_flow = True  # whether the next block gets `full_flow`'s sum from the last one
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
-        self._motion: tuple[int, AtScale | None] = (0, None)  # the same of `_coarse_motion`
+        self._motion: AtScale | None = None  # of `_coarse_motion`, until the flow is another
         self._sum: tuple[int, Tensor | None] = (
             0,
             None,
@@ -172,11 +172,12 @@ class ForwardState:
         """Takes in what the next block found."""
         self.flows.append(AtScale(output.flow, output.scale))
         self.mask_feats.append(AtScale(output.mask_feat, output.scale))
+        self._motion = None
 
     def replace_flow(self, flow: Tensor, scale: float) -> None:
         """Puts the flow (B,4,H/scale,W/scale) in place of that so far; mask and features stay the last block's."""
         self.flows, self.mask_feats = [AtScale(flow, scale)], self.mask_feats[-1:]
-        self._sum, self._motion = (0, None), (0, None)
+        self._sum, self._motion = (0, None), None
 
     def _counting_mask_feats(self) -> list[AtScale]:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
@@ -187,6 +188,10 @@ class ForwardState:
         if self.timestep.shape[-1] == 1:
             return self.timestep.expand(-1, 1, height, width)
         return resize(self.timestep, 1 / scale)
+
+    def timestep_rows(self, start: int, stop: int) -> Tensor:
+        """Returns the timestep of rows `start` to `stop` at full size: (B,1,1,1), or (B,1,stop-start,W)."""
+        return self.timestep if self.timestep.shape[2] == 1 else self.timestep[:, :, start:stop]
 
     def flow_at(self, scale: float) -> Tensor:
         """Returns the flow so far, (B,4,H/scale,W/scale), in pixels of that size."""
@@ -233,20 +238,17 @@ class ForwardState:
         found = self._coarse_motion()
         if found is not None and found.scale >= 1:
             return resize_rows(found.values, int(found.scale), start, stop)
-        t = self.timestep if self.timestep.shape[2] == 1 else self.timestep[:, :, start:stop]
-        return motion_of(self.flow_rows(start, stop), t)
+        return motion_of(self.flow_rows(start, stop), self.timestep_rows(start, stop))
 
     def _coarse_motion(self) -> AtScale | None:
         """The motion at the scale that all flows lie at, since up-sampling them first gives the same; None where they
         lie at several, or each pixel has its own time."""
         if self.timestep.shape[-1] > 1 or len({x.scale for x in self.flows}) != 1:
             return None
-        count, found = self._motion
-        if count != len(self.flows) or found is None:
+        if self._motion is None:
             flow = _add(x.values for x in self.flows)
-            found = AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
-            self._motion = len(self.flows), found
-        return found
+            self._motion = AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
+        return self._motion
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""

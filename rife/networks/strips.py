@@ -85,7 +85,7 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
     image = torch.empty_like(img0, memory_format=torch.contiguous_format)
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
         flow, mask, mask_feat = _found_rows(block, state, x, start, stop)
-        t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
+        t = state.timestep_rows(start, stop)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
         if cfg.variational:
@@ -117,8 +117,7 @@ def _found_rows(
         mask = mask + state.mask_feat_rows(start, stop)[:, :1]
     flow = change.add_(state.flow_rows(start, stop))
     if block.cfg.variational:
-        t = state.timestep if state.timestep.shape[2] == 1 else state.timestep[:, :, start:stop]
-        flow = motion_of(flow, t)
+        flow = motion_of(flow, state.timestep_rows(start, stop))
     return flow, mask, mask_feat
 
 

@@ -23,6 +23,7 @@ from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 from ..ops.row_strips import row_strips
 from ..ops.tracing import is_tracing
 from ..ops.warp import resize, warp
+from .linear_motion import flow_along
 from .multiscale import WarpGrids
 
 # From coarse to fine: downscale against the finest level, and steps of Lucas and Kanade.
@@ -82,8 +83,7 @@ def motion_flow(
         v = v + _variational_refinement(level, v, iterate)
         if factor in _SPREAD_LEVELS:
             v = spread(level, v)
-    v, t = v * finest, levels[-1].t
-    return torch.cat((-t * v, (1 - t) * v), 1)
+    return flow_along(v * finest, levels[-1].t)
 
 
 class PyramidLevel:
