@@ -20,7 +20,6 @@ from measure import machine
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import sys, time
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
 tree, clip, size, threads, precision = sys.argv[1:]
 sys.path.insert(0, tree)
 import av

@@ -30,7 +30,6 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = sys.argv[sys.argv.index("--tree") + 1] if "--tree" in sys.argv else str(ROOT)
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
 sys.path[:0] = [TREE, str(ROOT / "tests" / "support")]
 
 import moving_clips as rendered

@@ -6,14 +6,14 @@ COMMAND = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from rife.cli import main
-main(sys.argv[1:])
+if failed := main(sys.argv[1:]):
+    sys.exit(failed)
 """
 
 # What comes before a script that is run with a checkout's folder as its first argument. `First` returns its first
 # frame, so that reading, converting and writing are left.
 FIRST = """
 import json, logging, resource, sys, time
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
 sys.path.insert(0, sys.argv[1])
 logging.disable(logging.CRITICAL)
 import torch

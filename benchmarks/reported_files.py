@@ -17,16 +17,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+from checkouts import COMMAND
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = """
-import sys
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("_wt")]
-sys.path.insert(0, sys.argv.pop(1))
-from rife.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 LOSSLESS = ("--codec", "ffv1")
 
 
