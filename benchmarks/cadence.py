@@ -79,7 +79,7 @@ def cases() -> Iterator[Case]:
     yield Case("interlaced 25", rendered.woven(fields), Fraction(25), COMBED, {"deinterlace": "auto"})
     yield Case("soft telecine", film, NTSC * 2 / 5, SOFT, {"rate": NTSC})
     yield Case("soft telecine with a field more", film, NTSC * 2 / 5, {**SOFT, "broken": 15}, {"rate": NTSC})
-    pan = np.stack([rendered.picture(i, i // 2, step=4, pan=0.47, texture=0) for i in range(40)])
+    pan = np.stack([rendered.picture(i, i // 2, step=4, pan=0.47, texture=0, dither=i) for i in range(40)])
     yield Case("soft pan behind a disc on twos (the pan)", pan, Fraction(24), CODED["lossless"], {})
 
 

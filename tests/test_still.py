@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ import rife
 from rife.networks.ifnet import IFNet
 from rife.networks.static_regions import damp_static, motion_weight
 from rife.training.bundled import BUNDLED_CONFIG
+from tests.support.moving_clips import WAVE, pan_at, picture, steps, unevenness
 
 
 def network(still_radius: int) -> IFNet:
@@ -59,6 +62,18 @@ def test_a_quarter_of_a_pixel_is_no_motion_and_a_pixel_is_all_of_it():
     moved, weight = damp_static(flow, mask, torch.ones_like(mask), torch.tensor(0.25).view(1, 1, 1, 1))
     torch.testing.assert_close(moved[0, 2, 0] / (ends / 2), torch.tensor([0.0, 0.5, 1.0, 1.0]))
     assert weight[0, 0, 0, 0].sigmoid() == pytest.approx(0.75) and (weight[0, 0, 0, 2:] == 2).all()
+    # The mask's choice moves what the flow has not aligned, so it counts less than that.
+    fade = math.log(3)
+    assert float(weight[0, 0, 0, 1]) == pytest.approx(fade + (2 - fade) * 0.25)
+
+
+def test_a_slow_pan_moves_evenly():
+    """By less than a pixel a frame, of which motion counts in part."""
+    shown = [picture(i, 0, step=0, pan=0.47, texture=0, dither=i) for i in range(8)]
+    frames = torch.from_numpy(np.stack(shown)).float() / 255
+    out = rife.interpolate(rife.load_model(device="cpu"), frames, 2)
+    places = [pan_at((frame * 255).round().byte().numpy()) for frame in out]
+    assert unevenness(steps(places, WAVE)) < 0.02
 
 
 def test_released_networks_are_not_touched():

@@ -44,11 +44,12 @@ def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) ->
     """Returns flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
 
     flow: or the motion (B,2,H,W) that it is along. weight: of `motion_weight`; timestep: broadcasts to (B,1,H,W).
-    Motion between the frames counts from a quarter of a pixel on, from a pixel on fully.
+    Motion between the frames counts from a quarter of a pixel on, from a pixel on fully, and the mask by the square of
+    that: where frames are not aligned by the flow, choosing between them moves the picture.
     """
     # On a CPU Tensor.norm takes fifty times as long.
     motion = flow[:, 2:4] - flow[:, :2] if flow.shape[1] == 4 else flow
     speed = motion.square().sum(1, True).sqrt()
     weight = weight * ((speed - 0.25) / 0.75).clamp(0, 1)
     fade = cross_fade_mask(timestep).to(mask.dtype)
-    return flow * weight, torch.lerp(fade.expand_as(mask), mask, weight.to(mask.dtype))
+    return flow * weight, torch.lerp(fade.expand_as(mask), mask, (weight * weight).to(mask.dtype))

@@ -61,10 +61,13 @@ def picture(
     texture: float = 12.0,
     height: int = HEIGHT,
     width: int = WIDTH,
+    dither: int | None = None,
 ) -> np.ndarray:
     """(H,W,3) uint8: a disc `step` pixels and a picture `pan` pixels further right with each drawing.
 
     disc: the disc's drawing, if another. soft: strength of the picture's sine wave, in levels; texture: of finer waves.
+    dither: seed of the noise by which levels are rounded up or down, so that they are right in the mean: where all rows
+    are alike, rounding all of them alike moves the picture by a fiftieth of a pixel.
     """
     y, x = np.mgrid[:height, :width].astype(np.float64)
     moved = x - pan * drawing
@@ -75,7 +78,12 @@ def picture(
     radius = height / 8
     distance = np.hypot(x - start - step * (drawing if disc is None else disc), y - height / 2)
     inside = np.clip(radius + 0.5 - distance, 0, 1)[..., None]
-    return np.clip(image * (1 - inside) + np.array([235.0, 20, 20]) * inside, 0, 255).round().astype(np.uint8)
+    image = image * (1 - inside) + np.array([235.0, 20, 20]) * inside
+    if dither is None:
+        rounded = image.round()
+    else:
+        rounded = np.floor(image + np.random.default_rng(dither).random((height, width, 1)))
+    return np.clip(rounded, 0, 255).astype(np.uint8)
 
 
 def clip(drawings: Sequence[float], noise: float = 0.0, **options) -> np.ndarray:
