@@ -36,6 +36,8 @@ def begin_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
     the first begins four rows early, and the row of the result that saw padding in their place is dropped.
     """
     height, width = state.size
+    if block.cfg.visibility:
+        state.look(state.sources_at(1), 1)
     parts = []
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
         early = 4 if start else 0
@@ -88,6 +90,7 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
         t = state.timestep_rows(start, stop)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
+        mask = mask + state.visibility_rows(start, stop)
         if cfg.variational:
             flow = flow_along(flow, t)
         made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)

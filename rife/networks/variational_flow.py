@@ -14,6 +14,7 @@ x + (1 - t) v.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +24,15 @@ from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 from ..ops.row_strips import row_strips
 from ..ops.tracing import is_tracing
 from ..ops.warp import resize, warp
+from ..ops.window import window_sum
 from .linear_motion import flow_along
 from .multiscale import WarpGrids
+from .visibility import difference_around, gain_between, shares_of_places
 
 # From coarse to fine: downscale against the finest level, and steps of Lucas and Kanade.
 _LEVELS = ((8, 5), (4, 4), (2, 3), (1, 2))
 # A step of Lucas and Kanade.
-_LK_WINDOW = 7  # side of the window, in pixels, that is taken to move as one
+_LK_WINDOW: Final = 7  # side of the window, in pixels, that is taken to move as one
 _LK_NOISE = 0.05  # of frames in 0..1: larger differences weigh less
 _LK_DAMPING = (
     0.004  # per pixel of the window, added to the structure tensor: steps are short where it is small
@@ -43,6 +46,9 @@ _EPSILON, _ZETA = 1e-3, 0.1
 _FIXED_POINT_ITERATIONS, _SOR_SWEEPS = 3, 3
 _STRIP_PIXELS = 1 << 18  # of a strip: what a step holds on its way weighs up to 300 bytes a pixel
 _MAX_CHANGE = 4.0  # pixels, by the refinement of one level
+
+# Visibility: the importance of what matches worst, and how much a pixel counts at least that one frame hides.
+_WORST_MATCH, _HIDDEN = 0.02, 0.02
 
 # Spreading: downscale of the levels that it is done at, against the finest (there it gains 0.02 dB more, for a tenth of
 # a pass); from which pixels of them; what share of the frames' difference, summed over 3x3 pixels and averaged over
@@ -77,7 +83,7 @@ def motion_flow(
             v = 2 * resize(v, 2)
         if factor == 4:
             v = pick_better_flow(level, v, (coarse[:, 2:4] - coarse[:, :2]).float() / (factor * finest))
-        level.equalise_brightness(v)
+        level.look(v)
         for _ in range(steps):
             v = v + step(level, v)
         v = v + _variational_refinement(level, v, iterate)
@@ -93,8 +99,9 @@ class PyramidLevel:
         self.frame0, self.frame1 = frames.chunk(2)  # (B,3,h,w) in 0..1
         self.t = t  # (B,1,1,1), or (B,1,h,w)
         self.grid = grids.grid_of(frames)
+        self.seen = frames.new_ones(1, 1, 1, 1)  # or (B,1,h,w): how far both frames show a pixel
         # As many times as the window has pixels here, and frames have colours.
-        self.damping = _window_sum(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING))
+        self.damping = window_sum(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING), _LK_WINDOW)
 
     def zero_motion(self) -> Tensor:
         """Returns a motion (B,2,h,w) of zeros."""
@@ -110,13 +117,18 @@ class PyramidLevel:
         at0, at1 = self.warped(v)
         return (at0 - at1).abs_()
 
-    def equalise_brightness(self, v: Tensor) -> None:
-        """Gives each colour of both frames the same mean in what the motion v (B,2,h,w) shows of them: a fade is no
-        motion."""
-        mean0, mean1 = (x.mean((2, 3), True).clamp_min_(1e-3) for x in self.warped(v))
-        # Each frame takes half of the difference, as a factor.
-        gain = (mean1 / mean0).clamp_(0.25, 4).sqrt_()
+    def look(self, v: Tensor) -> None:
+        """Looks at what the motion v (B,2,h,w) shows of both frames: gives each colour the same mean in both, since a
+        fade is no motion, and says in `seen` what counts, since what one frame hides tells of none."""
+        at0, at1 = self.warped(v)
+        gain = gain_between(at0, at1)
+        difference = difference_around(at0.mul_(gain), at1.div_(gain))
+        del at0, at1  # large
         self.frame0, self.frame1 = self.frame0 * gain, self.frame1 / gain
+        shares = shares_of_places(difference, v, self.t, _WORST_MATCH, self.grid)
+        # Against the larger share: what neither frame shows well is not hidden, its motion is yet to be found.
+        less, more = torch.minimum(*shares), torch.maximum(*shares)
+        self.seen = less.add_(_HIDDEN).div_(more.add_(_HIDDEN))
 
 
 def _pyramid(
@@ -141,7 +153,9 @@ def _downsample(x: Tensor, factor: int) -> Tensor:
 def pick_better_flow(level: PyramidLevel, v: Tensor, other: Tensor) -> Tensor:
     """Returns v, or the `other` motion (both (B,2,h,w)) where the frames differ less by it, in the window around; in
     between, a mixture."""
-    difference, other_difference = (_window_sum(level.difference(x).sum(1, True)) for x in (v, other))
+    difference, other_difference = (
+        window_sum(level.difference(x).sum(1, True), _LK_WINDOW) for x in (v, other)
+    )
     floor = level.damping * (1e-3 / _LK_DAMPING)
     return torch.lerp(v, other, ((difference - other_difference) / (0.2 * difference + floor)).clamp_(0, 1))
 
@@ -150,7 +164,7 @@ def spread_motion(level: PyramidLevel, v: Tensor) -> Tensor:
     """Returns v (B,2,h,w), or where the frames differ clearly less by it the motion of one of the pixels around."""
 
     def of_nine(motion: Tensor) -> Tensor:
-        return _sum_of_nine(level.difference(motion).mean(1, True))
+        return window_sum(level.difference(motion).mean(1, True), 3)
 
     least = of_nine(v).mul_(1 - _SAVING).sub_(_SPREAD_NOISE).clamp_max_(_NO_MATCH)
     best = v
@@ -170,30 +184,6 @@ def _shifted(x: Tensor, right: int, down: int) -> Tensor:
     return moved[..., sides[3] : sides[3] + height, sides[1] : sides[1] + width]
 
 
-def _sum_of_nine(x: Tensor) -> Tensor:
-    """Sums over 3x3 pixels, as far as there are pixels."""
-    for axis in (2, 3):
-        side = x.shape[axis]
-        x = F.pad(x, (0, 0, 1, 1) if axis == 2 else (1, 1))
-        x = (x.narrow(axis, 0, side) + x.narrow(axis, 1, side)).add_(x.narrow(axis, 2, side))
-    return x
-
-
-def _window_sum(x: Tensor) -> Tensor:
-    """Sums over the window around each pixel, as far as there are pixels."""
-    reach = _LK_WINDOW // 2
-    if x.device.type != "cpu" or is_tracing():
-        return F.avg_pool2d(x, _LK_WINDOW, 1, reach).mul_(_LK_WINDOW**2)
-    # Sums of two, of four and of seven, which take a twelfth of the time of avg_pool2d there.
-    for axis in (2, 3):
-        side = x.shape[axis]
-        x = F.pad(x, (0, 0, reach, reach) if axis == 2 else (reach, reach))
-        two = x.narrow(axis, 0, side + 5) + x.narrow(axis, 1, side + 5)
-        four = two.narrow(axis, 0, side) + two.narrow(axis, 2, side)
-        x = four.add_(two.narrow(axis, 4, side)).add_(x.narrow(axis, 6, side))
-    return x
-
-
 def _central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences along x and y."""
     wide, high = F.pad(x, (1, 1, 0, 0), mode="replicate"), F.pad(x, (0, 0, 1, 1), mode="replicate")
@@ -206,18 +196,18 @@ def lucas_kanade_step(level: PyramidLevel, v: Tensor) -> Tensor:
     The 2x2 normal equations of each window are solved in closed form; pixels that differ much weigh less.
     """
     # Differences see a row further, and windows three.
-    return _in_strips(_step_of, 1 + _LK_WINDOW // 2, *level.warped(v), level.t, level.damping)
+    return _in_strips(_step_of, 1 + _LK_WINDOW // 2, *level.warped(v), level.t, level.damping, level.seen)
 
 
-def _step_of(at0: Tensor, at1: Tensor, t: Tensor, damping: Tensor) -> Tensor:
+def _step_of(at0: Tensor, at1: Tensor, t: Tensor, damping: Tensor, seen: Tensor) -> Tensor:
     """`lucas_kanade_step` of frames (B,3,h,w) that are warped already."""
     difference = at0 - at1
-    weight = 1 / (difference.abs().mean(1, True) + _LK_NOISE)
+    weight = seen / (difference.abs().mean(1, True) + _LK_NOISE)
     # (B,3,3,h,w) dx, dy, difference of each colour
     rows = torch.stack((*_central_differences(torch.lerp(at1, at0, t)), difference), 1)
     # The sums over colours of dx dx, dx dy, dx d and of dy dy, dy d: the structure tensor, and its right side.
     products = torch.cat(((rows[:, :1] * rows).sum(2), (rows[:, 1:2] * rows[:, 1:]).sum(2)), 1)
-    xx, xy, xd, yy, yd = _window_sum(products.mul_(weight)).split(1, 1)
+    xx, xy, xd, yy, yd = window_sum(products.mul_(weight), _LK_WINDOW).split(1, 1)
     xx, yy = xx + damping, yy + damping
     change = torch.cat((yy * xd - xy * yd, xx * yd - xy * xd), 1) / (xx * yy - xy * xy)
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
@@ -271,10 +261,12 @@ def _data_terms(level: PyramidLevel, v: Tensor) -> Tensor:
     They are the normal equations of (gradient . change + difference)^2, each divided by the squared gradient and zeta^2
     as in DeepFlow (Weinzaepfel et al. 2013), so that strong edges do not outweigh all else.
     """
-    return _in_strips(_data_terms_of, 2, *level.warped(v), level.t)  # two differences see two rows further
+    return _in_strips(
+        _data_terms_of, 2, *level.warped(v), level.t, level.seen
+    )  # two differences see two rows further
 
 
-def _data_terms_of(at0: Tensor, at1: Tensor, t: Tensor) -> Tensor:
+def _data_terms_of(at0: Tensor, at1: Tensor, t: Tensor, seen: Tensor) -> Tensor:
     """`_data_terms` of frames (B,3,h,w) that are warped already."""
     mean_and_difference = torch.cat((torch.lerp(at1, at0, t), at0 - at1), 1).mul_(255)
     gradients = _central_differences(mean_and_difference)
@@ -282,7 +274,7 @@ def _data_terms_of(at0: Tensor, at1: Tensor, t: Tensor) -> Tensor:
     (dxx, _), (dxy, dyy) = (x.chunk(2, 1) for x in _central_differences(torch.cat((dx, dy), 1)))
     x, y = torch.cat((dx, dxx, dxy), 1), torch.cat((dy, dxy, dyy), 1)
     d = torch.cat((mean_and_difference[:, 3:], distance_x, distance_y), 1)
-    scale = 1 / torch.addcmul(x * x, y, y).add_(_ZETA**2).mul_(3)  # colours are averaged
+    scale = seen / torch.addcmul(x * x, y, y).add_(_ZETA**2).mul_(3)  # colours are averaged
     products = [
         (a * b).mul_(scale).unflatten(1, (3, 3)).sum(2)
         for a, b in ((x, x), (y, y), (x, y), (x, d), (y, d), (d, d))
