@@ -82,7 +82,7 @@ def test_the_ground_is_shown_by_the_frame_that_does_not_hide_it(t):
     found = logit(img0, img1, motion, t)[0, 0]
     left = 24 + round(8 * t)
     ahead, behind = found[24:40, left + 24 : 56].mean(), found[24:40, 24:left].mean()
-    assert ahead > 0.5 and behind < -0.5
+    assert ahead > 0.3 and behind < -0.3
     assert found[28:36, left + 4 : left + 20].abs().max() < 1e-3  # the square itself
     assert found[:, :16].abs().max() < 1e-3 and found[:12].abs().max() < 1e-3
     backward = logit(img1, img0, -motion, 1 - t)[0, 0]

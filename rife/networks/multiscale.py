@@ -213,8 +213,10 @@ class ForwardState:
         sources: both frames, with their features, as `sources_at(scale)` gives them.
         """
         at0, at1 = (x[:, :3].detach() for x in sources)
-        flow = self.flow_at(scale).detach()
-        motion = flow[:, 2:4] - flow[:, :2]
+        last = self.flows[-1]
+        # The solver's as it is: going to full size and back would blur it.
+        flow = last.values / scale if last.scale == scale and len(self.flows) == 1 else self.flow_at(scale)
+        motion = (flow[:, 2:4] - flow[:, :2]).detach()
         logit = visibility_logit(at0, at1, motion, self.timestep_at(scale), self.grids.grid_of(at0))
         self.visibility = AtScale(logit, scale)
 

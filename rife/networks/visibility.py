@@ -36,13 +36,11 @@ def visibility_logit(
     """
     frames = equally_bright(warped0.float(), warped1.float())
     difference = difference_around(*frames)
-    shares = [
-        torch.log(share + _CERTAIN)
-        for share in shares_of_places(difference, motion.float(), timestep.float(), 1e-3, grid)
-    ]
+    first, second = shares_of_places(difference, motion.float(), timestep.float(), 1e-3, grid)
+    evidence = first.add_(_CERTAIN).div_(second.add_(_CERTAIN)).log_()
     counts = ((difference - _SAME) / (_OTHER - _SAME)).clamp_(0, 1)
     counts *= _STRENGTH * ((_NO_MATCH - difference) / (_NO_MATCH - _UNLIKE)).clamp_(0, 1)
-    return window_mean((shares[0] - shares[1]) * counts, _SMOOTHING).clamp_(-_LARGEST, _LARGEST)
+    return window_mean(evidence.mul_(counts), _SMOOTHING).clamp_(-_LARGEST, _LARGEST)
 
 
 def shares_of_places(
