@@ -60,7 +60,7 @@ def warp(
 
     The grid is float32 whatever the image is: a half-precision grid places samples up to 0.23 px off at
     1920 wide, 0.47 px at 3840. align_corners=True and, by default, bilinear, as RIFE's warplayer
-    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less.
+    (hzwer/ECCV2022-RIFE). mode "bicubic" blurs less; PyTorch's kernel (a = -0.75) moves a ramp by up to 0.05 px.
     halve: the result is averaged over cells of 2x2, as `resize` by 0.5 does. interleaved: it is for a convolution, so
     that it may be channels_last where that costs nothing; else it is planar where the image is.
     """
