@@ -16,7 +16,6 @@ from rife.model.acceleration import Accelerated
 from rife.networks import variational_flow as variational
 from rife.networks.adaptive import build_network
 from rife.networks.three_networks import LEGACY_RELEASES, LegacyRIFE
-from rife.training.bundled import BUNDLED_CONFIG, lean_config
 
 
 @pytest.fixture
@@ -71,8 +70,6 @@ def test_where_it_does_not_work_a_warning_and_the_plain_way(model, how, caplog):
     def no_compiler(graph, inputs):
         raise RuntimeError("Cannot find a working triton installation")
 
-    if how == "triton":
-        model = rife.Model.from_network(build_network(lean_config(BUNDLED_CONFIG)))
     expected = rife.interpolate(model, clip(4))
     accelerated(model, how, backend=no_compiler)
     torch._dynamo.reset()
@@ -101,11 +98,6 @@ def test_a_three_network_rife_can_be_accelerated_or_says_why_not(how, caplog):
 def test_the_kernel_is_not_for_networks_with_other_inputs(version, caplog):
     assert not Accelerated(build_network(rife.RELEASES[version]), "triton").works
     assert "No triton" in caplog.text
-
-
-def test_the_kernel_is_not_for_networks_that_look_at_warped_frames(model, caplog):
-    assert not Accelerated(model.net, "triton").works
-    assert "No triton: this network's last block looks at the warped frames" in caplog.text
 
 
 def taking(milliseconds: float, picture: torch.Tensor):

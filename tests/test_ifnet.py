@@ -202,7 +202,7 @@ def test_frames_that_are_made_in_strips_are_those_of_the_whole(version, strip, t
     monkeypatch.setattr(row_strips, "STRIP_PIXELS", strip)
     monkeypatch.setattr(IFNet, "_prediction", None)  # is not needed
     in_strips = net.image_from(*sources, timestep, net.config.scales)
-    torch.testing.assert_close(in_strips, whole, atol=5e-5, rtol=0)
+    torch.testing.assert_close(in_strips, whole, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("scales", [(4, 1), (16, 4)])

@@ -31,8 +31,8 @@ def test_what_the_bundled_network_finds_is_one_motion():
 
 
 def test_a_disc_moves_evenly():
-    """Steps are uneven by 1.0 %; with the flows as the blocks found them it was half as much again."""
+    """Steps are uneven by 1.5 % with the flows as the blocks find them, by 0.6 with those of one motion."""
     drawings = clip([float(i) for i in range(6)], step=6, pan=1, width=256)
     out = rife.interpolate(rife.load_model(), torch.from_numpy(drawings).float() / 255, 5)
     places = [disc_at(frame) for frame in (out * 255).round().byte().numpy()]
-    assert unevenness(steps(places)) < 0.0125
+    assert unevenness(steps(places)) < 0.01

@@ -82,10 +82,10 @@ def test_a_checkpoint_is_made_lean(tmp_path, quick):
 def test_parts_are_added_to_a_checkpoint_that_lacks_them(tmp_path):
     given = rife.save_checkpoint(tiny(), tmp_path / "given")
     args = make_parser().parse_args(
-        ["train", str(tmp_path), "--start", str(given), "--add", "variational", "dissolve", "visibility"]
+        ["train", str(tmp_path), "--start", str(given), "--add", "variational", "dissolve"]
     )
     network = train_command._network(args)
-    assert network.config == replace(TINY, variational=True, dissolve=True, visibility=True)
+    assert network.config == replace(TINY, variational=True, dissolve=True)
     with torch.no_grad():
         for parameter in network.block3.lastconv.parameters():
             parameter.add_(0.1)

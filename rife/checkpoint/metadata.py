@@ -87,7 +87,6 @@ def check_metadata(
         wrong += [] if (config.ensemble, bool(config.feat_channels)) in modes else ["ensemble"]
         wrong += ["stem_stride"] if config.stem_stride not in (1, 2) else []
         wrong += ["timed_mask"] if config.timed_mask and not config.timestep else []
-        wrong += ["visibility"] if config.visibility and not config.sees_visibility else []
         wrong += ["dissolve"] if config.dissolve and not config.feat_channels else []
     else:
         wrong = [] if config == found else ["family"]

@@ -136,8 +136,6 @@ def _network(args: argparse.Namespace) -> IFNet:
             network = made_lean(network)
         if "dissolve" in args.add:
             network.add_dissolve()
-        if "visibility" in args.add:
-            network.add_visibility()
         return network
     torch.manual_seed(args.seed)
     if args.network:
@@ -214,10 +212,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--add",
         nargs="*",
         default=[],
-        choices=("variational", "dissolve", "lean", "visibility"),
+        choices=("variational", "dissolve", "lean"),
         help="what the network of --start has from here on: its first block's flow corrected by a variational one; a "
         "share of the cross-fade where the last block finds no flow right; lean: only the first block and that at "
-        "half of the size; visibility: what the flow says of which frame shows a pixel, before the last block",
+        "half of the size",
     )
     _data_options(parser.add_argument_group("data"))
     _training_options(parser.add_argument_group("training"))

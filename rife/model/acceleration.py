@@ -121,8 +121,6 @@ def _unfit(config: Any, how: str) -> str | None:
     """Why a network of this kind cannot be accelerated so."""
     if getattr(config, "adaptive", ""):
         return "this network looks at the motion to choose its pyramid"
-    if how == "triton" and getattr(config, "visibility", False):
-        return "this network's last block looks at the warped frames, which the kernel does not make"
     if how == "triton" and not kernels.fits(config):
         return "this network's blocks have other inputs than those of 4.x"
     return None

@@ -44,7 +44,6 @@ class IFNetConfig:
     sampling: str = "bilinear"  # of the warp that makes the frame; "bicubic" blurs less. No release has it
     variational: bool = False  # the first block's flow is corrected by `variational_flow`. No release has it
     dissolve: bool = False  # the last block says how much of a frame is the cross-fade. No release has it
-    visibility: bool = False  # the mask knows which frame shows a pixel (`visibility`). No release has it
     timed_mask: bool = False  # the last block's mask is added to that of the cross-fade. No release has it
     still_radius: int = 0  # pixels around which frames must be equal for nothing to move (`static_regions`)
     pad: int = 32  # frames are padded to this multiple (divided by scale when scale < 1)
@@ -78,11 +77,6 @@ class IFNetConfig:
         """Tells whether each block runs backward in time, too, and is averaged with itself: where the release always
         does, or where it can and `ensemble` is asked for."""
         return self.ensemble == "always" or (ensemble and self.ensemble == "optional")
-
-    @property
-    def sees_visibility(self) -> bool:
-        """Tells whether a network of this kind can have `visibility`: its blocks see one mask, and run once each."""
-        return not (self.mask_add or self.raw_inputs) and self.ensemble == "no"
 
     @property
     def late_teacher(self) -> bool:

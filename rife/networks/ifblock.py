@@ -189,12 +189,6 @@ class IFBlock(nn.Module):
             total = part.add_(total)
         return activation(total)
 
-    @torch.no_grad()
-    def ignore(self, name: str, count: int) -> None:
-        """Lets the first convolution see nothing, until it is trained, of the first `count` channels of that input."""
-        start, _ = self.columns[name][0]
-        self._first_conv.weight[:, start : start + count] = 0
-
     def _columns_of(self, name: str) -> list[tuple[int, int]]:
         return self.columns["mask_feat"] + self.columns["t"] if name == "coarse" else self.columns[name]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..ops.conv import inference_on_cpu
 from ..ops.memory_format import memory_format
 from ..ops.warp import resize
+from .borders import border_logit
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
 from .linear_motion import flow_along
@@ -110,24 +111,6 @@ class IFNet(nn.Module):
         channels = slice(4 * (4 + DISSOLVE_CHANNEL), 4 * (5 + DISSOLVE_CHANNEL))
         conv.weight[:, channels] = 0
         cast(Tensor, conv.bias)[channels] = -3  # the sigmoid of which is 0.05
-
-    @torch.no_grad()
-    def add_visibility(self) -> None:
-        """Lets the later blocks know, from now on, which frame shows a pixel by the flow so far, in place of the mask
-        so far: until they are trained that only adds to their mask. Raises ValueError for other kinds of network."""
-        if self.config.visibility:
-            return
-        if not self.config.sees_visibility:
-            raise ValueError(
-                f"A network with mask_add {self.config.mask_add}, raw_inputs {self.config.raw_inputs} and ensemble "
-                f"{self.config.ensemble!r} cannot be given the visibility, expected False, False and 'no': start from "
-                "one of the bundled kind, or of 4.25's."
-            )
-        self.config = replace(self.config, visibility=True)
-        for block in self.blocks:
-            block.cfg = self.config
-        for block in self.blocks[1:]:
-            block.ignore("mask_feat", 1)
 
     @property
     def blocks(self) -> list[IFBlock]:
@@ -276,9 +259,9 @@ class IFNet(nn.Module):
         if cfg.still_radius:
             weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
             flow, mask = damp_static(flow, mask, weight, state.timestep)
-        mask = mask + state.visibility_rows(0, state.size[0])
         if cfg.variational:
             flow = flow_along(flow, state.timestep)
+            mask = mask + border_logit(flow, state.grids.grid)
         image = self._frame(state, flow, mask, mask_feat, cfg.refine_default if refine is None else refine)
         return Prediction(image, flow, torch.sigmoid(mask))
 
@@ -344,8 +327,6 @@ class IFNet(nn.Module):
         if (fused := state.fused_input(scale, block.dtype)) is not None:
             return block.conv0(fused)
         src, raw, t = self._warped_and_raw(state, scale)
-        if self.config.visibility and state.started:
-            state.look(src, scale)
         if (coarse := self._coarse(state, scale, t)) is not None:
             inputs = block.inputs(src, raw, None, None, state.flow_at(scale)) | {
                 "coarse": coarse.to(block.dtype)
@@ -366,7 +347,7 @@ class IFNet(nn.Module):
 
     def _seen(self, state: ForwardState, scale: float, t: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mask, with features, and flow so far."""
-        return (state.mask_seen_at(scale), state.flow_at(scale)) if state.started else self._initial(t)
+        return (state.mask_feat_at(scale), state.flow_at(scale)) if state.started else self._initial(t)
 
     def _coarse(self, state: ForwardState, scale: float, t: Tensor) -> Tensor | None:
         """Mask_feat and timestep before their last up-sampling by 2, which `IFBlock.stem` folds into its convolution.

@@ -18,7 +18,6 @@ from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 from .linear_motion import motion_of
 from .prediction import cross_fade_mask
-from .visibility import visibility_logit
 
 # Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
 DISSOLVE_CHANNEL = 2
@@ -145,7 +144,6 @@ class ForwardState:
         self.keeps_full_flow = True  # whether the next block gets `full_flow`'s sum from the last one
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
-        self.visibility: AtScale | None = None  # of `visibility.visibility_logit`, where the network has it
         self._motion: AtScale | None = None  # of `_coarse_motion`, until the flow is another
         self._sum: tuple[int, Tensor | None] = (
             0,
@@ -206,39 +204,6 @@ class ForwardState:
     def mask_feat_at(self, scale: float) -> Tensor:
         """Returns the mask so far, (B,1,H/scale,W/scale), or (B,9,...) with the last block's features."""
         return _add(_rescaled(x, scale) for x in self._counting_mask_feats())
-
-    def look(self, sources: tuple[Tensor, ...], scale: float) -> None:
-        """Finds which frame shows a pixel, by the one motion that the flow so far is along.
-
-        sources: both frames, with their features, as `sources_at(scale)` gives them.
-        """
-        at0, at1 = (x[:, :3].detach() for x in sources)
-        last = self.flows[-1]
-        # The solver's as it is: going to full size and back would blur it.
-        flow = last.values / scale if last.scale == scale and len(self.flows) == 1 else self.flow_at(scale)
-        motion = (flow[:, 2:4] - flow[:, :2]).detach()
-        logit = visibility_logit(at0, at1, motion, self.timestep_at(scale), self.grids.grid_of(at0))
-        self.visibility = AtScale(logit, scale)
-
-    def mask_seen_at(self, scale: float) -> Tensor:
-        """Returns `mask_feat_at`, whose mask is the visibility's logit once that has been found at this scale."""
-        found = self.mask_feat_at(scale)
-        if self.visibility is None:
-            return found
-        logit = self.visibility.values.to(found)
-        if is_tracing() or found is self.mask_feats[-1].values:
-            return torch.cat((logit, found[:, 1:]), 1)
-        found[:, :1] = logit  # it was made for this
-        return found
-
-    def visibility_rows(self, start: int, stop: int) -> Tensor | float:
-        """Returns rows `start` to `stop` of the visibility's logit at full size, (B,1,stop-start,W); 0 without one."""
-        if self.visibility is None:
-            return 0.0
-        values, scale = self.visibility
-        if scale < 1:
-            return resize(values, scale)[:, :, start:stop]
-        return resize_rows(values, int(scale), start, stop)
 
     def coarse_mask_feat(self, scale: float) -> Tensor | None:
         """Returns the map of which `mask_feat_at(scale)` is the up-sampling by 2; None where it is no such thing."""
@@ -345,11 +310,8 @@ class ForwardState:
         No others are made on the way.
         """
         flow = self.flow_rows(start, stop)
-        sources, mask_feat = self.warped_rows(flow, start, stop), self.mask_feat_rows(start, stop)
-        if self.visibility is not None:
-            logit = self.visibility.values[:, :, start:stop].to(mask_feat)
-            mask_feat = torch.cat((logit, mask_feat[:, 1:]), 1)
-        return sources, mask_feat, flow, self.timestep_at(1)[:, :, start:stop]
+        sources = self.warped_rows(flow, start, stop)
+        return sources, self.mask_feat_rows(start, stop), flow, self.timestep_at(1)[:, :, start:stop]
 
     def flow_rows(self, start: int, stop: int) -> Tensor:
         """Returns rows `start` to `stop` of `full_flow`, the same to the bit: of the whole where that is kept."""

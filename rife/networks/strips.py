@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..ops.row_strips import is_large, row_strips, strip_pixels
+from .borders import border_logit
 from .config import IFNetConfig
 from .ifblock import IFBlock
 from .linear_motion import flow_along, motion_of
@@ -36,8 +37,6 @@ def begin_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
     the first begins four rows early, and the row of the result that saw padding in their place is dropped.
     """
     height, width = state.size
-    if block.cfg.visibility:
-        state.look(state.sources_at(1), 1)
     parts = []
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
         early = 4 if start else 0
@@ -90,9 +89,9 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
         t = state.timestep_rows(start, stop)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
-        mask = mask + state.visibility_rows(start, stop)
         if cfg.variational:
             flow = flow_along(flow, t)
+            mask = mask + border_logit(flow, state.grids.grid.rows(start, stop))
         made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
         if cfg.dissolve:
             made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t)

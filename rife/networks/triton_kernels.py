@@ -60,7 +60,7 @@ def warp_and_concatenate(
 
 def fits(cfg: IFNetConfig) -> bool:
     """Tells whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
-    return cfg.timestep and not (cfg.raw_inputs or cfg.visibility)
+    return cfg.timestep and not cfg.raw_inputs
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:

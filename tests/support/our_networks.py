@@ -8,5 +8,5 @@ from rife.training.bundled import BUNDLED_CONFIG, lean_config
 
 OUR_NETWORKS = {
     "recipe": replace(BUNDLED_CONFIG, variational=True, dissolve=True),
-    "bundled": replace(lean_config(BUNDLED_CONFIG), visibility=True),
+    "bundled": lean_config(BUNDLED_CONFIG),
 }
