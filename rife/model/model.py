@@ -350,7 +350,8 @@ class Model:
         times = checked_times(timestep, source0.shape[0])
         scales = self._scales(scale, scale_list)
         channels, height, width = shape
-        pair = Pair(source0, source1, channels, view)
+        whole = tuple(source0.shape[-2:]) == (height, width)
+        pair = Pair(source0, source1, channels, view, None if whole else (height, width))
         recursive = self.timestep_method == "recursive" and any(
             t != 0.5 and reached_by_middles(t) for t in times
         )

@@ -26,6 +26,9 @@ class Pair(NamedTuple):
     source1: Tensor
     channels: int
     view: View | None = None
+    shown: tuple[int, int] | None = (
+        None  # height and width of what is not padding; None: all, or it is not at the left
+    )
 
     def sample(self, i: int) -> Pair:
         """Returns the pair of sample i of the batch."""
@@ -40,7 +43,8 @@ class Pair(NamedTuple):
         """Splits it into the frames as they are, and turned, as `Passes.encode` put them together for test-time
         augmentation."""
         (a, turned_a), (b, turned_b) = self.source0.chunk(2, 1), self.source1.chunk(2, 1)
-        return self._replace(source0=a, source1=b), self._replace(source0=turned_a, source1=turned_b)
+        turned = self._replace(source0=turned_a, source1=turned_b, shown=None)
+        return self._replace(source0=a, source1=b), turned
 
 
 class Passes:
@@ -49,7 +53,9 @@ class Passes:
     def __init__(self, network: Any):
         self.network = network  # IFNet or LegacyRIFE, whose methods a type checker does not see in a Module
         self.accelerated: Accelerated | None = None
-        self._grids: WarpGrids | None = None  # of the last size only, and gone with the model
+        self._grids: dict[
+            Any, WarpGrids
+        ] = {}  # by `Pair.shown`, of the last size only, and gone with the model
 
     def encode(self, images: Tensor, tta: bool, view: View | None = None) -> Tensor:
         """Makes of padded frames (B,C,H,W) what `frame` wants of them, (B,K,H,W).
@@ -102,7 +108,7 @@ class Passes:
         follow = pair.channels - (colours if pair.view is None else 0)
         network_channels = pair.source0.shape[1] - follow
         src0, src1 = pair.source0[:, :network_channels], pair.source1[:, :network_channels]
-        grids = self._grids = WarpGrids.of(src0, self._grids)
+        grids = self._grids_of(src0, pair.shown)
         times = 0.5 if t is None else t
         if self.accelerated is None and colours == 3 and not follow:
             return network.image_from(src0, src1, times, scales, ensemble, grids=grids)
@@ -117,6 +123,14 @@ class Passes:
             return torch.cat((image, moved), 1)
         seen = _warp_and_blend(src0[:, :colours], src1[:, :colours], prediction, grids)
         return pair.view.restored(carried, moved, image, seen, colours)
+
+    def _grids_of(self, frames: Tensor, shown: tuple[int, int] | None) -> WarpGrids:
+        """Grids of such frames, made once for all passes of a size."""
+        self._grids = {key: grids for key, grids in self._grids.items() if grids.fits(frames)}
+        if shown not in self._grids:
+            height, width = frames.shape[-2:]
+            self._grids[shown] = WarpGrids(height, width, frames.device, shown)
+        return self._grids[shown]
 
     def bisected(
         self, pair: Pair, t: float, scales: Sequence[float], tta: bool, ensemble: bool, name: str

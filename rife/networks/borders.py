@@ -14,21 +14,28 @@ _LOGIT = 3.0  # of the mask, where one frame does not show a pixel: of two that 
 _OVER = 3.0  # pixels beyond the border until that is reached
 
 
+@torch.no_grad()
 def outside(flow: Tensor, grid: SamplingGrid, over: float = 1.0) -> Tensor:
     """Returns how far a pixel's place in a frame lies outside of it, (B,1,h,w) float32: 0 inside, 1 from `over` pixels
-    beyond the border on.
+    beyond the border on. Without gradients.
 
     flow: (B,2,h,w), into that frame, in its pixels. grid: of the pixels, or of some rows of them.
     """
     # From -1 to 1 is inside, whatever the size.
-    beyond = torch.addcmul(grid.base, flow.float(), grid.pixel).abs_().sub_(1).div_(grid.pixel)
-    return beyond.amax(1, True).div_(over).clamp_(0, 1)
+    points = torch.addcmul(grid.base, flow.float(), grid.pixel)
+    beyond = points.abs_().sub_(1) if grid.ends is None else torch.maximum(points - grid.ends, -1 - points)
+    return beyond.div_(grid.pixel).amax(1, True).div_(over).clamp_(0, 1)
 
 
-def border_logit(flow: Tensor, grid: SamplingGrid) -> Tensor:
-    """Returns what to add to the mask's logit, (B,1,h,w) float32, by the flow (B,4,h,w): above 0 where only the first
-    frame shows the pixel, below where only the second does.
+def shown_by_one(flow: Tensor, grid: SamplingGrid) -> Tensor:
+    """Returns which frame alone shows a pixel, by the flow (B,4,h,w): (B,1,h,w) float32, 1 where that is the first, -1
+    where it is the second, 0 where both do or neither.
 
     grid: as for `outside`.
     """
-    return (outside(flow[:, 2:4], grid, _OVER) - outside(flow[:, :2], grid, _OVER)).mul_(_LOGIT)
+    return outside(flow[:, 2:4], grid, _OVER) - outside(flow[:, :2], grid, _OVER)
+
+
+def with_borders(mask: Tensor, one: Tensor) -> Tensor:
+    """Returns the mask's logit (B,1,h,w) with what `shown_by_one` says of it."""
+    return mask + _LOGIT * one

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..ops.conv import inference_on_cpu
 from ..ops.memory_format import memory_format
 from ..ops.warp import resize
-from .borders import border_logit
+from .borders import shown_by_one, with_borders
 from .config import IFNetConfig
 from .ifblock import IFBlock, build_head
 from .linear_motion import flow_along
@@ -259,14 +259,23 @@ class IFNet(nn.Module):
         if cfg.still_radius:
             weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
             flow, mask = damp_static(flow, mask, weight, state.timestep)
+        one = None
         if cfg.variational:
             flow = flow_along(flow, state.timestep)
-            mask = mask + border_logit(flow, state.grids.grid)
-        image = self._frame(state, flow, mask, mask_feat, cfg.refine_default if refine is None else refine)
+            one = shown_by_one(flow, state.grids.grid)
+            mask = with_borders(mask, one)
+        refine = cfg.refine_default if refine is None else refine
+        image = self._frame(state, flow, mask, mask_feat, refine, one)
         return Prediction(image, flow, torch.sigmoid(mask))
 
     def _frame(
-        self, state: ForwardState, flow: Tensor, mask: Tensor, mask_feat: Tensor, refine: bool
+        self,
+        state: ForwardState,
+        flow: Tensor,
+        mask: Tensor,
+        mask_feat: Tensor,
+        refine: bool,
+        one: Tensor | None = None,
     ) -> Tensor:
         """The frame of the final flow and mask, and of what else the network has for it."""
         warped = state.warped(3, self.config.sampling, flow)
@@ -275,7 +284,7 @@ class IFNet(nn.Module):
             image = self._refine(state, *warped, flow, mask, image)
         if self.config.dissolve:
             del warped  # as large as all that follows
-            image = dissolved(image, mask_feat, state.src0[:, :3], state.src1[:, :3], state.timestep)
+            image = dissolved(image, mask_feat, state.src0[:, :3], state.src1[:, :3], state.timestep, one)
         return image
 
     def _correct(self, block: int, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:

@@ -42,10 +42,11 @@ class WarpGrids:
     """Keeps the sampling grids for frames of one size and for all smaller sizes that a pass warps at.
 
     Each is made at its first use and kept, so that the passes over a clip share them.
+    shown: height and width of the picture, at the left and top of frames that were made larger; None: all of them.
     """
 
-    def __init__(self, height: int, width: int, device: torch.device):
-        self.size, self.device = (height, width), device
+    def __init__(self, height: int, width: int, device: torch.device, shown: tuple[int, int] | None = None):
+        self.size, self.device, self.shown = (height, width), device, shown
         self._grids: dict[tuple[int, int], SamplingGrid] = {}
         self._centrals: dict[int, tuple[SamplingGrid, Tensor, Tensor]] = {}
         self._matrices: dict[tuple[int, int, int], Tensor] = {}
@@ -74,7 +75,16 @@ class WarpGrids:
 
     def _grid(self, height: int, width: int) -> SamplingGrid:
         if (height, width) not in self._grids:
-            self._grids[height, width] = sampling_grid(height, width, self.device)
+            grid = sampling_grid(height, width, self.device)
+            if self.shown is not None:
+                ends = (
+                    grid.pixel.new_full((1, 1, 1), 2 * (part * side / whole - 1) / max(side - 1, 1) - 1)
+                    for part, side, whole in zip(
+                        self.shown[::-1], (width, height), self.size[::-1], strict=True
+                    )
+                )
+                grid = grid._replace(ends=torch.cat(tuple(ends)))
+            self._grids[height, width] = grid
         return self._grids[height, width]
 
     def central(self, scale: int) -> SamplingGrid:
@@ -372,12 +382,16 @@ def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
 
 
-def dissolved(image: Tensor, mask_feat: Tensor, img0: Tensor, img1: Tensor, timestep: Tensor) -> Tensor:
+def dissolved(
+    image: Tensor, mask_feat: Tensor, img0: Tensor, img1: Tensor, timestep: Tensor, one: Tensor | None = None
+) -> Tensor:
     """Returns the frame `image` (B,3,h,w) as far as the finest block's `mask_feat` says so, elsewhere the cross-fade of
-    both frames (B,3,h,w) at the timestep."""
+    both frames (B,3,h,w) at the timestep; `image` in any case where one frame alone shows a pixel (of
+    `borders.shown_by_one`)."""
     fade = torch.lerp(img0, img1, timestep.to(img0))
     weight = mask_feat[:, DISSOLVE_CHANNEL : DISSOLVE_CHANNEL + 1].to(image.dtype)
-    return torch.lerp(image, fade, torch.sigmoid(weight))
+    share = torch.sigmoid(weight)
+    return torch.lerp(image, fade, share if one is None else share * (1 - one.abs()))
 
 
 def add_timed_mask(mask_feat: Tensor, timestep: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..ops.row_strips import is_large, row_strips, strip_pixels
-from .borders import border_logit
+from .borders import shown_by_one, with_borders
 from .config import IFNetConfig
 from .ifblock import IFBlock
 from .linear_motion import flow_along, motion_of
@@ -89,12 +89,14 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
         t = state.timestep_rows(start, stop)
         if cells is not None:
             flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
+        one = None
         if cfg.variational:
             flow = flow_along(flow, t)
-            mask = mask + border_logit(flow, state.grids.grid.rows(start, stop))
+            one = shown_by_one(flow, state.grids.grid.rows(start, stop))
+            mask = with_borders(mask, one)
         made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
         if cfg.dissolve:
-            made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t)
+            made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t, one)
         image[:, :, start:stop] = made
     return image
 

@@ -26,6 +26,8 @@ class SamplingGrid(NamedTuple):
 
     base: Tensor  # (1,2,H,W) float32, x first, -1 and 1 at the centres of the corner pixels
     pixel: Tensor  # (2,1,1) float32, the size of one pixel in grid units
+    # (2,1,1), where the picture ends at the right and below, in grid units; None: where the frames do, at 1.
+    ends: Tensor | None = None
 
     def at(self, rows: Tensor, cols: Tensor) -> SamplingGrid:
         """Returns the grid of these rows and columns only, given as indices; flow stays in pixels of the full size."""
