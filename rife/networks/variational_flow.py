@@ -126,8 +126,7 @@ class PyramidLevel:
     def leave_out(self, v: Tensor) -> None:
         """Lets what the motion v (B,2,h,w) brings in from outside of a frame count for little: only its border is seen
         there, over and over."""
-        flow = flow_along(v, self.t)
-        beyond = torch.maximum(outside(flow[:, :2], self.grid), outside(flow[:, 2:4], self.grid))
+        beyond = torch.maximum(outside(v * -self.t, self.grid), outside(v * (1 - self.t), self.grid))
         self.seen = 1 - (1 - _OUTSIDE) * beyond
 
 
