@@ -79,3 +79,13 @@ def test_padding_is_outside_and_a_turned_frame_has_none_at_its_end():
         made = model.inference(first, last, TTA=True, scale=scale)
         assert psnr(made[..., -6:], middle[..., -6:]) > 20 and psnr(made[..., :6], middle[..., :6]) > 20
     assert len(model._passes._grids) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_frames_are_made_of_half_frames(dtype):
+    """As ComfyUI's own node calls a network, without the model's padding and float32."""
+    network = rife.load_model(device="cpu").net.to(dtype)
+    first, middle, last = (frame.to(dtype) for frame in pan(6))
+    with torch.no_grad():
+        made = network(first, last, 0.5)
+    assert made.dtype == dtype and psnr(made.float(), middle.float()) > 25

@@ -26,9 +26,8 @@ class Pair(NamedTuple):
     source1: Tensor
     channels: int
     view: View | None = None
-    shown: tuple[int, int] | None = (
-        None  # height and width of what is not padding; None: all, or it is not at the left
-    )
+    # Height and width of what is not padding; None: all of it, or the padding is not at the right and below.
+    shown: tuple[int, int] | None = None
 
     def sample(self, i: int) -> Pair:
         """Returns the pair of sample i of the batch."""
@@ -53,9 +52,8 @@ class Passes:
     def __init__(self, network: Any):
         self.network = network  # IFNet or LegacyRIFE, whose methods a type checker does not see in a Module
         self.accelerated: Accelerated | None = None
-        self._grids: dict[
-            Any, WarpGrids
-        ] = {}  # by `Pair.shown`, of the last size only, and gone with the model
+        # By `Pair.shown`, of the last size only, and gone with the model.
+        self._grids: dict[tuple[int, int] | None, WarpGrids] = {}
 
     def encode(self, images: Tensor, tta: bool, view: View | None = None) -> Tensor:
         """Makes of padded frames (B,C,H,W) what `frame` wants of them, (B,K,H,W).

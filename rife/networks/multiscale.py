@@ -391,7 +391,7 @@ def dissolved(
     fade = torch.lerp(img0, img1, timestep.to(img0))
     weight = mask_feat[:, DISSOLVE_CHANNEL : DISSOLVE_CHANNEL + 1].to(image.dtype)
     share = torch.sigmoid(weight)
-    return torch.lerp(image, fade, share if one is None else share * (1 - one.abs()))
+    return torch.lerp(image, fade, share if one is None else share * (1 - one.abs()).to(share))
 
 
 def add_timed_mask(mask_feat: Tensor, timestep: Tensor) -> Tensor:
