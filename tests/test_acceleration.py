@@ -65,6 +65,24 @@ def test_compiled_for_one_shape_whatever_the_clip(model, variational_too, monkey
     assert 1 < compiled <= 1 + 3 * 2 if variational_too else compiled == 1
 
 
+def test_turned_frames_that_are_padded_do_not_make_it_anew(model, monkeypatch):
+    """Their padding is at another side, so they have grids of their own: in turns with the others nothing was fast."""
+    made = []
+    monkeypatch.setattr(
+        Accelerated, "_make", lambda self, inputs, options: made.append(1) or plainly(self, options)
+    )
+    accelerated(model, "compile", backend=counting_backend([]))
+    frames = torch.rand(2, 1, 3, 30, 44)
+    plain = rife.load_model(device="cpu").inference(*frames, TTA=True)
+    for _ in range(4):
+        torch.testing.assert_close(model.inference(*frames, TTA=True), plain, atol=1e-6, rtol=0)
+    assert len(made) == 2
+
+
+def plainly(accelerated: Accelerated, options: tuple):
+    return lambda *inputs: acceleration._run(accelerated._network, *inputs, *options)
+
+
 @pytest.mark.parametrize("how", ["compile", "cuda graphs", "triton"])
 def test_where_it_does_not_work_a_warning_and_the_plain_way(model, how, caplog):
     def no_compiler(graph, inputs):

@@ -62,8 +62,9 @@ class Accelerated:
         self._compiled = torch.compile(_run, backend=backend, dynamic=False) if how == "compile" else None
         solved = how == "compile" and getattr(network.config, "variational", False)
         self._fast_paths = FastPaths(solve_flow=_one_operation(backend)) if solved else NO_FAST_PATHS
-        self._key: tuple | None = None
-        self._fast: Callable | None = None
+        # By what they are for; None: to be made when that comes again. Of one size only, and two of it: turned frames,
+        # of test-time augmentation, have grids of their own.
+        self._ways: dict[tuple, Callable | None] = {}
 
     def __call__(
         self, src0: Tensor, src1: Tensor, timestep: float | Tensor, scales: Sequence[float], ensemble: bool, *,
@@ -73,11 +74,11 @@ class Accelerated:
         # A number would be a constant of what is compiled.
         inputs = src0, src1, time_tensor(timestep, src0)
         options = tuple(scales), ensemble, grids
-        key = src0.shape, src1.shape, src0.dtype, src0.device, options
-        if self.works and key == self._key:
+        key = src0.shape, src1.shape, src0.dtype, src0.device, *options
+        if self.works and key in self._ways:
             try:
-                self._fast = self._fast or self._make(inputs, options)
-                image, flow, mask = self._fast(*inputs)
+                fast = self._ways[key] = self._ways[key] or self._make(inputs, options)
+                image, flow, mask = fast(*inputs)
                 return Prediction(image, flow, mask)
             except Exception as error:  # noqa: BLE001 - compilers fail in every way
                 if is_out_of_memory(error):
@@ -85,7 +86,8 @@ class Accelerated:
                 cause = (str(error).splitlines() or [type(error).__name__])[0]
                 log.warning("No %s on this machine (%s). Going on without.", self.how, cause)
                 self.works = False
-        self._key, self._fast = key, None
+        alike = [item for item in self._ways.items() if item[0][:-1] == key[:-1] and item[0] != key]
+        self._ways = {**dict(alike[-1:]), key: None}
         image, flow, mask = _run(self._network, *inputs, *options)
         return Prediction(image, flow, mask)
 

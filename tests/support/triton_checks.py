@@ -151,7 +151,7 @@ def choice() -> dict:
     grids = WarpGrids(32, 32, torch.device("cpu"))
     images = [run(*sources, 0.5, net.config.scales, False, grids=grids).image for _ in range(3)]
     lost = list(acceleration._kernel_wins.values())
-    run._fast = None
+    run._ways = dict.fromkeys(run._ways)  # to be made anew
     acceleration._kernel_wins.update(dict.fromkeys(acceleration._kernel_wins, True))
     images.append(run(*sources, 0.5, net.config.scales, False, grids=grids).image)
     return {"wins": lost, "off": [float((x - images[0]).abs().amax()) for x in images], "works": run.works}
