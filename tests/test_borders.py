@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import rife
 from rife.evaluation.metrics import psnr
 from rife.networks.borders import outside, shown_by_one
-from rife.networks.linear_motion import flow_along
 from rife.networks.multiscale import WarpGrids
 from rife.networks.variational_flow import PyramidLevel
 from rife.ops.warp import sampling_grid
@@ -34,7 +33,7 @@ def test_the_mask_takes_the_frame_that_shows_a_pixel(t):
     v = torch.zeros(1, 2, 8, 64)
     v[:, 0] = 16
     grids = WarpGrids(8, 64, torch.device("cpu"))
-    found = shown_by_one(flow_along(v, torch.full((1, 1, 1, 1), t)), grids.grid)[0, 0]
+    found = shown_by_one(v, torch.full((1, 1, 1, 1), t), grids.grid)[0, 0]
     left, right = round(16 * t), round(16 * (1 - t))
     assert (found[:, : left - 3] == -1).all() and (found[:, 64 - right + 3 :] == 1).all()
     assert found[:, left:-right].abs().max() < 1e-5

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import rife
-from rife.networks import ifnet
+from rife.networks import ending
 from rife.networks.ifnet import IFNet
 from rife.timeline.scenes import Scenes
 from rife.training.bundled import BUNDLED_CONFIG, Curriculum, lean_config, made_lean, match_init
@@ -42,7 +42,7 @@ def test_motion_and_size_grow_and_real_frames_join():
 
 
 def test_the_lean_network_is_what_its_two_blocks_were(monkeypatch):
-    monkeypatch.setattr(ifnet, "with_borders", lambda mask, one: mask)
+    monkeypatch.setattr(ending, "with_borders", lambda mask, one: mask)
     torch.manual_seed(0)
     full = IFNet(replace(BUNDLED_CONFIG, variational=True)).eval()
     lean = made_lean(full)

@@ -27,13 +27,14 @@ def outside(flow: Tensor, grid: SamplingGrid, over: float = 1.0) -> Tensor:
     return beyond.div_(grid.pixel).amax(1, True).div_(over).clamp_(0, 1)
 
 
-def shown_by_one(flow: Tensor, grid: SamplingGrid) -> Tensor:
-    """Returns which frame alone shows a pixel, by the flow (B,4,h,w): (B,1,h,w) float32, 1 where that is the first, -1
-    where it is the second, 0 where both do or neither.
+def shown_by_one(motion: Tensor, timestep: Tensor, grid: SamplingGrid) -> Tensor:
+    """Returns which frame alone shows a pixel that moves by `motion` (B,2,h,w) from frame to frame: (B,1,h,w) float32,
+    1 where that is the first, -1 where it is the second, 0 where both do or neither.
 
-    grid: as for `outside`.
+    timestep: broadcasts to (B,1,h,w). grid: as for `outside`.
     """
-    return outside(flow[:, 2:4], grid, _OVER) - outside(flow[:, :2], grid, _OVER)
+    t = timestep.to(motion)
+    return outside(motion * (1 - t), grid, _OVER) - outside(motion * -t, grid, _OVER)
 
 
 def with_borders(mask: Tensor, one: Tensor) -> Tensor:

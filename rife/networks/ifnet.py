@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from ..ops.conv import inference_on_cpu
 from ..ops.memory_format import memory_format
 from ..ops.warp import resize
-from .borders import shown_by_one, with_borders
 from .config import IFNetConfig
+from .ending import Ending, rows_of_frame, whole_ending
 from .ifblock import IFBlock, build_head
-from .linear_motion import flow_along
 from .memory_estimate import MemoryEstimate, estimate_memory
 from .multiscale import (
     DISSOLVE_CHANNEL,
@@ -31,12 +30,10 @@ from .multiscale import (
     WarpGrids,
     add_timed_mask,
     blend,
-    dissolved,
     swap,
 )
 from .prediction import Prediction, require_middle, time_tensor
 from .refine import Contextnet, Unet
-from .static_regions import damp_static, motion_weight
 from .strips import begin_in_strips, frame_in_strips, wants_strips, wants_to_end_in_strips
 from .teacher import mix_blocks, teach
 from .variational_flow import motion_flow
@@ -248,44 +245,23 @@ class IFNet(nn.Module):
             state.add(self._block(block, state, scale, bidirectional, True))
         if not state.keeps_full_flow:
             return frame_in_strips(block, state, cfg, scale)
-        return self._prediction(state, None).image
+        return self._frame(state, whole_ending(cfg, state))
 
     def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
         """What all blocks together found: flow, mask and the frame that they give."""
-        cfg = self.config
-        mask_feat = state.mask_feat_at(1)
-        # What the solver finds is one motion, too.
-        flow, mask = state.motion() if cfg.variational else state.full_flow(), mask_feat[:, :1]
-        if cfg.still_radius:
-            weight = motion_weight(state.src0[:, :3], state.src1[:, :3], cfg.still_radius)
-            flow, mask = damp_static(flow, mask, weight, state.timestep)
-        one = None
-        if cfg.variational:
-            flow = flow_along(flow, state.timestep)
-            one = shown_by_one(flow, state.grids.grid)
-            mask = with_borders(mask, one)
-        refine = cfg.refine_default if refine is None else refine
-        image = self._frame(state, flow, mask, mask_feat, refine, one)
-        return Prediction(image, flow, torch.sigmoid(mask))
+        end = whole_ending(self.config, state)
+        return Prediction(
+            self._frame(state, end, refine), end.flow_at(state.timestep), torch.sigmoid(end.mask)
+        )
 
-    def _frame(
-        self,
-        state: ForwardState,
-        flow: Tensor,
-        mask: Tensor,
-        mask_feat: Tensor,
-        refine: bool,
-        one: Tensor | None = None,
-    ) -> Tensor:
-        """The frame of the final flow and mask, and of what else the network has for it."""
-        warped = state.warped(3, self.config.sampling, flow)
-        image = blend(*warped, mask)
-        if self.config.refine and refine:
-            image = self._refine(state, *warped, flow, mask, image)
-        if self.config.dissolve:
-            del warped  # as large as all that follows
-            image = dissolved(image, mask_feat, state.src0[:, :3], state.src1[:, :3], state.timestep, one)
-        return image
+    def _frame(self, state: ForwardState, end: Ending, refine: bool | None = None) -> Tensor:
+        """The frame of what was found in the end, and of what else the network has for it."""
+        cfg = self.config
+        if not (cfg.refine and (cfg.refine_default if refine is None else refine)):
+            return rows_of_frame(cfg, state, end, 0, state.size[0])
+        flow = end.flow_at(state.timestep)
+        warped = state.warped(3, cfg.sampling, flow)
+        return self._refine(state, *warped, flow, end.mask, blend(*warped, end.mask))
 
     def _correct(self, block: int, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:
         """Puts the variational flow in place of the first block's, which it follows where that matches better, where

@@ -61,14 +61,15 @@ def estimate_memory(
     trunk = size * cfg.channels[-1] * share
     block = (56 if cfg.head else 30) + 16 * frame + trunk + size * 1.3 * cfg.tail_channels
     block += 36 * cfg.raw_inputs
-    last_warp = 4 * (1.5 * frame + 15.5 + 6 * cfg.dissolve)
+    # With the solver what counts is decided before it is enlarged (`ending`).
+    last_warp = 4 * (1.5 * frame + (10.5 if cfg.variational else 15.5) + 6 * cfg.dissolve)
     bidirectional = cfg.bidirectional(ensemble)
     lean = None
     finest = scale / cfg.scales[-1]  # of the frame's sides is what the finest block sees
     if finest > 1:
         forward = 0.8 * block * finest**2
     elif finest < 1:
-        forward = last_warp + block * finest**2 * (0.9 if cfg.variational else 0.25)
+        forward = last_warp + 0.25 * block * finest**2
         if ends_in_strips_when_coarse(cfg) and not bidirectional and is_large(height, width):
             lean = 17.0 + 7 * frame  # in strips; frames are halved for that block, or more
     elif strips_fit(cfg) and not bidirectional and is_large(height, width):
@@ -81,13 +82,13 @@ def estimate_memory(
     if bidirectional:
         forward += 44 * finest**2
     if cfg.variational:  # the equations of its finest level
-        solver = 205 / max(1.0, 2 / scale) ** 2
+        solver = 228 / max(1.0, 2 / scale) ** 2
         forward, lean = max(forward, solver), lean and max(lean, solver)
     if cfg.refine:  # contexts and the Unet's skips, whatever the scale
         forward = max(forward, 160 + size * (370 if cfg.refine == "unet2r" else 95))
     if cfg.adaptive:  # samples of either pyramid are put together anew
         forward += 8 * frame + 16
-    encode = 48 + 10 * cfg.head_channels if cfg.head else 42
+    encode = 48 + 10 * cfg.head_channels if cfg.head else 40
     return MemoryEstimate(4 * frame, encode, forward, 12, lean)
 
 

@@ -11,9 +11,10 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.row_strips import is_large, row_strips, strip_pixels
+from ..ops.row_strips import row_strips, strip_pixels
 from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 from .linear_motion import motion_of
@@ -48,6 +49,7 @@ class WarpGrids:
     def __init__(self, height: int, width: int, device: torch.device, shown: tuple[int, int] | None = None):
         self.size, self.device, self.shown = (height, width), device, shown
         self._grids: dict[tuple[int, int], SamplingGrid] = {}
+        self._middles: dict[int, SamplingGrid] = {}
         self._centrals: dict[int, tuple[SamplingGrid, Tensor, Tensor]] = {}
         self._matrices: dict[tuple[int, int, int], Tensor] = {}
 
@@ -86,6 +88,12 @@ class WarpGrids:
                 grid = grid._replace(ends=torch.cat(tuple(ends)))
             self._grids[height, width] = grid
         return self._grids[height, width]
+
+    def middles(self, scale: int) -> SamplingGrid:
+        """Returns the grid of the middles of cells of `scale` x `scale` pixels."""
+        if scale not in self._middles:
+            self._middles[scale] = self.grid.coarser(scale)
+        return self._middles[scale]
 
     def central(self, scale: int) -> SamplingGrid:
         """Returns the grid of the central 2x2 pixels of each cell of `scale` x `scale` pixels."""
@@ -154,7 +162,7 @@ class ForwardState:
         self.keeps_full_flow = True  # whether the next block gets `full_flow`'s sum from the last one
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
-        self._motion: AtScale | None = None  # of `_coarse_motion`, until the flow is another
+        self._motion: AtScale | None = None  # that all of the flow is along, where that is known
         self._sum: tuple[int, Tensor | None] = (
             0,
             None,
@@ -185,9 +193,11 @@ class ForwardState:
         self._motion = None
 
     def replace_flow(self, flow: Tensor, scale: float) -> None:
-        """Puts the flow (B,4,H/scale,W/scale) in place of that so far; mask and features stay the last block's."""
+        """Puts the flow (B,4,H/scale,W/scale), which is along one motion, in place of that so far; mask and features
+        stay the last block's."""
         self.flows, self.mask_feats = [AtScale(flow, scale)], self.mask_feats[-1:]
         self._sum, self._motion = (0, None), None
+        self._motion = self.coarse_motion()
 
     def _counting_mask_feats(self) -> list[AtScale]:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
@@ -240,25 +250,16 @@ class ForwardState:
 
     def motion(self) -> Tensor:
         """Returns the one motion (B,2,H,W) that the flow so far is nearest to (`linear_motion`)."""
-        found = self._coarse_motion()
+        found = self.coarse_motion()
         return motion_of(self.full_flow(), self.timestep) if found is None else resize(*found)
 
-    def motion_rows(self, start: int, stop: int) -> Tensor:
-        """Returns rows `start` to `stop` of `motion`."""
-        found = self._coarse_motion()
-        if found is not None and found.scale >= 1:
-            return resize_rows(found.values, int(found.scale), start, stop)
-        return motion_of(self.flow_rows(start, stop), self.timestep_rows(start, stop))
-
-    def _coarse_motion(self) -> AtScale | None:
-        """The motion at the scale that all flows lie at, since up-sampling them first gives the same; None where they
-        lie at several, or each pixel has its own time."""
+    def coarse_motion(self) -> AtScale | None:
+        """Returns `motion` at the scale that all flows lie at, since up-sampling them first gives the same; None where
+        they lie at several, or each pixel has its own time."""
         if self.timestep.shape[-1] > 1 or len({x.scale for x in self.flows}) != 1:
             return None
-        if self._motion is None:
-            flow = _add(x.values for x in self.flows)
-            self._motion = AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
-        return self._motion
+        flow = _add(x.values for x in self.flows)
+        return AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
@@ -266,6 +267,8 @@ class ForwardState:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
         if scale == 2 and not self.keeps_full_flow:
             return self._halves_in_strips()
+        if scale == 2 and self._motion is not None:
+            return self._warp_both(resize(*self._motion), self.grids.grid, halve=True, interleaved=True)
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
             warped0, warped1 = self.warped()
             return resize(warped0, 1 / scale), resize(warped1, 1 / scale)
@@ -277,7 +280,10 @@ class ForwardState:
         height, width = self.size
         parts = []
         for start, stop in row_strips(height, width, strip_pixels(self.src0.is_cpu), 2):
-            flow = self.flow_rows(start, stop)
+            if self._motion is not None:
+                flow = resize_rows(self._motion.values, int(self._motion.scale), start, stop)
+            else:
+                flow = self.flow_rows(start, stop)
             grid = self.grids.grid.rows(start, stop)
             parts.append(self._warp_both(flow, grid, halve=True, interleaved=True))
         first, second = zip(*parts, strict=True)
@@ -343,16 +349,17 @@ class ForwardState:
     def warped_rows(
         self, flow: Tensor, start: int, stop: int, channels: int | None = None, mode: str = "bilinear"
     ) -> tuple[Tensor, Tensor]:
-        """Warps rows `start` to `stop` of `warped` by their flow (B,4,stop-start,W)."""
-        grid = self.grids.grid.rows(start, stop)
-        return self._warp_both(flow, grid, channels, mode, interleaved=channels is None)
+        """Warps rows `start` to `stop` of `warped` by their flow (B,4,stop-start,W), or along a motion of two
+        channels."""
+        grid, t = self.grids.grid.rows(start, stop), self.timestep_rows(start, stop)
+        return self._warp_both(flow, grid, channels, mode, interleaved=channels is None, t=t)
 
     def warped(
         self, channels: int | None = None, mode: str = "bilinear", flow: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features, for a block, or their first `channels`, at full size: each (B,C,H,W).
 
-        flow: (B,4,H,W), by default that so far. mode: "bilinear" or "bicubic".
+        flow: (B,4,H,W), or a motion (B,2,H,W) to warp along; by default that so far. mode: "bilinear" or "bicubic".
         """
         flow = self.full_flow() if flow is None else flow
         return self._warp_both(flow, self.grids.grid, channels, mode, interleaved=channels is None)
@@ -365,9 +372,14 @@ class ForwardState:
         mode: str = "bilinear",
         halve: bool = False,
         interleaved: bool = False,
+        t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """Warps both by a flow (B,4,h,w), or along a motion (B,2,h,w) at the times `t` of its pixels."""
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
         how = mode, halve, interleaved
+        if flow.shape[1] == 2:
+            t = (self.timestep if t is None else t).float()
+            return warp(src0, flow, grid.along(-t), *how), warp(src1, flow, grid.along(1 - t), *how)
         return warp(src0, flow[:, :2], grid, *how), warp(src1, flow[:, 2:4], grid, *how)
 
     def blend(self, mode: str = "bilinear") -> Tensor:
@@ -380,18 +392,6 @@ def blend(warped0: Tensor, warped1: Tensor, mask: Tensor) -> Tensor:
     1 of RIFE's paper. Frames are (B,C,H,W)."""
     # Under autocast the mask is in half precision, the frames are not.
     return torch.lerp(warped1, warped0, torch.sigmoid(mask.to(warped0.dtype)))
-
-
-def dissolved(
-    image: Tensor, mask_feat: Tensor, img0: Tensor, img1: Tensor, timestep: Tensor, one: Tensor | None = None
-) -> Tensor:
-    """Returns the frame `image` (B,3,h,w) as far as the finest block's `mask_feat` says so, elsewhere the cross-fade of
-    both frames (B,3,h,w) at the timestep; `image` in any case where one frame alone shows a pixel (of
-    `borders.shown_by_one`)."""
-    fade = torch.lerp(img0, img1, timestep.to(img0))
-    weight = mask_feat[:, DISSOLVE_CHANNEL : DISSOLVE_CHANNEL + 1].to(image.dtype)
-    share = torch.sigmoid(weight)
-    return torch.lerp(image, fade, share if one is None else share * (1 - one.abs()).to(share))
 
 
 def add_timed_mask(mask_feat: Tensor, timestep: Tensor) -> Tensor:
@@ -413,16 +413,22 @@ def _add(terms: Iterable[Tensor]) -> Tensor:
 def _rescaled(x: AtScale, target: float) -> Tensor:
     """`x` as it would be after going to full size and down (or up) to the scale `target`."""
     values, scale = x
-    # Not for scale == target > 1: there the two pixels read lie on both sides of a kink.
-    if scale == 1 or target == 1 or (target > 1 and scale >= 2 * target):
+    if scale == target and scale > 1:
+        return _there_and_back(values, 0.25 / scale)
+    if min(scale, target) >= 1 or target == 1:
         return resize(values, scale / target)
-    height, width = (int(side * scale) for side in values.shape[-2:])
-    whole = is_tracing() or torch.is_grad_enabled() or not is_large(height, width, values.is_cpu)
-    if whole or min(scale, target) < 1:
-        return resize(resize(values, scale), 1 / target)
-    strips = row_strips(height, width, strip_pixels(values.is_cpu), int(target))
-    rows = [resize(resize_rows(values, int(scale), start, stop), 1 / target) for start, stop in strips]
-    return torch.cat(rows, 2)
+    return resize(resize(values, scale), 1 / target)
+
+
+def _there_and_back(x: Tensor, share: float) -> Tensor:
+    """Returns x (B,C,h,w) as up-sampling and down-sampling by the same factor leaves it: the two pixels that are read
+    lie on both sides of a kink, so that each pixel takes a share of a quarter of 1/factor from both its neighbours."""
+    around = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    for axis in (2, 3):
+        side = x.shape[axis]
+        neighbours = around.narrow(axis, 0, side) + around.narrow(axis, 2, side)
+        around = torch.add(around.narrow(axis, 1, side) * (1 - 2 * share), neighbours, alpha=share)
+    return around
 
 
 def _central_indices(side: int, scale: int, device: torch.device) -> Tensor:

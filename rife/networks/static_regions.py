@@ -24,7 +24,7 @@ def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
     Equal: no cell within `radius` pixels changes by more than one level of 255 in the mean; 1 from two and a half on.
     What moves by less than twice the radius is within it half-way, also where both frames show only the background.
     """
-    return resize(motion_of_cells(img0, img1, radius), _CELL)
+    return weight_of_cells(motion_of_cells(img0, img1, radius))
 
 
 def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
@@ -35,6 +35,11 @@ def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
     # Along one axis and then the other, in an eighth of the time.
     around = F.max_pool2d(F.max_pool2d(levels, (side, 1), 1, (reach, 0)), (1, side), 1, (0, reach))
     return ((around - 1.0) / 1.5).clamp(0, 1)
+
+
+def weight_of_cells(cells: Tensor, scale: int = 1) -> Tensor:
+    """Returns `motion_weight` of the cells (B,1,H/8,W/8) of `motion_of_cells`, (B,1,H/scale,W/scale)."""
+    return resize(cells, _CELL / scale)
 
 
 def weight_of_rows(cells: Tensor, start: int, stop: int) -> Tensor:

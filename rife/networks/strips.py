@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..ops.row_strips import is_large, row_strips, strip_pixels
-from .borders import shown_by_one, with_borders
 from .config import IFNetConfig
+from .ending import cells_of, coarse_ending, ending, rows_of_frame
 from .ifblock import IFBlock
-from .linear_motion import flow_along, motion_of
-from .multiscale import ForwardState, add_timed_mask, blend, dissolved
-from .static_regions import damp_static, motion_of_cells, weight_of_rows
+from .linear_motion import motion_of
+from .multiscale import ForwardState, add_timed_mask
+from .static_regions import weight_of_rows
 
 
 def strips_fit(cfg: IFNetConfig) -> bool:
@@ -81,48 +81,40 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
     """
     height, width = state.size
     x = _trunk_in_strips(block, state) if scale == 1 else None
-    img0, img1 = state.src0[:, :3], state.src1[:, :3]
-    cells = motion_of_cells(img0, img1, cfg.still_radius) if cfg.still_radius else None
-    image = torch.empty_like(img0, memory_format=torch.contiguous_format)
+    cells = cells_of(cfg, state)
+    coarse = coarse_ending(cfg, state, cells) if x is None else None
+    image = torch.empty_like(state.src0[:, :3], memory_format=torch.contiguous_format)
     for start, stop in row_strips(height, width, strip_pixels(state.src0.is_cpu), 4):
-        flow, mask, mask_feat = _found_rows(block, state, x, start, stop)
-        t = state.timestep_rows(start, stop)
-        if cells is not None:
-            flow, mask = damp_static(flow, mask, weight_of_rows(cells, start, stop), t)
-        one = None
-        if cfg.variational:
-            flow = flow_along(flow, t)
-            one = shown_by_one(flow, state.grids.grid.rows(start, stop))
-            mask = with_borders(mask, one)
-        made = blend(*state.warped_rows(flow, start, stop, 3, cfg.sampling), mask)
-        if cfg.dissolve:
-            made = dissolved(made, mask_feat, img0[:, :, start:stop], img1[:, :, start:stop], t, one)
-        image[:, :, start:stop] = made
+        if coarse is not None:
+            end = coarse.rows(start, stop)
+        else:
+            grid, t = state.grids.grid.rows(start, stop), state.timestep_rows(start, stop)
+            weight = None if cells is None else weight_of_rows(cells, start, stop)
+            end = ending(cfg, *_found_rows(block, state, x, start, stop), weight, grid, t)
+        image[:, :, start:stop] = rows_of_frame(cfg, state, end, start, stop)
     return image
 
 
 def _found_rows(
     block: IFBlock, state: ForwardState, x: Tensor | None, start: int, stop: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows `start` to `stop` of the flow (with the solver, of its one motion), the mask and the last block's mask with
+) -> tuple[Tensor, Tensor]:
+    """Rows `start` to `stop` of the flow (with the solver, of its one motion), and of the mask with the last block's
     features.
 
     x: of `_trunk_in_strips`; None: the state has what the block found.
     """
     if x is None:
-        mask_feat = state.mask_feat_rows(start, stop)
-        flow = state.motion_rows(start, stop) if block.cfg.variational else state.flow_rows(start, stop)
-        return flow, mask_feat[:, :1], mask_feat
-    change, mask_feat = block.tail_rows(x, start, stop)
-    if block.cfg.timed_mask:
-        mask_feat = add_timed_mask(mask_feat, state.timestep_at(1)[:, :, start:stop])
-    mask = mask_feat[:, :1]
-    if state.mask_add:
-        mask = mask + state.mask_feat_rows(start, stop)[:, :1]
-    flow = change.add_(state.flow_rows(start, stop))
+        flow, mask_feat = state.flow_rows(start, stop), state.mask_feat_rows(start, stop)
+    else:
+        change, mask_feat = block.tail_rows(x, start, stop)
+        if block.cfg.timed_mask:
+            mask_feat = add_timed_mask(mask_feat, state.timestep_at(1)[:, :, start:stop])
+        if state.mask_add:
+            mask_feat = mask_feat + state.mask_feat_rows(start, stop)
+        flow = change.add_(state.flow_rows(start, stop))
     if block.cfg.variational:
         flow = motion_of(flow, state.timestep_rows(start, stop))
-    return flow, mask, mask_feat
+    return flow, mask_feat
 
 
 def _trunk_in_strips(block: IFBlock, state: ForwardState) -> Tensor:

@@ -38,6 +38,15 @@ class SamplingGrid(NamedTuple):
         size."""
         return self._replace(base=self.base[:, :, start:stop])
 
+    def along(self, share: Tensor) -> SamplingGrid:
+        """Returns the grid for `warp` by a share of what it is given as flow, (B,1,1,1) or (B,1,H,W)."""
+        return self._replace(pixel=self.pixel * share)
+
+    def coarser(self, factor: float) -> SamplingGrid:
+        """Returns the grid of the middles of cells of `factor` x `factor` pixels; flow stays in pixels of the full
+        size."""
+        return self._replace(base=resize(self.base, 1 / factor))
+
 
 def sampling_grid(height: int, width: int, device: torch.device) -> SamplingGrid:
     """Makes the grid of all pixels of frames of `height` x `width`, on `device`."""
