@@ -265,25 +265,31 @@ class ForwardState:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
+        if self._motion is not None and self._motion.scale == scale:
+            return self._reduced_along(self._motion)
         if scale == 2 and not self.keeps_full_flow:
             return self._halves_in_strips()
-        if scale == 2 and self._motion is not None:
-            return self._warp_both(resize(*self._motion), self.grids.grid, halve=True, interleaved=True)
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
             warped0, warped1 = self.warped()
             return resize(warped0, 1 / scale), resize(warped1, 1 / scale)
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
+    def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
+        """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose frames
+        are no worse for it, in an eighth of the time of warping first."""
+        scale, t = motion.scale, self.timestep.float()
+        src0, src1 = (resize(x, 1 / scale) for x in (self.src0, self.src1))
+        grid = self.grids.grid_of(src0)
+        step = motion.values / scale
+        return warp(src0, step, grid.along(-t)), warp(src1, step, grid.along(1 - t))
+
     def _halves_in_strips(self) -> tuple[Tensor, Tensor]:
         """`sources_at(2)`, with a strip of rows at a time at full size."""
         height, width = self.size
         parts = []
         for start, stop in row_strips(height, width, strip_pixels(self.src0.is_cpu), 2):
-            if self._motion is not None:
-                flow = resize_rows(self._motion.values, int(self._motion.scale), start, stop)
-            else:
-                flow = self.flow_rows(start, stop)
+            flow = self.flow_rows(start, stop)
             grid = self.grids.grid.rows(start, stop)
             parts.append(self._warp_both(flow, grid, halve=True, interleaved=True))
         first, second = zip(*parts, strict=True)
