@@ -34,7 +34,11 @@ class ResConv(nn.Module):
         # In half precision, as GPUs mostly run it, and in TF32 1 + weight would be rounded. Folded anew each time, in
         # 4 ms of a frame's 230: training, and hosts that patch or move weights, would have to be noticed.
         if inference_on_cpu(x) and conv.weight.dtype == torch.float32:
-            weight, bias = fold_residual(conv.weight, cast(Tensor, conv.bias), beta, conv.groups)
+            bias = cast(Tensor, conv.bias)
+            if x.dtype != torch.float32:
+                weight, bias = conv.weight * beta.view(-1, 1, 1, 1), bias * beta.flatten()
+                return self.relu(convolve(x, weight, bias, groups=conv.groups, plus=x))
+            weight, bias = fold_residual(conv.weight, bias, beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
         return self.relu(torch.addcmul(x, conv(x), beta.to(x.dtype)))
 
@@ -74,7 +78,8 @@ class IFBlock(nn.Module):
     """Refines flow and mask at one scale. A pass is `stem` of `inputs`, then `forward`.
 
     first: whether it is the coarsest block, which knows no flow yet; teacher: whether it sees the true frame besides.
-    fine_dtype: what float32 convolutions compute in, in inference on a CPU; None: as their weights are.
+    fine_dtype: what float32 convolutions behind the first two compute in, in inference on a CPU; None: as their weights
+    are. The first two read frames and flow, of which half precision would keep too little.
     """
 
     fine_dtype: torch.dtype | None = None
@@ -129,11 +134,15 @@ class IFBlock(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Is the dtype that convolutions compute in, of what the block wants to be given."""
+        """Is the dtype of the weights, of what the block wants to be given."""
+        return self._first_conv.weight.dtype
+
+    @property
+    def trunk_dtype(self) -> torch.dtype:
+        """Is the dtype that all convolutions but the first two compute in."""
         weight = self._first_conv.weight
-        if self.fine_dtype and weight.dtype == torch.float32 and inference_on_cpu(weight):
-            return self.fine_dtype
-        return weight.dtype
+        fine = self.fine_dtype and weight.dtype == torch.float32 and inference_on_cpu(weight)
+        return self.fine_dtype if self.fine_dtype and fine else weight.dtype
 
     @property
     def _first_conv(self) -> nn.Conv2d:
@@ -226,7 +235,7 @@ class IFBlock(nn.Module):
 
     def begin(self, inputs: dict[str, Tensor]) -> Tensor:
         """Runs both strided convolutions over all inputs (see `stem`): what `forward` takes, (B,c,h/4,w/4)."""
-        return self.conv0[1](self.stem(inputs))
+        return self.conv0[1](self.stem(inputs)).to(self.trunk_dtype)
 
     def forward(self, begun: Tensor, scale: float, last: bool = False) -> BlockOutput:
         """Returns what the block finds.

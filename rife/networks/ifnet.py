@@ -116,14 +116,22 @@ class IFNet(nn.Module):
 
     @property
     def fine_dtype(self) -> torch.dtype | None:
-        """Is what the last two blocks, the first apart, convolve in, in inference on a CPU, where their
-        weights are float32; None: in that. Only networks with the solver have it: its flow is found before."""
+        """Is what the trunks of the last blocks compute in, in inference on a CPU, where their weights are float32; None:
+        in that."""
         return self.blocks[-1].fine_dtype
 
     @fine_dtype.setter
     def fine_dtype(self, dtype: torch.dtype | None) -> None:
-        for block in self.blocks[1:][-2:]:
-            block.fine_dtype = dtype if self.config.variational else None
+        for block in self._fine_blocks:
+            block.fine_dtype = dtype
+
+    @property
+    def _fine_blocks(self) -> list[IFBlock]:
+        """The blocks that change a flow that is nearly found by little: what they round moves no pixel far."""
+        if self.config.variational:
+            return self.blocks[1:][-2:]  # all that stand behind the solver
+        # Of the real 4.6 the last one, of 4.26 the last two. What is older has PReLU, which rounds its slopes as well.
+        return self.blocks[3:] if self.config.trunk == "res" else []
 
     def encode_frame(self, img: Tensor) -> Tensor:
         """Returns the features (B,h,H,W) of a frame (B,3,H,W), usable for both pairs that it belongs to; h may be 0."""
