@@ -8,7 +8,8 @@ https://github.com/Fannovel16/ComfyUI-Frame-Interpolation as --fannovel:
 
 End to end is IMAGE to IMAGE, at what each does by default (float32 on a CPU, on a GPU too with --precision fp32):
 "ours" is the core's `interpolate`, "node" RIFE Interpolate in a graph, which also looks for cuts and repeated frames,
-"bundled" that node with the bundled checkpoint, whose weights are not those of the others. Network alone is one new
+"bundled" that node with the bundled checkpoint, whose weights are not those of the others; "auto" says that the
+precision is what the loader takes by itself. Network alone is one new
 frame from frames that lie on the device, padded, with their features where the network takes them (Fannovel16's does
 not). The weights are random but tame (flows of a few pixels), since the released ones may not be on the machine.
 Prints the machine, seconds, ratios, memory, the largest difference, and how near the limits of the machine ours is: the
@@ -70,7 +71,7 @@ class Node(Ours):
         super().__init__(rife, weights, device, precision)
         self.node = importlib.import_module(f"{pack}.nodes.interpolate").RIFEInterpolate
         make_patcher = importlib.import_module(f"{pack}.nodes.model_management").make_patcher
-        self.patcher = make_patcher(self.model.net, DTYPES[precision])
+        self.patcher = make_patcher(self.model.net, DTYPES.get(precision, precision))
 
     def run(self, frames, multiplier):
         return self.node.execute(self.patcher, frames, multiplier).args[0]
@@ -135,6 +136,8 @@ def candidates(args, rife, pack: str, device) -> dict:
         if args.fannovel:
             found["fannovel16"] = Fannovel(args.fannovel, weights, device, args.precision)
         found["bundled"] = Node(rife, pack, None, device, args.precision)
+        for name, source in (("node auto", weights), ("bundled auto", None)):
+            found[name] = Node(rife, pack, source, device, "auto")
     return found
 
 
@@ -150,7 +153,7 @@ def measure(args, who: dict, frames: torch.Tensor, device: torch.device) -> dict
         gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
         rows[name] = {"off_by_255ths": 0.0, "peak_host_mb": host, "peak_device_mb": gpu}
     for name, row in rows.items():
-        same = name != "bundled"
+        same = not name.startswith("bundled")
         row["off_by_255ths"] = float((made[name] - made["native"]).abs().max()) * 255 if same else math.nan
     times: dict[str, list[float]] = {name: [] for name in who}
     cpu: dict[str, list[float]] = {name: [] for name in who}
@@ -180,7 +183,7 @@ def tell(args, rows: dict, rife, device: torch.device) -> None:
     print(f"{args.frames} frames {args.size}, multiplier {args.multiplier}, {args.precision}, 4.26-shaped")
     for name, row in rows.items():
         print(
-            f"{name:10s} median {row['seconds_median']:.2f} s  min {row['seconds_min']:.2f} s  "
+            f"{name:12s} median {row['seconds_median']:.2f} s  min {row['seconds_min']:.2f} s  "
             f"{new / row['seconds_min']:.2f} new frames/s  network alone {row['network_min'] * 1e3:.0f} ms  "
             f"host +{row['peak_host_mb']:.0f} MB  device {row['peak_device_mb']:.0f} MB  "
             + ("" if math.isnan(row["off_by_255ths"]) else f"off by {row['off_by_255ths']:.3f}/255")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..networks.multiscale import WarpGrids
 from ..networks.prediction import Prediction
+from ..ops.freed_memory import keep_freed_memory
 from ..ops.warp import warp
 from .acceleration import Accelerated
 from .device_memory import pinned
@@ -61,6 +62,8 @@ class Passes:
         Along channels: the network's source, the maps behind the colours, with a view all that it carries, and for
         `tta` all this of the turned frame.
         """
+        if images.is_cpu:
+            keep_freed_memory()
         colours = colour_channels(images.shape[1])
         if view is None:
             rgb, carried = images[:, :colours].expand(-1, 3, -1, -1), images[:, colours:]
