@@ -1,14 +1,14 @@
-"""What follows the bundled network's solver in bfloat16 where "auto" has it so, and nowhere else."""
+"""What "auto" has in bfloat16 on CPUs that multiply it: trunks behind the solver, the last ones of released 4.x."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
 
 import rife
 from rife.model import devices
+from rife.networks.adaptive import build_network
+from rife.networks.config import RELEASES
 from tests.support.moving_clips import clip
 
 CPU = torch.device("cpu")
@@ -55,17 +55,48 @@ def test_the_frame_is_the_same_but_for_a_level(pair, t):
     assert 0 < off.max() < 2 and off.flatten().sort().values[int(0.999 * off.numel())] < 1
 
 
-def test_training_and_networks_without_the_solver_know_nothing_of_it():
+def test_in_training_there_is_none_of_it():
     model = rife.load_model(device="cpu")
-    other = copy.deepcopy(model.net)
     model.net.fine_dtype = torch.bfloat16
-    assert {block.dtype for block in model.net.blocks} == {torch.float32}  # gradients are wanted here
+    assert {block.trunk_dtype for block in model.net.blocks} == {torch.float32}  # gradients are wanted here
     with torch.no_grad():
         # The first block's flow is what the solver goes by.
-        assert [block.dtype for block in model.net.blocks] == [torch.float32, torch.bfloat16]
-    other.config = other.config.__class__(**{**vars(other.config), "variational": False})
-    other.fine_dtype = torch.bfloat16
-    assert other.fine_dtype is None
+        assert [block.trunk_dtype for block in model.net.blocks] == [torch.float32, torch.bfloat16]
+        assert {block.dtype for block in model.net.blocks} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "version, last",
+    [("4.26", 2), ("4.25.heavy", 2), ("4.6", 1), ("4.17", 1), ("4.25.lite", 1), ("4.0", 0), ("RIFE", 0)],
+)
+def test_released_networks_have_it_in_their_last_blocks(version, last):
+    with torch.device("meta"):
+        network = build_network(RELEASES[version])
+    network.fine_dtype = torch.bfloat16
+    fine = [block.fine_dtype is not None for block in network.blocks]
+    assert fine == [False] * (len(fine) - last) + [True] * last
+
+
+@pytest.mark.parametrize("version", ["4.26", "4.6"])
+def test_frames_and_flow_stay_float32_and_the_residual_is_rounded_once(version, pair):
+    """With the first two convolutions in bfloat16 as well, a last block of 4.6 was off by three times as much."""
+    torch.manual_seed(0)
+    model = rife.Model.from_network(build_network(RELEASES[version]).eval())
+    network = model.net
+    exact = model.inference(*pair.split(1))
+    network.fine_dtype = torch.bfloat16
+    begun = []
+    network.blocks[-1].convblock.register_forward_pre_hook(lambda _, given: begun.append(given[0].dtype))
+    off = (model.inference(*pair.split(1)) - exact).abs() * 255
+    assert begun == [torch.bfloat16] and 0 < off.max() < 4
+    residual = network.blocks[-1].convblock[0]
+    x = torch.randn(1, residual.conv.in_channels, 16, 16).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = residual(x.bfloat16().float())
+        rounded = residual(x.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    # The sum is rounded once, to eight bits, and the convolution's weights: next to nothing beside x.
+    torch.testing.assert_close(rounded.float(), whole, rtol=2**-7, atol=0.01)
 
 
 def test_a_legacy_network_is_left_alone():

@@ -6,17 +6,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from alive import peak
+from moving_clips import clip
 from our_networks import OUR_NETWORKS
 
+import rife
+from rife.evaluation.metrics import psnr
 from rife.networks import ifnet, variational_flow
 from rife.networks.adaptive import AdaptiveIFNet, build_network
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
 from rife.networks.multiscale import (
+    AtScale,
     ForwardState,
     WarpGrids,
     _central_indices,
+    _rescaled,
     _upsampling_matrix,
     blend,
     swap,
@@ -281,3 +287,30 @@ def test_what_no_flow_explains_is_dissolved(timestep):
         torch.testing.assert_close(net.predict(img0, img1, timestep).image, fade)
         net.add_dissolve()  # is there already
         torch.testing.assert_close(net.predict(img0, img1, timestep).image, fade)
+
+
+@pytest.mark.parametrize(
+    "scale, target", [(2, 2), (4, 4), (16, 16), (2, 4), (2, 8), (4, 2), (8, 2), (0.5, 2), (1, 4), (4, 1)]
+)
+def test_the_detour_through_full_size_is_left_out(scale, target):
+    x = torch.randn(2, 3, int(64 / scale), int(96 / scale))
+    by_detour = resize(resize(x, scale), 1 / target)
+    torch.testing.assert_close(_rescaled(AtScale(x, scale), target), by_detour, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("timestep", [0.25, 0.5])
+def test_what_counts_is_decided_where_it_was_found(timestep):
+    """At half the size with the bundled network; at full size the frame is the same but for a little at edges of
+    motion."""
+    model = rife.load_model(device="cpu")
+    frames = torch.from_numpy(clip([0.0, 1.0], step=7, pan=2, width=192)).permute(0, 3, 1, 2).float() / 255
+    frames = F.pad(frames, (0, -frames.shape[3] % 64, 0, -frames.shape[2] % 64), mode="replicate")
+    with torch.no_grad():
+        found = model.net.predict(*frames.split(1), timestep)
+        everywhere = torch.full(
+            (1, 1, *frames.shape[2:]), timestep
+        )  # a time for each pixel: all at full size
+        other = model.net.predict(*frames.split(1), everywhere)
+    assert found.flow.shape == other.flow.shape and found.mask.shape == other.mask.shape
+    assert psnr(found.image, other.image) > 45
+    assert (found.flow - other.flow).abs().mean() < 0.05

@@ -116,8 +116,8 @@ class IFNet(nn.Module):
 
     @property
     def fine_dtype(self) -> torch.dtype | None:
-        """Is what the trunks of the last blocks compute in, in inference on a CPU, where their weights are float32; None:
-        in that."""
+        """Is what the trunks of the last blocks compute in, in inference on a CPU, where weights are float32; None: as all
+        else."""
         return self.blocks[-1].fine_dtype
 
     @fine_dtype.setter
@@ -130,8 +130,10 @@ class IFNet(nn.Module):
         """The blocks that change a flow that is nearly found by little: what they round moves no pixel far."""
         if self.config.variational:
             return self.blocks[1:][-2:]  # all that stand behind the solver
-        # Of the real 4.6 the last one, of 4.26 the last two. What is older has PReLU, which rounds its slopes as well.
-        return self.blocks[3:] if self.config.trunk == "res" else []
+        # As measured on the real 4.6 and 4.26 (docs/speed.md): one more, and single pixels are off by 10 to 15 of 255.
+        # Older trunks have PReLU, which takes no mixture of precisions.
+        two = len(self.config.scales) == 5 and self.config.scales[-2] == 2
+        return self.blocks[-2 if two else -1 :] if self.config.trunk == "res" else []
 
     def encode_frame(self, img: Tensor) -> Tensor:
         """Returns the features (B,h,H,W) of a frame (B,3,H,W), usable for both pairs that it belongs to; h may be 0."""

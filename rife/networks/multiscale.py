@@ -276,8 +276,8 @@ class ForwardState:
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
     def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
-        """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose frames
-        are no worse for it, in an eighth of the time of warping first."""
+        """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose new
+        frames are no worse for it, in an eighth of the time of warping first."""
         scale, t = motion.scale, self.timestep.float()
         src0, src1 = (resize(x, 1 / scale) for x in (self.src0, self.src1))
         grid = self.grids.grid_of(src0)

@@ -53,8 +53,8 @@ def convolve(
     if by_name and inference_on_cpu(x) and x.dtype in (torch.float32, torch.bfloat16):
         sides = [1, 1], list(stride), [1, 1]
         if plus is not None:
-            add = "add", 1.0, None, [], ""
-            return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, weight, bias, *sides, groups, *add)
+            after_sum = torch.ops.mkldnn._convolution_pointwise.binary
+            return after_sum(x, plus, weight, bias, *sides, groups, "add", 1.0, None, [], "")
         after = ("none", []) if slope is None else ("leaky_relu", [slope])
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *sides, groups, *after, "")
     x = F.conv2d(x, weight, bias, stride, 1, 1, groups)
