@@ -116,7 +116,7 @@ class IFNet(nn.Module):
 
     @property
     def fine_dtype(self) -> torch.dtype | None:
-        """Is what the trunks of the last blocks compute in, in inference on a CPU, where weights are float32; None: as all
+        """Is what trunks of the last blocks compute in, in inference on a CPU, where weights are float32; None: as all
         else."""
         return self.blocks[-1].fine_dtype
 
