@@ -106,7 +106,7 @@ class RIFETrain(io.ComfyNode):
         line = _in_words(report)
         model_management.send_status_text(line)
         return io.NodeOutput(
-            trained_patcher(result.model.config, training, patcher.model_dtype()),
+            trained_patcher(result.model.config, training, patcher.model_dtype(), patcher.model.fine_dtype),
             loss_map([loss for _, loss in observer.losses]),
             training.steps,
             *(model_management.as_images(x) for x in (plot.as_image(observer.curves(_PLOT)), *frames)),

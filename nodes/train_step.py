@@ -162,7 +162,9 @@ class RIFETrainStep(io.ComfyNode):
             with looked_up(model.net, model_management.check_cancel):
                 results = _steps(model, batch, steps, learning_rate, options)
             training = _remember(training_of(interp_model), model, results)
-        trained = trained_patcher(interp_model.model.config, training, interp_model.model_dtype())
+        trained = trained_patcher(
+            interp_model.model.config, training, interp_model.model_dtype(), interp_model.model.fine_dtype
+        )
         report = {
             "steps": training.steps,
             "learning_rate": learning_rate,

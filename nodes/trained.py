@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..rife.checkpoint.build import build_from_state_dict
 from ..rife.model import Model
+from ..rife.model.devices import with_fine_dtype
 from ..rife.networks.config import IFNetConfig
 from . import model_management
 from .native import adapt
@@ -94,11 +95,20 @@ def learner_state(model: Model) -> dict[str, Any]:
 
 
 def trained_patcher(
-    config: IFNetConfig, training: Training, precision: torch.dtype, disable_dynamic: bool = False
+    config: IFNetConfig,
+    training: Training,
+    precision: torch.dtype,
+    fine: torch.dtype | None = None,
+    disable_dynamic: bool = False,
 ):
-    """Makes an INTERP_MODEL of the weights in `training`, which it carries. ComfyUI keeps this as a recipe, too."""
-    patcher = model_management.make_patcher(build(config, training), precision, disable_dynamic)
-    patcher.cached_patcher_init = (trained_patcher, (config, training, precision))
+    """Makes an INTERP_MODEL of the weights in `training`, which it carries. ComfyUI keeps this as a recipe, too.
+
+    precision, fine: dtypes of the weights and of the last trunks (`IFNet.fine_dtype`), those of the model that it was
+    trained from.
+    """
+    network = with_fine_dtype(build(config, training), fine)
+    patcher = model_management.make_patcher(network, precision, disable_dynamic)
+    patcher.cached_patcher_init = (trained_patcher, (config, training, precision, fine))
     patcher.set_attachments(_KEY, training)
     return patcher
 

@@ -76,7 +76,10 @@ def test_samples_further_apart_than_32_bits_reach(interpreted):
 @pytest.mark.parametrize("release", ["4.25", "4.26.heavy", "4.6", "bundled"])
 def test_a_pass_with_the_kernel_is_the_plain_pass(interpreted, release):
     found = interpreted["passes"][release]
-    assert found["calls"] and max(found["whole"], found["strips"]) < 1e-5, found
+    # The bundled network's second block gets frames that were reduced first, which is not the kernel's way.
+    assert bool(found["calls"]) == (release != "bundled") and max(found["whole"], found["strips"]) < 1e-5, (
+        found
+    )
 
 
 def test_it_is_kept_only_where_it_is_faster(interpreted):

@@ -86,7 +86,9 @@ def coarse_ending(cfg: IFNetConfig, state: ForwardState, cells: Tensor | None) -
     scale = int(motion.scale)
     weight = None if cells is None else weight_of_cells(cells, scale)
     grid = state.grids.middles(scale)
-    return CoarseEnding(ending(cfg, motion.values, mask_feat.values, weight, grid, state.timestep), scale)
+    return CoarseEnding(
+        ending(cfg, motion.values, mask_feat.values, weight, grid, state.times_at(scale)), scale
+    )
 
 
 def whole_ending(cfg: IFNetConfig, state: ForwardState) -> Ending:

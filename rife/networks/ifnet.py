@@ -260,9 +260,8 @@ class IFNet(nn.Module):
     def _prediction(self, state: ForwardState, refine: bool | None) -> Prediction:
         """What all blocks together found: flow, mask and the frame that they give."""
         end = whole_ending(self.config, state)
-        return Prediction(
-            self._frame(state, end, refine), end.flow_at(state.timestep), torch.sigmoid(end.mask)
-        )
+        mask = torch.sigmoid(end.mask.to(state.src0.dtype))  # as blending takes it
+        return Prediction(self._frame(state, end, refine), end.flow_at(state.timestep), mask)
 
     def _frame(self, state: ForwardState, end: Ending, refine: bool | None = None) -> Tensor:
         """The frame of what was found in the end, and of what else the network has for it."""

@@ -205,9 +205,12 @@ class ForwardState:
     def timestep_at(self, scale: float) -> Tensor:
         """Returns the timestep of each pixel, (B,1,H/scale,W/scale)."""
         height, width = (int(side / scale) for side in self.size)
-        if self.timestep.shape[-1] == 1:
-            return self.timestep.expand(-1, 1, height, width)
-        return resize(self.timestep, 1 / scale)
+        times = self.times_at(scale)
+        return times.expand(-1, 1, height, width) if times.shape[-1] == 1 else times
+
+    def times_at(self, scale: float) -> Tensor:
+        """Returns `timestep_at`, or (B,1,1,1) where all pixels have the same."""
+        return self.timestep if self.timestep.shape[-1] == 1 else resize(self.timestep, 1 / scale)
 
     def timestep_rows(self, start: int, stop: int) -> Tensor:
         """Returns the timestep of rows `start` to `stop` at full size: (B,1,1,1), or (B,1,stop-start,W)."""
@@ -255,17 +258,17 @@ class ForwardState:
 
     def coarse_motion(self) -> AtScale | None:
         """Returns `motion` at the scale that all flows lie at, since up-sampling them first gives the same; None where
-        they lie at several, or each pixel has its own time."""
-        if self.timestep.shape[-1] > 1 or len({x.scale for x in self.flows}) != 1:
+        they lie at several."""
+        scale = self.flows[0].scale
+        if any(x.scale != scale for x in self.flows):
             return None
-        flow = _add(x.values for x in self.flows)
-        return AtScale(motion_of(flow, self.timestep), self.flows[0].scale)
+        return AtScale(motion_of(_add(x.values for x in self.flows), self.times_at(scale)), scale)
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
-        if self._motion is not None and self._motion.scale == scale:
+        if self._motion is not None and self._reduces(scale):
             return self._reduced_along(self._motion)
         if scale == 2 and not self.keeps_full_flow:
             return self._halves_in_strips()
@@ -275,10 +278,14 @@ class ForwardState:
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
+    def _reduces(self, scale: float) -> bool:
+        """Whether the block at this scale stands behind the solver, and gets frames that were reduced to it first."""
+        return self._motion is not None and self._motion.scale == scale
+
     def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
         """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose new
         frames are no worse for it, in an eighth of the time of warping first."""
-        scale, t = motion.scale, self.timestep.float()
+        scale, t = motion.scale, self.times_at(motion.scale).float()
         src0, src1 = (resize(x, 1 / scale) for x in (self.src0, self.src1))
         grid = self.grids.grid_of(src0)
         step = motion.values / scale
@@ -309,7 +316,7 @@ class ForwardState:
         """Makes a block's whole input (B,C,H/scale,W/scale) by the fast path; None where there is none or it does not
         fit."""
         make = self.fast_paths.fused_input
-        if make is None or not self.started or torch.is_grad_enabled():
+        if make is None or not self.started or torch.is_grad_enabled() or self._reduces(scale):
             return None
         if (flow := self._sampled_flow(scale)) is None:
             return None

@@ -15,7 +15,7 @@ def test_the_node_gives_what_the_core_gives(host, model, checkpoint):
     images, fps, count, *_ = host.run(
         "RIFEInterpolate", interp_model=model, images=frames, multiplier=4, fps=8.0
     )
-    expected = rife.interpolate(rife.load_model(checkpoint, device="cpu"), frames, 4)
+    expected = rife.interpolate(rife.load_model(checkpoint, device="cpu", dtype="auto"), frames, 4)
     assert torch.equal(images, expected)
     assert (fps, count) == (32.0, 9) and images.is_contiguous()
     assert torch.equal(images[::4], frames)

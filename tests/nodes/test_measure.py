@@ -137,7 +137,7 @@ def test_flow_gives_what_the_frame_is_made_of(host, model, checkpoint):
         64,
         96,
     )
-    core = rife.load_model(checkpoint, device="cpu")
+    core = rife.load_model(checkpoint, device="cpu", dtype="auto")
     img0, img1 = (frame[None].permute(0, 3, 1, 2) for frame in clip)
     blended = mask[..., None] * warped0 + (1 - mask[..., None]) * warped1
     assert torch.allclose(blended.permute(0, 3, 1, 2), core.inference(img0, img1, timestep=0.25), atol=1e-5)

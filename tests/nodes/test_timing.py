@@ -21,7 +21,9 @@ def test_without_new_inputs_the_result_is_as_it_always_was(host, model, checkpoi
         "RIFEInterpolate", interp_model=model, images=frames, multiplier=2, fps=8.0
     )
     assert (fps, count, cuts) == (16.0, 97, "")
-    assert torch.equal(images, rife.interpolate(rife.load_model(checkpoint, device="cpu"), frames, 2))
+    assert torch.equal(
+        images, rife.interpolate(rife.load_model(checkpoint, device="cpu", dtype="auto"), frames, 2)
+    )
 
 
 @pytest.mark.parametrize("target, exact", [(60.0, "60"), (59.94, "60000/1001"), (8.0, "8")])
@@ -168,7 +170,7 @@ def test_a_mask_moves_with_the_images_in_one_go(host, model, checkpoint, channel
     torch.testing.assert_close(result[0], plain[0], atol=1e-5, rtol=0)
     assert result[5].shape == result[0].shape[:3] and torch.equal(result[5][::2], mask)
     assert torch.equal(plain[5], torch.zeros_like(result[5]))
-    core = rife.load_model(checkpoint, device="cpu")
+    core = rife.load_model(checkpoint, device="cpu", dtype="auto")
     looped = plan(Clock(4, 24), multiplier=2, loop=True)
     if channels == 4:  # the fourth is opacity, which takes part in the flow
         expected = torch.empty_like(result[5])

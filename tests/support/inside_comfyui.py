@@ -130,7 +130,7 @@ def schemas_are_valid():
 @check
 def both_loaders_feed_both_nodes():
     with torch.inference_mode():
-        ours = NODES["RIFECheckpointLoader"].execute("small.safetensors").args[0]
+        ours = NODES["RIFECheckpointLoader"].execute("small.safetensors", precision="fp32").args[0]
         theirs = native_nodes().FrameInterpolationModelLoader.execute("small.safetensors").args[0]
         results = []
         for model in (ours, theirs):
