@@ -11,7 +11,7 @@ import torch
 
 import rife
 from rife.networks.ifnet import IFNet
-from rife.networks.static_regions import damp_static, motion_weight
+from rife.networks.static_regions import damp_static, motion_of_cells, weight_of_cells
 from rife.training.bundled import BUNDLED_CONFIG
 from tests.support.moving_clips import WAVE, pan_at, picture, steps, unevenness
 
@@ -47,7 +47,7 @@ def test_what_changes_is_left_to_the_network_with_all_around_it():
     img0 = frames()
     img1 = img0.clone()
     img1[..., :8, :8] = 1 - img1[..., :8, :8]
-    change = motion_weight(img0, img1, radius=64)
+    change = weight_of_cells(motion_of_cells(img0, img1, radius=64))
     assert change[..., :64].min() == 1 and change[..., 96:].max() == 0
     held = rife.Model.from_network(network(64)).inference(img0, img1)
     assert (held[..., :64] - (img0 + img1)[..., :64] / 2).abs().max() > 0.01

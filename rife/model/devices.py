@@ -70,7 +70,7 @@ def fine_dtype(device: torch.device) -> torch.dtype | None:
     nearly found before them: bfloat16 on CPUs that multiply it (AVX-512-BF16, AMX), else None.
 
     Everything else stays float32. All pixels of the bundled network are within 1.2 of 255 then and 99.9 % of each frame
-    within 0.5; of the real 4.6 and 4.26 within 4.4, and 99.9 % within 0.9 (docs/speed.md).
+    within 0.5; of the real 4.6 and 4.26, at scale 1, within 4.4, and 99.9 % within 0.9 (docs/speed.md).
     """
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch before 2.6 has neither
     found = device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in asked)

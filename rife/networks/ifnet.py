@@ -18,7 +18,7 @@ from ..ops.conv import inference_on_cpu
 from ..ops.memory_format import memory_format
 from ..ops.warp import resize
 from .config import IFNetConfig
-from .ending import Ending, rows_of_frame, whole_ending
+from .ending import Ending, dissolved, rows_of_frame, whole_ending
 from .ifblock import IFBlock, build_head
 from .memory_estimate import MemoryEstimate, estimate_memory
 from .multiscale import (
@@ -270,7 +270,8 @@ class IFNet(nn.Module):
             return rows_of_frame(cfg, state, end, 0, state.size[0])
         flow = end.flow_at(state.timestep)
         warped = state.warped(3, cfg.sampling, flow)
-        return self._refine(state, *warped, flow, end.mask, blend(*warped, end.mask))
+        image = self._refine(state, *warped, flow, end.mask, blend(*warped, end.mask))
+        return dissolved(image, end, state.src0[:, :3], state.src1[:, :3], state.timestep)
 
     def _correct(self, block: int, state: ForwardState, out: BlockOutput, scales: Sequence[float]) -> None:
         """Puts the variational flow in place of the first block's, which it follows where that matches better, where

@@ -279,8 +279,9 @@ class ForwardState:
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
     def _reduces(self, scale: float) -> bool:
-        """Whether the block at this scale stands behind the solver, and gets frames that were reduced to it first."""
-        return self._motion is not None and self._motion.scale == scale
+        """Whether the block at this scale stands behind the solver, and gets frames that were reduced to it first: to a
+        half, where all pixels count. Of less, reducing reads four pixels a cell, which warped do not match."""
+        return self._motion is not None and self._motion.scale == scale == 2
 
     def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
         """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose new
@@ -372,7 +373,7 @@ class ForwardState:
     ) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features, for a block, or their first `channels`, at full size: each (B,C,H,W).
 
-        flow: (B,4,H,W), or a motion (B,2,H,W) to warp along; by default that so far. mode: "bilinear" or "bicubic".
+        flow: (B,4,H,W), by default that so far. mode: "bilinear" or "bicubic".
         """
         flow = self.full_flow() if flow is None else flow
         return self._warp_both(flow, self.grids.grid, channels, mode, interleaved=channels is None)
@@ -390,8 +391,8 @@ class ForwardState:
         """Warps both by a flow (B,4,h,w), or along a motion (B,2,h,w) at the times `t` of its pixels."""
         src0, src1 = self.src0[:, :channels], self.src1[:, :channels]
         how = mode, halve, interleaved
-        if flow.shape[1] == 2:
-            t = (self.timestep if t is None else t).float()
+        if t is not None and flow.shape[1] == 2:
+            t = t.float()
             return warp(src0, flow, grid.along(-t), *how), warp(src1, flow, grid.along(1 - t), *how)
         return warp(src0, flow[:, :2], grid, *how), warp(src1, flow[:, 2:4], grid, *how)
 

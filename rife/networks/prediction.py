@@ -15,7 +15,7 @@ class Prediction:
 
     image: Tensor  # (B,3,H,W), the frame at time t
     flow: Tensor  # (B,4,H,W) pixels, x first: from the frame at t into img0, then into img1
-    mask: Tensor  # (B,1,H,W) in 0..1, weight of the warped img0
+    mask: Tensor  # (B,1,H,W) in 0..1, weight of the warped img0, in the dtype of the frames
     # After every block, coarse to fine; only if asked for: the flow, and the frame before refinement.
     flows: list[Tensor] = field(default_factory=list)
     merged: list[Tensor] = field(default_factory=list)
@@ -58,7 +58,8 @@ def time_tensor(timestep: float | Tensor, img: Tensor) -> Tensor:
         return img.new_full((img.shape[0], 1, 1, 1), timestep)
     if timestep.ndim <= 1:
         timestep = timestep.reshape(-1, 1, 1, 1)
-    return timestep.to(img).expand(img.shape[0], -1, -1, -1)
+    sides = img.shape[2:] if max(timestep.shape[2:]) > 1 else (1, 1)
+    return timestep.to(img).expand(img.shape[0], -1, *sides)
 
 
 def cross_fade_mask(timestep: Tensor) -> Tensor:

@@ -16,19 +16,15 @@ from .prediction import cross_fade_mask
 _CELL = 8  # pixels; changes are averaged over cells, so that noise does not look like motion
 
 
-def motion_weight(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
-    """Says how far motion counts, (B,1,H,W) in 0..1: 0 where the frames (B,C,H,W) in 0..1 are equal all around.
+def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
+    """Says how far motion counts at the middle of each cell of 8x8 pixels, (B,1,H/8,W/8) in 0..1: 0 where the frames
+    (B,C,H,W) in 0..1 are equal all around.
 
     radius: in pixels. Height and width are multiples of 8.
 
     Equal: no cell within `radius` pixels changes by more than one level of 255 in the mean; 1 from two and a half on.
     What moves by less than twice the radius is within it half-way, also where both frames show only the background.
     """
-    return weight_of_cells(motion_of_cells(img0, img1, radius))
-
-
-def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
-    """Returns `motion_weight` at the middle of each cell of 8x8 pixels, (B,1,H/8,W/8)."""
     levels = F.avg_pool2d((img0 - img1).abs_().mean(1, True).float() * 255, _CELL)
     reach = radius // _CELL
     side = 2 * reach + 1
@@ -38,19 +34,19 @@ def motion_of_cells(img0: Tensor, img1: Tensor, radius: int) -> Tensor:
 
 
 def weight_of_cells(cells: Tensor, scale: int = 1) -> Tensor:
-    """Returns `motion_weight` of the cells (B,1,H/8,W/8) of `motion_of_cells`, (B,1,H/scale,W/scale)."""
+    """Returns how far motion counts, (B,1,H/scale,W/scale), of the cells (B,1,H/8,W/8) of `motion_of_cells`."""
     return resize(cells, _CELL / scale)
 
 
 def weight_of_rows(cells: Tensor, start: int, stop: int) -> Tensor:
-    """Returns rows `start` to `stop` of `motion_weight`, of the cells (B,1,H/8,W/8) of `motion_of_cells`."""
+    """Returns rows `start` to `stop` of `weight_of_cells` at full size."""
     return resize_rows(cells, _CELL, start, stop)
 
 
 def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
     """Returns flow (B,4,H,W) and mask logits (B,1,H,W) where they count; no flow and a cross-fade where nothing moves.
 
-    flow: or the motion (B,2,H,W) that it is along. weight: of `motion_weight`; timestep: broadcasts to (B,1,H,W).
+    flow: or the motion (B,2,H,W) that it is along. weight: of `weight_of_cells`; timestep: broadcasts to (B,1,H,W).
     Motion between the frames counts from a quarter of a pixel on, from a pixel on fully, and the mask by the square of
     that: where frames are not aligned by the flow, choosing between them moves the picture.
     """

@@ -60,7 +60,10 @@ def warp_and_concatenate(
 
 def fits(cfg: IFNetConfig) -> bool:
     """Tells whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
-    return cfg.timestep and not cfg.raw_inputs
+    behind_the_solver = cfg.variational and cfg.scales[1:] == (
+        2,
+    )  # its frames are reduced before they are warped
+    return cfg.timestep and not cfg.raw_inputs and not behind_the_solver
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:
