@@ -7,7 +7,7 @@ Frames of one clip, resized (area); every two neighbours get the frame between t
 to the same, padding and cropping included. All take turns. Per new frame: the least seconds of the processor (with one
 thread nearly the clock's on a quiet machine), and of the clock; how many times ours in float32; the mean, the 99.9th
 percentile and the largest difference to that, in 255ths. OpenVINO gets the clip's size, its kernels are made for it;
-"default" is the precision that it chooses. Wants `pip install openvino onnx onnxruntime`.
+"default" is the precision that it chooses, "auto" the one that we do. Wants `pip install openvino onnx onnxruntime`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def runs_of(source: str, frames: torch.Tensor, threads: int, folder: Path) -> di
     shape = tuple(side + -side % multiple for side in frames.shape[1:3])
     return {
         ("ours", "fp32"): ours(model, frames),
+        ("ours", "auto"): ours(rife.load_model(weights, device="cpu", dtype="auto"), frames),
         ("ours", "bf16"): ours(rife.load_model(weights, device="cpu", dtype="bf16"), frames),
         ("OpenVINO", "fp32"): theirs(in_openvino(path, threads, shape, "f32"), frames, multiple),
         ("OpenVINO", "default"): theirs(in_openvino(path, threads, shape, None), frames, multiple),

@@ -65,7 +65,8 @@ class Parts:
         stack = ExitStack()
         for owner, function, name in (
             (IFNet, "_block", lambda _, block, state, scale, *__: f"block at scale {scale:g}"),
-            (IFNet, "_prediction", lambda *_: "last warp and blending"),
+            (IFNet, "_frame", lambda *_: "last warp and blending"),
+            (ifnet, "whole_ending", lambda *_: "flow, mask and borders"),
             (ifnet, "motion_flow", lambda *_: "solver"),
         ):
             noted = self.noted(name, getattr(owner, function))
