@@ -207,7 +207,7 @@ def test_frames_that_are_made_in_strips_are_those_of_the_whole(version, strip, t
     whole = net.predict_from(*sources, timestep).image
     assert torch.equal(net.image_from(*sources, timestep, net.config.scales), whole)
     monkeypatch.setattr(row_strips, "STRIP_PIXELS", strip)
-    monkeypatch.setattr(IFNet, "_prediction", None)  # is not needed
+    monkeypatch.setattr(ifnet, "whole_ending", None)  # is not needed
     in_strips = net.image_from(*sources, timestep, net.config.scales)
     torch.testing.assert_close(in_strips, whole, atol=2e-5, rtol=0)
 
@@ -221,7 +221,7 @@ def test_strips_at_other_scales_are_the_whole_of_a_network_that_ends_at_half_of_
     timestep = torch.rand(2, 1, 128, 64)
     whole = net.predict_from(*sources, timestep, scales).image
     monkeypatch.setattr(row_strips, "STRIP_PIXELS", 64 * 12)
-    monkeypatch.setattr(IFNet, "_prediction", None)  # is not needed
+    monkeypatch.setattr(ifnet, "whole_ending", None)  # is not needed
     torch.testing.assert_close(net.image_from(*sources, timestep, scales), whole, atol=2e-5, rtol=0)
 
 
