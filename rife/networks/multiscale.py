@@ -197,7 +197,7 @@ class ForwardState:
         stay the last block's."""
         self.flows, self.mask_feats = [AtScale(flow, scale)], self.mask_feats[-1:]
         self._sum, self._motion = (0, None), None
-        self._motion = self.coarse_motion()
+        self.coarse_motion()  # is known from here on, until a block changes the flow
 
     def _counting_mask_feats(self) -> list[AtScale]:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
@@ -256,13 +256,21 @@ class ForwardState:
         found = self.coarse_motion()
         return motion_of(self.full_flow(), self.timestep) if found is None else resize(*found)
 
+    def motion_rows(self, start: int, stop: int) -> Tensor:
+        """Returns rows `start` to `stop` of `motion`."""
+        found = self.coarse_motion()
+        if found is not None and found.scale >= 1:
+            return resize_rows(found.values, int(found.scale), start, stop)
+        return motion_of(self.flow_rows(start, stop), self.timestep_rows(start, stop))
+
     def coarse_motion(self) -> AtScale | None:
         """Returns `motion` at the scale that all flows lie at, since up-sampling them first gives the same; None where
         they lie at several."""
         scale = self.flows[0].scale
-        if any(x.scale != scale for x in self.flows):
-            return None
-        return AtScale(motion_of(_add(x.values for x in self.flows), self.times_at(scale)), scale)
+        if self._motion is None and all(x.scale == scale for x in self.flows):
+            flow = _add(x.values for x in self.flows)
+            self._motion = AtScale(motion_of(flow, self.times_at(scale)), scale)
+        return self._motion
 
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""

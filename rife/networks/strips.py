@@ -103,18 +103,17 @@ def _found_rows(
 
     x: of `_trunk_in_strips`; None: the state has what the block found.
     """
+    solver = block.cfg.variational
     if x is None:
-        flow, mask_feat = state.flow_rows(start, stop), state.mask_feat_rows(start, stop)
-    else:
-        change, mask_feat = block.tail_rows(x, start, stop)
-        if block.cfg.timed_mask:
-            mask_feat = add_timed_mask(mask_feat, state.timestep_at(1)[:, :, start:stop])
-        if state.mask_add:
-            mask_feat = mask_feat + state.mask_feat_rows(start, stop)
-        flow = change.add_(state.flow_rows(start, stop))
-    if block.cfg.variational:
-        flow = motion_of(flow, state.timestep_rows(start, stop))
-    return flow, mask_feat
+        found = state.motion_rows if solver else state.flow_rows
+        return found(start, stop), state.mask_feat_rows(start, stop)
+    change, mask_feat = block.tail_rows(x, start, stop)
+    if block.cfg.timed_mask:
+        mask_feat = add_timed_mask(mask_feat, state.timestep_at(1)[:, :, start:stop])
+    if state.mask_add:
+        mask_feat = mask_feat + state.mask_feat_rows(start, stop)
+    flow = change.add_(state.flow_rows(start, stop))
+    return motion_of(flow, state.timestep_rows(start, stop)) if solver else flow, mask_feat
 
 
 def _trunk_in_strips(block: IFBlock, state: ForwardState) -> Tensor:
