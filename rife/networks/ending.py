@@ -62,15 +62,16 @@ class CoarseEnding(NamedTuple):
     """Is an ending at the `scale` at which the blocks found all of it."""
 
     ending: Ending
+    maps: Tensor  # of it, `together`
     scale: int
 
     def whole(self) -> Ending:
         """Returns it at full size."""
-        return self.ending.split(resize(self.ending.together(), self.scale))
+        return self.ending.split(resize(self.maps, self.scale))
 
     def rows(self, start: int, stop: int) -> Ending:
         """Returns rows `start` to `stop` of `whole`."""
-        return self.ending.split(resize_rows(self.ending.together(), self.scale, start, stop))
+        return self.ending.split(resize_rows(self.maps, self.scale, start, stop))
 
 
 def coarse_ending(cfg: IFNetConfig, state: ForwardState, cells: Tensor | None) -> CoarseEnding | None:
@@ -85,10 +86,9 @@ def coarse_ending(cfg: IFNetConfig, state: ForwardState, cells: Tensor | None) -
         return None
     scale = int(motion.scale)
     weight = None if cells is None else weight_of_cells(cells, scale)
-    grid = state.grids.middles(scale)
-    return CoarseEnding(
-        ending(cfg, motion.values, mask_feat.values, weight, grid, state.times_at(scale)), scale
-    )
+    grid, t = state.grids.middles(scale), state.times_at(scale)
+    found = ending(cfg, motion.values, mask_feat.values, weight, grid, t)
+    return CoarseEnding(found, found.together(), scale)
 
 
 def whole_ending(cfg: IFNetConfig, state: ForwardState) -> Ending:
