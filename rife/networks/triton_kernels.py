@@ -60,10 +60,10 @@ def warp_and_concatenate(
 
 def fits(cfg: IFNetConfig) -> bool:
     """Tells whether the blocks of such a network take their inputs as `warp_and_concatenate` puts them."""
-    behind_the_solver = cfg.variational and cfg.scales[1:] == (
-        2,
-    )  # its frames are reduced before they are warped
-    return cfg.timestep and not cfg.raw_inputs and not behind_the_solver
+    if not cfg.timestep or cfg.raw_inputs:
+        return False
+    # A lean network's second block gets frames that are reduced before they are warped.
+    return not (cfg.variational and cfg.scales[1:] == (2,))
 
 
 def constants(features: int, channels: int, points: int) -> dict[str, int]:
