@@ -32,6 +32,7 @@ import rife
 from rife.networks import ifnet
 from rife.networks.ifnet import IFNet
 from rife.networks.multiscale import WarpGrids
+from rife.ops.freed_memory import keep_freed_memory
 
 
 class Operations(TorchDispatchMode):
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as `rife.model` does
     width, height = (-(-int(side) // 64) * 64 for side in args.size.split("x"))
     image = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
     image = torch.nn.functional.interpolate(image, (height, width), mode="bicubic").clamp_(0, 1)

@@ -317,6 +317,15 @@ def test_what_counts_is_decided_where_it_was_found(timestep, monkeypatch):
     assert (found.flow - other.flow).abs().mean() < 0.05
 
 
+def test_a_time_for_each_row_is_one_for_each_pixel():
+    torch.manual_seed(0)
+    net = build_network(NETWORKS["bundled"]).eval()
+    img0, img1, rows = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), torch.rand(1, 1, 64, 1)
+    with torch.no_grad():
+        by_row = net.predict(img0, img1, rows).image
+        assert torch.equal(by_row, net.predict(img0, img1, rows.expand(1, 1, 64, 96)).image)
+
+
 @pytest.mark.parametrize("timestep", [0.2, 0.5])
 def test_frames_that_are_reduced_first_are_those_that_are_warped_first(timestep):
     """Of a smooth picture they are the same, of any they would be at another time, or another way round, far apart."""

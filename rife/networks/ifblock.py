@@ -141,8 +141,9 @@ class IFBlock(nn.Module):
     def trunk_dtype(self) -> torch.dtype:
         """Is the dtype that all convolutions but the first two compute in."""
         weight = self._first_conv.weight
-        fine = self.fine_dtype and weight.dtype == torch.float32 and inference_on_cpu(weight)
-        return self.fine_dtype if self.fine_dtype and fine else weight.dtype
+        if self.fine_dtype and weight.dtype == torch.float32 and inference_on_cpu(weight):
+            return self.fine_dtype
+        return weight.dtype
 
     @property
     def _first_conv(self) -> nn.Conv2d:

@@ -276,8 +276,8 @@ class ForwardState:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
             return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
-        if self._motion is not None and self._reduces(scale):
-            return self._reduced_along(self._motion)
+        if (motion := self._reduced_by(scale)) is not None:
+            return self._reduced_along(motion)
         if scale == 2 and not self.keeps_full_flow:
             return self._halves_in_strips()
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
@@ -286,10 +286,12 @@ class ForwardState:
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
-    def _reduces(self, scale: float) -> bool:
-        """Whether the block at this scale stands behind the solver, and gets frames that were reduced to it first: to a
-        half, where all pixels count. Of less, reducing reads four pixels a cell, which warped do not match."""
-        return self._motion is not None and self._motion.scale == scale == 2
+    def _reduced_by(self, scale: float) -> AtScale | None:
+        """The motion along which frames are warped that were reduced to this scale first: for the block behind the
+        solver, at half size, where all pixels count. Of less, reducing reads four pixels a cell, which warped do not
+        match; None."""
+        motion = self._motion
+        return motion if motion is not None and motion.scale == scale == 2 else None
 
     def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
         """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose new
@@ -325,7 +327,7 @@ class ForwardState:
         """Makes a block's whole input (B,C,H/scale,W/scale) by the fast path; None where there is none or it does not
         fit."""
         make = self.fast_paths.fused_input
-        if make is None or not self.started or torch.is_grad_enabled() or self._reduces(scale):
+        if make is None or not self.started or torch.is_grad_enabled() or self._reduced_by(scale):
             return None
         if (flow := self._sampled_flow(scale)) is None:
             return None

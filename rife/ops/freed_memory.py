@@ -15,7 +15,7 @@ _LARGEST_KEPT = (32 << 20) - (64 << 10)
 def keep_freed_memory() -> None:
     """Tells glibc's malloc, once per process, to keep freed blocks of up to 32 MiB, up to 64 MiB of them.
 
-    By itself it begins at 128 KiB. A pass of the bundled network at 720x480 touched 3,000 to 7,000 fresh pages, which
-    was 7 to 12 % of its time; now next to none. Other allocators take no notice.
+    By itself it begins at 128 KiB. A pass of the bundled network at 720x480 touched up to 7,000 fresh pages, by the
+    luck of the process, for up to 12 % of its time; now next to none. Other allocators take no notice.
     """
     torch.empty(_LARGEST_KEPT, dtype=torch.uint8, device="cpu")  # freed at once, and never touched: no memory
