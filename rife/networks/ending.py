@@ -37,13 +37,19 @@ class Ending(NamedTuple):
 
 
 def ending(
-    cfg: IFNetConfig, flow: Tensor, mask_feat: Tensor, weight: Tensor | None, grid: SamplingGrid, t: Tensor
+    cfg: IFNetConfig,
+    flow: Tensor,
+    mask_feat: Tensor,
+    weight: Tensor | None,
+    at_rest: Tensor | None,
+    grid: SamplingGrid,
+    t: Tensor,
 ) -> Ending:
     """Makes it of what the blocks found, as far as it counts.
 
     flow: as `Ending.flow`; mask_feat: (B,1,h,w), or (B,C,h,w) with the last block's features. weight: of
-    `static_regions.weight_of_cells`, (B,1,h,w), where the network has that. grid: of these pixels. t: their timestep,
-    (B,1,1,1) or (B,1,h,w).
+    `static_regions.weight_of_cells`, (B,1,h,w), where the network has that. at_rest: of `ForwardState.look_for_rest`,
+    likewise. grid: of these pixels. t: their timestep, (B,1,1,1) or (B,1,h,w).
     """
     mask, fade = mask_feat[:, :1], None
     if weight is not None:
@@ -55,6 +61,10 @@ def ending(
         mask = with_borders(mask, one)
         # What one frame alone shows is no mixture.
         fade = fade * (1 - one.abs()) if fade is not None else None
+        # There the motion shows a border's smear, than which rest fits better nearly anyhow: it has to be clearer.
+        at_rest = at_rest if at_rest is None else torch.lerp(at_rest, at_rest**3, one.abs())
+    if fade is not None and at_rest is not None:
+        fade = fade + (1 - fade) * at_rest
     return Ending(flow, mask, fade)
 
 
@@ -87,7 +97,7 @@ def coarse_ending(cfg: IFNetConfig, state: ForwardState, cells: Tensor | None) -
     scale = int(motion.scale)
     weight = None if cells is None else weight_of_cells(cells, scale)
     grid, t = state.grids.middles(scale), state.times_at(scale)
-    found = ending(cfg, motion.values, mask_feat.values, weight, grid, t)
+    found = ending(cfg, motion.values, mask_feat.values, weight, state.at_rest_at(scale), grid, t)
     return CoarseEnding(found, found.together(), scale)
 
 
@@ -98,7 +108,8 @@ def whole_ending(cfg: IFNetConfig, state: ForwardState) -> Ending:
         return coarse.whole()
     flow = state.motion() if cfg.variational else state.full_flow()
     weight = None if cells is None else weight_of_cells(cells)
-    return ending(cfg, flow, state.mask_feat_at(1), weight, state.grids.grid, state.timestep)
+    at_rest = state.at_rest_at(1)
+    return ending(cfg, flow, state.mask_feat_at(1), weight, at_rest, state.grids.grid, state.timestep)
 
 
 def cells_of(cfg: IFNetConfig, state: ForwardState) -> Tensor | None:

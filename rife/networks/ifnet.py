@@ -287,6 +287,8 @@ class IFNet(nn.Module):
         else:
             flow = motion_flow(img0, img1, state.timestep, coarse, finest, state.grids)
         state.replace_flow(flow, finest)
+        if self.config.dissolve:
+            state.look_for_rest()
 
     def _block(
         self, block: IFBlock, state: ForwardState, scale: float, bidirectional: bool, last: bool = False

@@ -19,6 +19,7 @@ from ..ops.tracing import is_tracing
 from ..ops.warp import SamplingGrid, resize, resize_rows, sampling_grid, warp
 from .linear_motion import motion_of
 from .prediction import cross_fade_mask
+from .static_regions import share_at_rest
 
 # Of a block's mask and features; channel 1 tells 4.25's second teacher how far to trust the block.
 DISSOLVE_CHANNEL = 2
@@ -163,6 +164,9 @@ class ForwardState:
         self.flows: list[AtScale] = []
         self.mask_feats: list[AtScale] = []
         self._motion: AtScale | None = None  # that all of the flow is along, where that is known
+        self._at_rest: AtScale | None = None  # `share_at_rest`, where it was looked for
+        # Along which motion both were warped last for a block, reduced, and what came out.
+        self._along: tuple[AtScale, tuple[Tensor, Tensor]] | None = None
         self._sum: tuple[int, Tensor | None] = (
             0,
             None,
@@ -198,6 +202,30 @@ class ForwardState:
         self.flows, self.mask_feats = [AtScale(flow, scale)], self.mask_feats[-1:]
         self._sum, self._motion = (0, None), None
         self.coarse_motion()  # is known from here on, until a block changes the flow
+
+    def look_for_rest(self) -> None:
+        """Finds out where both frames as they are fit better than by the motion so far (`share_at_rest`), which is
+        known as such; at half of the size, or at less where the motion is."""
+        if (motion := self.coarse_motion()) is None:
+            return
+        if motion.scale < 2:
+            motion = AtScale(resize(motion.values, motion.scale / 2), 2)
+        reduced = self._reduced(motion.scale)
+        warped = self._reduced_along(motion, reduced)
+        if self._reduced_by(2) is motion:  # the next block sees the same
+            self._along = motion, warped
+        self._at_rest = AtScale(share_at_rest(*(x[:, :3] for x in (*reduced, *warped))), motion.scale)
+
+    def at_rest_at(self, scale: float) -> Tensor | None:
+        """Returns what `look_for_rest` found, (B,1,H/scale,W/scale) in 0..1; None where nobody looked."""
+        found = self._at_rest
+        return None if found is None else resize(found.values, found.scale / scale)
+
+    def at_rest_rows(self, start: int, stop: int) -> Tensor | None:
+        """Returns rows `start` to `stop` of `at_rest_at` full size."""
+        if self._at_rest is None:
+            return None
+        return resize_rows(self._at_rest.values, int(self._at_rest.scale), start, stop)
 
     def _counting_mask_feats(self) -> list[AtScale]:
         return self.mask_feats if self.mask_add else self.mask_feats[-1:]
@@ -275,9 +303,12 @@ class ForwardState:
     def sources_at(self, scale: float) -> tuple[Tensor, Tensor]:
         """Warps both frames and their features by the flow so far: each (B,3+f,H/scale,W/scale)."""
         if not self.started:
-            return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
+            return self._reduced(scale)
         if (motion := self._reduced_by(scale)) is not None:
-            return self._reduced_along(motion)
+            known, self._along = self._along, None
+            if known is not None and known[0] is motion:
+                return known[1]
+            return self._reduced_along(motion, self._reduced(scale))
         if scale == 2 and not self.keeps_full_flow:
             return self._halves_in_strips()
         if scale < 2 or (flow := self._sampled_flow(scale)) is None:
@@ -286,6 +317,10 @@ class ForwardState:
         grid = self.grids.central(int(scale)) if scale >= 4 else self.grids.grid
         return self._warp_both(flow, grid, halve=True, interleaved=True)
 
+    def _reduced(self, scale: float) -> tuple[Tensor, Tensor]:
+        """Both frames and their features as they are, at the scale."""
+        return resize(self.src0, 1 / scale), resize(self.src1, 1 / scale)
+
     def _reduced_by(self, scale: float) -> AtScale | None:
         """The motion along which frames are warped that were reduced to this scale first: for the block behind the
         solver, at half size, where all pixels count. Of less, reducing reads four pixels a cell, which warped do not
@@ -293,11 +328,11 @@ class ForwardState:
         motion = self._motion
         return motion if motion is not None and motion.scale == scale == 2 else None
 
-    def _reduced_along(self, motion: AtScale) -> tuple[Tensor, Tensor]:
-        """Both frames reduced to the scale of the motion and warped there: for the block behind the solver, whose new
+    def _reduced_along(self, motion: AtScale, reduced: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Both frames, `reduced` to the scale of the motion, warped there: for the block behind the solver, whose new
         frames are no worse for it, in an eighth of the time of warping first."""
         scale, t = motion.scale, self.times_at(motion.scale).float()
-        src0, src1 = (resize(x, 1 / scale) for x in (self.src0, self.src1))
+        src0, src1 = reduced
         grid = self.grids.grid_of(src0)
         step = motion.values / scale
         return warp(src0, step, grid.along(-t)), warp(src1, step, grid.along(1 - t))

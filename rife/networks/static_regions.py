@@ -1,7 +1,8 @@
 """Makes no motion where nothing changes: stills come out as they went in, noise is averaged.
 
 Motion of less than a quarter of a pixel is none either, and of less than one it counts in part: sampling between pixels
-and a flow that is off by a tenth cost more than the cross-fade, which then blurs by an eighth.
+and a flow that is off by a tenth cost more than the cross-fade, which then blurs by an eighth. What rests beside what
+moves, and is given the motion of that, is told by comparing both frames there as they are.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.warp import resize, resize_rows
+from ..ops.window_sums import sum_3x3
 from .prediction import cross_fade_mask
 
+_NOISE = (2 / 255) ** 2  # mean square by which frames differ at rest, too
 _CELL = 8  # pixels; changes are averaged over cells, so that noise does not look like motion
 
 
@@ -56,3 +59,27 @@ def damp_static(flow: Tensor, mask: Tensor, weight: Tensor, timestep: Tensor) ->
     weight = weight * ((speed - 0.25) / 0.75).clamp(0, 1)
     fade = cross_fade_mask(timestep).to(mask.dtype)
     return flow * weight, torch.lerp(fade.expand_as(mask), mask, (weight * weight).to(mask.dtype))
+
+
+@torch.no_grad()
+def share_at_rest(img0: Tensor, img1: Tensor, warped0: Tensor, warped1: Tensor) -> Tensor:
+    """Says how much better than the motion rest explains what lies around a pixel, (B,1,h,w) in 0..1: the share of the
+    difference of both warped frames that the frames (B,3,h,w), as they are, do not have. Without gradients.
+
+    For frames of half the size, where it was chosen: averaged over 3x3 pixels before and after. The background beside
+    what moves is given its motion, up to some 16 pixels away, and so are letters upon it.
+
+    Of that difference counts what the frames as they are can make when moved: two places of a texture differ by twice
+    its variance. Where they are plain, something thin passes that neither shows there, and the motion is right.
+    """
+    pairs = (warped0, warped1), (img0, img1)
+    moved, rested = (_around((a.float() - b.float()).square_().mean(1, True)) for a, b in pairs)
+    mean = (img0.float() + img1.float()).div_(2)
+    variance = (_around(mean.square()) - _around(mean).square_()).mean(1, True).clamp_(min=0)
+    explained = torch.minimum(moved, 2 * variance) - rested
+    return _around(((explained - _NOISE) / (moved + 1e-9)).clamp_(0, 1))
+
+
+def _around(x: Tensor) -> Tensor:
+    """Means over 3x3 pixels, as far as there are pixels."""
+    return sum_3x3(x).div_(sum_3x3(torch.ones_like(x[:1, :1])))

@@ -90,7 +90,8 @@ def frame_in_strips(block: IFBlock, state: ForwardState, cfg: IFNetConfig, scale
         else:
             grid, t = state.grids.grid.rows(start, stop), state.timestep_rows(start, stop)
             weight = None if cells is None else weight_of_rows(cells, start, stop)
-            end = ending(cfg, *_found_rows(block, state, x, start, stop), weight, grid, t)
+            at_rest = state.at_rest_rows(start, stop)
+            end = ending(cfg, *_found_rows(block, state, x, start, stop), weight, at_rest, grid, t)
         image[:, :, start:stop] = rows_of_frame(cfg, state, end, start, stop)
     return image
 

@@ -24,6 +24,7 @@ from ..ops.red_black_sor import coupling, pack, pad_to_even, sor, unpack
 from ..ops.row_strips import row_strips
 from ..ops.tracing import is_tracing
 from ..ops.warp import resize, warp
+from ..ops.window_sums import sum_3x3, sum_7x7
 from .borders import outside
 from .linear_motion import flow_along
 from .multiscale import WarpGrids
@@ -31,7 +32,7 @@ from .multiscale import WarpGrids
 # From coarse to fine: downscale against the finest level, and steps of Lucas and Kanade.
 _LEVELS = ((8, 5), (4, 4), (2, 3), (1, 2))
 # A step of Lucas and Kanade.
-_LK_WINDOW = 7  # side of the window, in pixels, that is taken to move as one
+_LK_WINDOW = 7  # side of the window, in pixels, that is taken to move as one: of `sum_7x7`
 _LK_NOISE = 0.05  # of frames in 0..1: larger differences weigh less
 _LK_DAMPING = (
     0.004  # per pixel of the window, added to the structure tensor: steps are short where it is small
@@ -100,7 +101,7 @@ class PyramidLevel:
         self.grid = grids.grid_of(frames)
         self.seen = frames.new_ones(1, 1, 1, 1)  # or (B,1,h,w): how much a pixel counts
         # As many times as the window has pixels here, and frames have colours.
-        self.damping = _window_sum(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING))
+        self.damping = sum_7x7(frames.new_full((1, 1, *frames.shape[2:]), 3 * _LK_DAMPING))
 
     def zero_motion(self) -> Tensor:
         """Returns a motion (B,2,h,w) of zeros."""
@@ -153,7 +154,7 @@ def _downsample(x: Tensor, factor: int) -> Tensor:
 def pick_better_flow(level: PyramidLevel, v: Tensor, other: Tensor) -> Tensor:
     """Returns v, or the `other` motion (both (B,2,h,w)) where the frames differ less by it, in the window around; in
     between, a mixture."""
-    difference, other_difference = (_window_sum(level.difference(x).sum(1, True)) for x in (v, other))
+    difference, other_difference = (sum_7x7(level.difference(x).sum(1, True)) for x in (v, other))
     floor = level.damping * (1e-3 / _LK_DAMPING)
     return torch.lerp(v, other, ((difference - other_difference) / (0.2 * difference + floor)).clamp_(0, 1))
 
@@ -162,7 +163,7 @@ def spread_motion(level: PyramidLevel, v: Tensor) -> Tensor:
     """Returns v (B,2,h,w), or where the frames differ clearly less by it the motion of one of the pixels around."""
 
     def of_nine(motion: Tensor) -> Tensor:
-        return _sum_of_nine(level.difference(motion).mean(1, True))
+        return sum_3x3(level.difference(motion).mean(1, True))
 
     least = of_nine(v).mul_(1 - _SAVING).sub_(_SPREAD_NOISE).clamp_max_(_NO_MATCH)
     best = v
@@ -180,30 +181,6 @@ def _shifted(x: Tensor, right: int, down: int) -> Tensor:
     sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
     moved = F.pad(x, sides, mode="replicate")
     return moved[..., sides[3] : sides[3] + height, sides[1] : sides[1] + width]
-
-
-def _sum_of_nine(x: Tensor) -> Tensor:
-    """Sums over 3x3 pixels, as far as there are pixels."""
-    for axis in (2, 3):
-        side = x.shape[axis]
-        x = F.pad(x, (0, 0, 1, 1) if axis == 2 else (1, 1))
-        x = (x.narrow(axis, 0, side) + x.narrow(axis, 1, side)).add_(x.narrow(axis, 2, side))
-    return x
-
-
-def _window_sum(x: Tensor) -> Tensor:
-    """Sums over the window around each pixel, as far as there are pixels."""
-    reach = _LK_WINDOW // 2
-    if x.device.type != "cpu" or is_tracing():
-        return F.avg_pool2d(x, _LK_WINDOW, 1, reach).mul_(_LK_WINDOW**2)
-    # Sums of two, of four and of seven, which take a twelfth of the time of avg_pool2d there.
-    for axis in (2, 3):
-        side = x.shape[axis]
-        x = F.pad(x, (0, 0, reach, reach) if axis == 2 else (reach, reach))
-        two = x.narrow(axis, 0, side + 5) + x.narrow(axis, 1, side + 5)
-        four = two.narrow(axis, 0, side) + two.narrow(axis, 2, side)
-        x = four.add_(two.narrow(axis, 4, side)).add_(x.narrow(axis, 6, side))
-    return x
 
 
 def _central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,7 +206,7 @@ def _step_of(at0: Tensor, at1: Tensor, t: Tensor, damping: Tensor, seen: Tensor)
     # The structure tensor, and its right side, summed over colours.
     pairs = ((dx, dx), (dx, dy), (dx, difference), (dy, dy), (dy, difference))
     products = torch.stack([_dot(*pair) for pair in pairs], 1)
-    xx, xy, xd, yy, yd = _window_sum(products.mul_(weight)).split(1, 1)
+    xx, xy, xd, yy, yd = sum_7x7(products.mul_(weight)).split(1, 1)
     xx, yy = xx + damping, yy + damping
     change = torch.cat((yy * xd - xy * yd, xx * yd - xy * xd), 1) / (xx * yy - xy * xy)
     return change / change.square().sum(1, True).clamp_min_(1).sqrt_()
