@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..ops.conv import convolve, fold_residual, inference_on_cpu, transposed_conv
+from ..ops.conv import convolve, fold_residual, inference_on_cpu, multiplied_dtype, transposed_conv
 from ..ops.tracing import is_tracing
 from ..ops.warp import conv_of_upsampled
 from .config import IFNetConfig
@@ -40,7 +40,9 @@ class ResConv(nn.Module):
                 return self.relu(convolve(x, weight, bias, groups=conv.groups, plus=x))
             weight, bias = fold_residual(conv.weight, bias, beta, conv.groups)
             return convolve(x, weight, bias, groups=conv.groups, slope=self.relu.negative_slope)
-        return self.relu(torch.addcmul(x, conv(x), beta.to(x.dtype)))
+        wider = multiplied_dtype(x) != x.dtype
+        made = convolve(x, conv.weight, conv.bias, groups=conv.groups) if wider else conv(x)
+        return self.relu(torch.addcmul(x, made, beta.to(x.dtype)))
 
 
 class Head(nn.Module):
@@ -226,7 +228,8 @@ class IFBlock(nn.Module):
         # next call: hosts move and patch weights in place, training changes them, and it is one small launch.
         weight = conv.weight[:, :used].clone() if used < conv.weight.shape[1] else conv.weight
         bias = cast(Tensor, conv.bias)[:used]
-        out = F.conv_transpose2d(x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, 1)
+        wide = multiplied_dtype(x)
+        out = F.conv_transpose2d(x.to(wide), weight.to(wide), bias.to(wide), conv.stride, 1).to(x.dtype)
         if is_tracing():
             return F.pixel_shuffle(out[:, :16], 2), F.pixel_shuffle(out[:, 16:], 2)
         # Flow planar, as warping wants it; the rest interleaved where x is, as convolutions want it.

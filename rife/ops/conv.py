@@ -21,7 +21,29 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
-_ONEDNN = has_onednn()
+def onednn_dtypes() -> frozenset[torch.dtype]:
+    """Returns what oneDNN's fused convolutions compute in here: float32, and bfloat16 on CPUs that multiply it, which
+    it asks for by name (AVX-512, or avx_ne_convert). Elsewhere PyTorch has a slow way of its own."""
+    if not has_onednn():
+        return frozenset()
+    return frozenset({torch.float32, torch.bfloat16}) - emulated_dtypes()
+
+
+def emulated_dtypes() -> frozenset[torch.dtype]:
+    """Returns the half precisions that this CPU does not multiply. PyTorch convolves in them all the same, in 7 to 17
+    times the time of float32 (findings/torch_half_convolutions_crawl_without_avx512.sh)."""
+    asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    able = (dtype for dtype, name in asked.items() if getattr(torch.ops.mkldnn, name, lambda: False)())
+    return frozenset(asked) - frozenset(able)
+
+
+_ONEDNN, _EMULATED = onednn_dtypes(), emulated_dtypes()
+
+
+def multiplied_dtype(x: Tensor) -> torch.dtype:
+    """Returns what to convolve x in: its dtype, but float32 where it lies on a CPU that does not multiply that one.
+    Only in inference."""
+    return torch.float32 if x.dtype in _EMULATED and inference_on_cpu(x) else x.dtype
 
 
 def inference_on_cpu(x: Tensor) -> bool:
@@ -47,10 +69,12 @@ def convolve(
     oneDNN is called by its name, since F.conv2d goes without it where a single input has 20480 values or less, at 0.6
     of the speed (192 channels of 8x12, two threads). torch.compile fuses the plain ones by itself.
     """
+    if (wide := multiplied_dtype(x)) != x.dtype and not torch.compiler.is_compiling():
+        plus = None if plus is None else plus.to(wide)
+        return convolve(x.to(wide), weight, bias, stride, groups, slope, plus).to(x.dtype)
     if weight.dtype != x.dtype:
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    by_name = _ONEDNN and not torch.compiler.is_compiling()
-    if by_name and inference_on_cpu(x) and x.dtype in (torch.float32, torch.bfloat16):
+    if x.dtype in _ONEDNN and inference_on_cpu(x) and not torch.compiler.is_compiling():
         sides = [1, 1], list(stride), [1, 1]
         if plus is not None:
             after_sum = torch.ops.mkldnn._convolution_pointwise.binary
