@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from odd_files import CASES, encode, joined, number
@@ -47,3 +48,11 @@ def test_an_end_that_is_cut_off_is_missing_and_not_held(tmp_path, caplog):
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     clip = Clip(cut)
     assert "its end is missing" in caplog.text and clip.clock.duration < 3
+
+
+def test_theora_that_shows_a_frame_again():
+    """Its recorders write an empty packet for that. Nothing is missing, and frames behind it are there."""
+    clip = Clip(Path(__file__).with_name("support") / "repeats.ogv")
+    times = [round(25 * time) for time in clip.clock.times]
+    assert times == [0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 13, 14]
+    assert len(list(clip.frames())) == len(clip) == 12

@@ -103,6 +103,8 @@ def _decode(
     read = shown = 0
     try:
         for packet in packets_of(container, stream, index.until):
+            if not packet.size and packet.pts is not None:
+                continue  # Theora's "the same again": an empty packet would end the decoder, as that of the end does
             if from_key and not packet.is_keyframe and packet.size:
                 continue
             from_key = False
