@@ -295,7 +295,7 @@ def request(timing: dict, multiplier: int, timesteps: str, clock: Clock) -> Requ
         return AtRate(rate, exact_number(float(timing.get("speed", 1.0))).limit_denominator(10_000))
     if choice == CURVE:
         rate = float(timing.get("target_fps", 0.0))
-        rate = exact_rate(rate) if rate else clock.mean_rate
+        rate = exact_rate(rate) if rate else clock.moving_rate
         return AtTimes(Curve(parse_curve(timing.get("curve", "0:0, 1:1, 3:1.5")), rate), rate)
     if choice == COGVIDEO:
         return PerPair.multiplied(

@@ -57,6 +57,27 @@ def test_the_limit_is_a_choice(longest_gap, paused):
     assert any(step.kind == "new" for step in found if step.left == 9) is not paused
 
 
+@pytest.mark.parametrize("times, end", [
+    ([i / 25 for i in range(20)] + [3 + i / 25 for i in range(20)], None),
+    ([i / 25 for i in range(8)], 1),
+])  # fmt: skip
+def test_slow_motion_has_the_rate_of_what_moves(times, end):
+    """With the mean one, which what is held pulls down, given frames were left out."""
+    clock = Clock(len(times), times=[Fraction(time).limit_denominator(25) for time in times], end=end)
+    found = Timing(AtRate(speed=Fraction(1, 2))).plan(clock)
+    assert clock.moving_rate == 25 > clock.mean_rate
+    assert {step.left for step in found if step.kind == "source"} == {*range(len(times))}
+
+
+def test_what_is_held_nowhere_has_the_mean_rate():
+    for clock in (
+        Clock(5, rate=Fraction(25)),
+        Clock(1, times=[Fraction(0)], end=Fraction(1), longest_gap=Fraction(1, 100)),
+        Clock(5, times=[Fraction(i, 25) for i in (0, 1, 2, 4, 5)]),
+    ):
+        assert clock.moving_rate == clock.mean_rate
+
+
 def test_a_frame_that_was_lost_and_a_clip_of_slow_pictures_have_no_pause():
     assert timed(4, AtRate(RATE)).clock.pauses == []
     slow = Clock(6, times=[Fraction(0), Fraction(1), Fraction(5, 2), Fraction(3), Fraction(4), Fraction(5)])

@@ -267,7 +267,7 @@ def _inputs(text: str) -> list[Path]:
 
 def _timing(args: argparse.Namespace, clip: Clip) -> Timing:
     if args.curve:
-        rate = clip.clock.mean_rate
+        rate = clip.clock.moving_rate
         asked: Request = AtTimes(Curve(parse_curve(args.curve), rate), rate)
     elif args.timesteps:
         asked = PerPair(parse_timesteps(args.timesteps) or ())

@@ -103,6 +103,10 @@ class Clock:
         """Says how long a frame may be shown without being a pause, in seconds; None: as long as it likes."""
         if self.rate is not None or self.longest_gap == 0:
             return None
+        return self._long_gap
+
+    @property
+    def _long_gap(self) -> Fraction:
         return self.longest_gap or max(LONGEST_USUAL * self.usual_gap, LONGEST_GAP)
 
     def pause(self, index: int) -> Fraction:
@@ -164,6 +168,18 @@ class Clock:
     def mean_rate(self) -> Fraction:
         """Is the number of frames per second on the whole."""
         return self.rate or self.known_count / self.duration
+
+    @cached_property
+    def moving_rate(self) -> Fraction:
+        """Is the number of frames per second but for pauses and a last frame that is held, whatever is done with these:
+        what a result gets where nobody asks for a rate. With the mean, frames would be left out where things move."""
+        if self.rate is not None or self.known_count < 2:
+            return self.mean_rate
+        *gaps, last = (self.at(i + 1) - self.at(i) for i in range(self.known_count))
+        limit = self._long_gap
+        if max(*gaps, last) <= limit:
+            return self.mean_rate
+        return len(gaps) / sum((gap if gap <= limit else self.usual_gap for gap in gaps), ZERO)
 
     @property
     def known_count(self) -> int:

@@ -128,8 +128,8 @@ class PerPair:
 
 @dataclass(frozen=True)
 class AtRate:
-    """Asks for a frame every 1/`rate` seconds of the result (None: the source's mean rate), each showing `speed` /
-    `rate` seconds of the source more than the one before. Raises ValueError."""
+    """Asks for a frame every 1/`rate` seconds of the result (None: the source's, but for pauses), each showing
+    `speed` / `rate` seconds of the source more than the one before. Raises ValueError."""
 
     rate: Fraction | None = None
     speed: Fraction = Fraction(1)
@@ -163,7 +163,7 @@ class AtRate:
 @dataclass(frozen=True)
 class AtTimes:
     """Output frame k shows the source at `times[k]` seconds: ramps, freezes, reverse. `rate` only says how fast they
-    are played (None: the source's mean rate)."""
+    are played (None: the source's, but for pauses)."""
 
     times: Sequence[Fraction]
     rate: Fraction | None = None
@@ -246,7 +246,7 @@ class _EvenPlaces:
     """Places of `AtRate`: output k shows start + k*step seconds of the source."""
 
     def __init__(self, clock: Clock, request: AtRate, past_last: bool):
-        self._clock, self.rate = clock, request.rate or clock.mean_rate
+        self._clock, self.rate = clock, request.rate or clock.moving_rate
         self._start = clock.at(0) if clock.times is not None else ZERO
         self._step = request.speed / self.rate
         self.count: int | None = None
@@ -265,7 +265,7 @@ class _ListedPlaces:
     def __init__(self, clock: Clock, request: AtTimes, past_last: bool):
         _check_times(clock, request, past_last)
         self._clock, self._times = clock, request.times
-        self.rate, self.count = request.rate or clock.mean_rate, len(request.times)
+        self.rate, self.count = request.rate or clock.moving_rate, len(request.times)
 
     def place(self, k: int) -> tuple[int, Fraction]:
         return self._clock.place(Fraction(self._times[k]))

@@ -47,7 +47,7 @@ def open_clips(sources: Sequence[str | os.PathLike], target: Path) -> list[Clip]
 def check_clips(clips: Sequence[Clip]) -> None:
     """Raises ValueError unless all clips are of one size and rate."""
     check_sizes([(clip.height, clip.width, 4 if clip.look.alpha else 3) for clip in clips])
-    rates = [clip.rate or clip.clock.mean_rate for clip in clips]
+    rates = [clip.rate or clip.clock.moving_rate for clip in clips]
     for clip, rate in zip(clips, rates, strict=True):
         if rate != rates[0]:
             raise ValueError(
@@ -69,7 +69,7 @@ def join_videos(
     make: see `rife.engine.joining.join_stream`. Look, metadata and rate are the first clip's. Raises VideoError.
     """
     encoding = encoding or Encoding()
-    first, rate = clips[0], clips[0].rate or clips[0].clock.mean_rate
+    first, rate = clips[0], clips[0].rate or clips[0].clock.moving_rate
     sound = JoinedSound(list(clips)) if encoding.audio and any(clip.audio for clip in clips) else None
     seams: list[Seam] = []
     starts = [0]
