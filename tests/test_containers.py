@@ -13,10 +13,12 @@ from video_files import Fader, make, picture, with_sound
 
 from rife.video.codecs import Encoding, VideoError
 from rife.video.colours import Look
+from rife.video.convert import samples
 from rife.video.job import Job, Timing, interpolate_video, read_frames
 from rife.video.reader import Clip
 from rife.video.segments import Segments
 from rife.video.spherical import spherical_of, write_spherical
+from rife.video.stream_copy import SoundEncoder
 from rife.video.writer import VideoWriter
 
 PLAIN = {"cuts": "off", "repeats": "off"}
@@ -59,6 +61,42 @@ def test_channels_without_names_do_not_end_a_run(tmp_path, name, codec, form):
     interpolate_video(Fader(), source, tmp_path / "out.mp4", 2, **PLAIN)
     ((found, seconds),) = sounds(tmp_path / "out.mp4")
     assert found == "alac" and abs(seconds - 1) < 0.1
+
+
+def test_surround_whose_layout_the_encoder_does_not_know_stays_surround(tmp_path, caplog):
+    """AC-3 has its channels at the sides; Opus knows six channels only with two at the back. It was left out."""
+    source = with_sound(tmp_path / "in.mkv", "ac3", "fltp", "5.1(side)")
+    interpolate_video(Fader(), source, tmp_path / "out.webm", 2, **PLAIN)
+    ((found, seconds),) = sounds(tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.streams.audio[0].channels == 6
+    assert found == "opus" and abs(seconds - 1) < 0.1 and "is encoded as libopus" in caplog.text
+
+
+def test_eight_channels_in_planes_are_encoded_and_made_numbers(tmp_path, caplog):
+    wave = np.sin(np.arange(48000) * 0.05).astype(np.float32)[:, None] * np.full(8, 0.3, np.float32)
+    wave[24000, 5] = np.nan
+    with av.open(str(tmp_path / "out.mkv"), "w") as container:
+        encoder = SoundEncoder(container, "aac", 48000, "7.1", "in.mkv")
+        frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="flt", layout="7.1")
+        frame.sample_rate = 48000
+        for planar in av.AudioResampler("fltp", "7.1", 48000).resample(frame):
+            container.mux(list(encoder.encode(planar)))
+        container.mux(list(encoder.end()))
+    ((found, seconds),) = sounds(tmp_path / "out.mkv")
+    assert found == "aac" and abs(seconds - 1) < 0.1 and "no numbers" in caplog.text
+
+
+def test_packets_of_sound_that_cannot_be_decoded_are_told(tmp_path):
+    told = []
+    with av.open(str(tmp_path / "out.mkv"), "w") as container:
+        encoder = SoundEncoder(container, "aac", 44100, "mono", "in.mkv", lambda: told.append(True))
+
+        class Packet:
+            def decode(self):
+                raise av.error.InvalidDataError(1, "invalid data")
+
+        assert not list(encoder.packets(Packet())) and told == [True]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -155,6 +193,23 @@ def bright(i: int) -> np.ndarray:
     frame[10:20, 10:20] = 12.0
     frame[30:34, 30:34] = -0.5
     return frame
+
+
+@pytest.mark.parametrize("form, planes", [("gbrpf32le", 3), ("gbrapf32le", 4), ("grayf32le", 1)])
+def test_half_floats_of_an_exr_are_read(tmp_path, form, planes):
+    """Most programs write these, and PyAV makes no arrays of them."""
+    values = np.linspace(0, 4, planes * 48 * 40, dtype=np.float32).reshape(planes, 48, 40).astype(np.float16)
+    with av.open(str(tmp_path / "x_%02d.exr"), "w", format="image2") as container:
+        stream = container.add_stream("exr", rate=24, options={"format": "half"})
+        stream.width, stream.height, stream.pix_fmt = 40, 48, form
+        frame = av.VideoFrame(40, 48, form)
+        for k, plane in enumerate(frame.planes):
+            samples(plane, np.float32)[:] = values[k]
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (image,) = Clip(tmp_path / "x_01.exr").frames()
+    shown = values[[2, 0, 1, 3][:planes]] if planes > 1 else values.repeat(3, 0)  # planes are G, B, R, A
+    assert np.array_equal(image, shown.transpose(1, 2, 0).astype(np.float32))
 
 
 def test_floats_come_through_an_exr_and_out_of_it(tmp_path):

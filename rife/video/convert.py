@@ -83,8 +83,8 @@ def _full(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
     return full
 
 
-def samples(plane: Any, kind: type) -> np.ndarray:
-    """Returns the samples of a plane as (H,W) of `kind`, uint8 or uint16: what is written into them is in the frame."""
+def samples(plane: Any, kind: Any) -> np.ndarray:
+    """Returns the samples of a plane as (H,W) of `kind`, such as uint8: what is written into them is in the frame."""
     return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
 
@@ -113,7 +113,12 @@ def _of_rgb(frame: av.VideoFrame, kind: str) -> np.ndarray:
 
 def _floats(frame: av.VideoFrame, channels: int) -> np.ndarray:
     """(H,W,3 or 4) float32 of another format of floats, grey or half: FFmpeg's scaler would cut off what is above 1."""
-    image = frame.to_ndarray().astype(np.float32)
+    if "f16" in frame.format.name:  # which PyAV makes no arrays of
+        kind = np.dtype(">f2" if frame.format.name.endswith("be") else "<f2")
+        order = (2, 0, 1, 3)[: len(frame.planes)] if len(frame.planes) > 1 else (0,)  # of G, B, R, A
+        image = np.dstack([samples(frame.planes[k], kind).astype(np.float32) for k in order])
+    else:
+        image = frame.to_ndarray().astype(np.float32)
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[-1] < 3:
         image = np.repeat(image[..., :1], 3, -1)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -145,20 +146,21 @@ class StreamCopier:
             ".ogv": ["libvorbis", "libopus"],
             ".avi": ["libmp3lame", "aac"],
         }
-        layout = source.layout.name
-        if "channels" in layout:  # which are not said: the usual ones of so many
-            layout = _LAYOUTS.get(source.channels, "stereo")
+        # The usual ones of so many channels, where it is not said which they are, and for encoders that know no others.
+        usual = _LAYOUTS.get(source.channels, "stereo")
+        layouts = dict.fromkeys((usual if "channels" in source.layout.name else source.layout.name, usual, "stereo"))
         codecs = wanted.get(self._path.suffix.lower(), ["alac", "aac"] if lossless else ["aac"])
         if self._container.format.name == "mpegts":
             codecs = ["aac"]
-        for codec in [*codecs, "aac", "libmp3lame", "libopus"]:
+        for codec, layout in product([*codecs, "aac", "libmp3lame", "libopus"], layouts):
+            sound = codec, source.sample_rate, layout, self._clip.name, self._complain
             try:
                 with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
-                    SoundEncoder(trial, codec, source.sample_rate, layout, self._clip.name)
+                    SoundEncoder(trial, *sound)
                     trial.start_encoding()
-                return SoundEncoder(self._container, codec, source.sample_rate, layout, self._clip.name)
+                return SoundEncoder(self._container, *sound)
             except (ValueError, OSError, av.error.FFmpegError) as error:
-                log.debug("%s is no sound for %s: %s", codec, self._path.suffix, error)
+                log.debug("%s (%s) is no sound for %s: %s", codec, layout, self._path.suffix, error)
         return None
 
     def _shifted(self, chapter: Any) -> Any:
@@ -257,21 +259,28 @@ class StreamCopier:
 class SoundEncoder:
     """Decodes sound and encodes it anew into a file."""
 
-    def __init__(self, container: OutputContainer, codec: str, rate: int, layout: str, name: str):
-        """Adds a stream to `container`; `rate` becomes the nearest that the codec has. Raises ValueError."""
+    def __init__(
+        self,
+        container: OutputContainer,
+        codec: str,
+        rate: int,
+        layout: str,
+        name: str,
+        on_damage: Callable[[], None] | None = None,
+    ):
+        """Adds a stream to `container`; `rate` becomes the nearest that the codec has. on_damage: told of packets that
+        cannot be decoded, which are left out. Raises ValueError."""
         known = av.Codec(codec, "w")
         rates = known.audio_rates
         rate = min(rates, key=lambda other: (abs(other - rate), -other)) if rates else rate
         form = next(
             (f.name for f in known.audio_formats or () if f.name in ("s32p", "fltp", "flt", "s16")), "fltp"
         )
-        try:
-            stream = container.add_stream(codec, rate=rate, layout=layout)
-        except (ValueError, av.error.FFmpegError):
-            stream = container.add_stream(codec, rate=rate, layout="stereo")
+        stream = container.add_stream(codec, rate=rate, layout=layout)
         assert isinstance(stream, AudioStream)
         stream.format = form
-        self.stream, self._name = stream, name
+        self.stream, self._name, self._on_damage = stream, name, on_damage
+        self._packers: dict[tuple[str, str, int], Any] = {}
         self._resampler: Any = None
         self._form, self._rate = form, rate
         self._silenced = False
@@ -282,6 +291,8 @@ class SoundEncoder:
             frames = packet.decode()
         except av.error.FFmpegError as error:
             log.debug("a packet of sound cannot be decoded: %s", error)
+            if self._on_damage is not None:
+                self._on_damage()
             return
         for frame in frames:
             assert isinstance(frame, AudioFrame)
@@ -297,6 +308,7 @@ class SoundEncoder:
     def _finite(self, frame: AudioFrame) -> AudioFrame:
         if not frame.format.name.startswith(("flt", "dbl")):
             return frame
+        frame = self._packed(frame)
         samples = frame.to_ndarray()
         if np.isfinite(samples).all():
             return frame
@@ -310,6 +322,15 @@ class SoundEncoder:
         mended = AudioFrame.from_ndarray(mended, format=frame.format.name, layout=frame.layout.name)
         mended.sample_rate, mended.pts, mended.time_base = frame.sample_rate, frame.pts, frame.time_base
         return mended
+
+    def _packed(self, frame: AudioFrame) -> AudioFrame:
+        """The frame with the samples of all channels side by side: PyAV's arrays of planes do not fit all layouts."""
+        if not frame.format.is_planar:
+            return frame
+        kind = frame.format.packed.name, frame.layout.name, frame.sample_rate
+        packer = self._packers.setdefault(kind, av.AudioResampler(*kind))
+        (packed,) = packer.resample(frame)
+        return packed
 
     def end(self) -> Iterator[Packet]:
         """Yields what is still held."""
@@ -336,8 +357,8 @@ class AudioEncoder:
         total = self._samples.shape[1]
         end = total if until is None else min(total, int(until * self._rate) + self._rate)
         if end > self._done:
-            part = np.ascontiguousarray(self._samples[:, self._done : end], np.float32)
-            frame = AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
+            part = np.ascontiguousarray(self._samples[:, self._done : end].T, np.float32).reshape(1, -1)
+            frame = AudioFrame.from_ndarray(part, format="flt", layout=self._layout)
             frame.sample_rate, frame.pts, frame.time_base = self._rate, self._done, Fraction(1, self._rate)
             self._container.mux(list(self._encoder.encode(frame)))
             self._done = end

@@ -135,8 +135,8 @@ def with_sound(path, codec: str, form: str, layout="mono", bad: float | None = N
             wave = (wave * 127 + 128).astype(np.uint8)
         elif form == "s16":
             wave = wave * 32767
-        if form[-1] != "p":  # samples of channels side by side
-            wave = np.repeat(wave, av.AudioLayout(layout).nb_channels, 1)
+        # Samples of channels side by side, or each in a row of its own.
+        wave = np.repeat(wave, av.AudioLayout(layout).nb_channels, 0 if form[-1] == "p" else 1)
         kind = {"u8": np.uint8, "s16": np.int16}.get(form, np.float32)
         frame = av.AudioFrame.from_ndarray(wave.astype(kind), format=form, layout=layout)
         frame.sample_rate = 44100
