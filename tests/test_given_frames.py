@@ -6,12 +6,14 @@ import av
 import numpy as np
 import pytest
 from odd_files import encode, numbered
+from PIL import Image
 from video_files import Fader
 
 from rife.video.codecs import Encoding
 from rife.video.colours import Look
-from rife.video.convert import _EXACT, chroma_site, to_rgb
+from rife.video.convert import _EXACT, chroma_site, samples, to_rgb
 from rife.video.job import interpolate_video
+from rife.video.reader import Clip
 
 
 class First(Fader):
@@ -25,7 +27,7 @@ def planes(path) -> list[list[np.ndarray]]:
     found = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            kind = np.uint16 if "10" in frame.format.name else np.uint8
+            kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
             found.append([np.frombuffer(memoryview(p), kind).reshape(p.height, -1)[:, : p.width].astype(float)
                           for p in frame.planes])  # fmt: skip
     return found
@@ -129,3 +131,111 @@ def test_where_chroma_lies_is_found_and_told_again(tmp_path, pix_fmt, site):
         for _ in range(5):
             with av.open(str(file)) as container:
                 assert chroma_site(next(container.decode(video=0))) == site
+
+
+def plain(path, pix_fmt: str, matrix: int, range_: int):
+    """One colour, (220, 40, 30), without loss; RGB where there is no matrix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, pix_fmt
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, range_
+        frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), (220, 40, 30), np.uint8), format="rgb24")
+        options = (
+            {"dst_colorspace": matrix, "src_color_range": 2, "dst_color_range": range_} if matrix else {}
+        )
+        for i in range(3):
+            picture = frame.reformat(format=pix_fmt, **options)
+            picture.pts = i
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("pix_fmt, matrix, range_", [
+    ("bgr0", 0, 2), ("yuv420p", 1, 1), ("yuv444p", 1, 1), ("yuv420p", 6, 2), ("yuv444p", 6, 2), ("yuv420p", 6, 1),
+    ("yuv420p", 9, 1),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["%d.jpg", "%d.webp", "out.webp"])
+def test_jpeg_and_webp_have_the_colours_of_the_source(tmp_path, pix_fmt, matrix, range_, name):
+    """Both know BT.601 only, JPEG in full range and WebP in limited; given frames were handed over as they are."""
+    path = plain(tmp_path / "in.mkv", pix_fmt, matrix, range_)
+    (tmp_path / "made").mkdir()
+    interpolate_video(First(), path, tmp_path / "made" / name, 2, cuts="off", repeats="off")
+    shown = []
+    for file in sorted((tmp_path / "made").iterdir()):
+        with Image.open(file) as image:
+            for i in range(getattr(image, "n_frames", 1)):
+                image.seek(i)
+                shown.append(np.asarray(image.convert("RGB"))[16, 16].astype(int))
+    assert len(shown) == 5 or name == "out.webp"  # which holds equal frames once
+    for colour in shown:
+        assert np.abs(colour - (220, 40, 30)).max() <= 6, shown
+
+
+@pytest.mark.parametrize(
+    "pix_fmt, range_", [("gray", 2), ("gray", 1), ("gray10le", 2), ("gray16le", 2), ("ya8", 2)]
+)
+def test_grey_has_its_range_as_it_was(tmp_path, pix_fmt, range_):
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, pix_fmt
+        stream.codec_context.color_range = range_
+        slope = np.linspace(16, 235, 32 * 32 * 3).astype(np.uint8).reshape(32, 32, 3)
+        slope[..., 1] = slope[..., 2] = slope[..., 0]
+        frame = av.VideoFrame.from_ndarray(slope, format="rgb24")
+        for i in range(3):
+            picture = frame.reformat(format=pix_fmt, dst_color_range=range_)
+            picture.pts = i
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    made = tmp_path / "out.mkv"
+    interpolate_video(
+        First(), tmp_path / "in.mkv", made, 2, cuts="off", repeats="off", encoding=Encoding("ffv1")
+    )
+    before, after = planes(tmp_path / "in.mkv"), planes(made)
+    with av.open(str(made)) as container:
+        first = next(container.decode(video=0))
+        assert (first.format.name, int(first.color_range)) == (pix_fmt, range_)
+    one = 256 if "16" in pix_fmt else 4 if "10" in pix_fmt else 1
+    for given, kept, new in zip(before, after[::2], after[1::2], strict=False):
+        assert np.array_equal(given[0], kept[0])
+        assert abs((given[0] - new[0]).mean()) / one < 0.5
+
+
+def test_an_opaque_animated_webp_has_no_alpha(tmp_path):
+    """Pillow writes the flag of one all the same."""
+    red, glass = Image.new("RGBA", (32, 32), (255, 0, 0, 255)), Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    blue = Image.new("RGBA", (32, 32), (0, 0, 255, 255))
+    red.save(tmp_path / "opaque.webp", save_all=True, append_images=[blue], lossless=True)
+    red.save(tmp_path / "later.webp", save_all=True, append_images=[glass], lossless=True)
+    assert not Clip(tmp_path / "opaque.webp").look.alpha
+    assert Clip(tmp_path / "later.webp").look.alpha
+
+
+@pytest.mark.parametrize("pix_fmt, there", [
+    ("yuyv422", "yuv422p"), ("uyvy422", "yuv422p"), ("nv12", "yuv420p"), ("y210le", "yuv422p10le"), ("nv24", "yuv444p"),
+])  # fmt: skip
+def test_what_is_not_in_planes_is_held_without_loss(tmp_path, pix_fmt, there):
+    """Of capture cards. They were written as 8 bits of the encoder's first format."""
+    frames = [
+        av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format=pix_fmt) for i in range(3)
+    ]
+    with av.open(str(tmp_path / "in.nut"), "w") as container:
+        stream = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, pix_fmt
+        for i, frame in enumerate(frames):
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    made = tmp_path / "out.mkv"
+    interpolate_video(
+        First(), tmp_path / "in.nut", made, 2, cuts="off", repeats="off", encoding=Encoding("ffv1")
+    )
+    assert Clip(made).look.pix_fmt == there
+    with av.open(str(made)) as container:
+        given = list(container.decode(video=0))[::2]
+    for before, after in zip(frames, given, strict=True):
+        before = before.reformat(format=there)
+        kind = np.uint16 if before.format.components[0].bits > 8 else np.uint8
+        for a, b in zip(before.planes, after.planes, strict=True):
+            assert np.array_equal(samples(a, kind), samples(b, kind))

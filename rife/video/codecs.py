@@ -131,6 +131,23 @@ ENCODERS = (
     Encoder("h264_videotoolbox", "h264", (_NV12,), ("q", 70), (), True),
     Encoder("hevc_videotoolbox", "h265", (_NV12, _P010), ("q", 70), (), True),
 )
+# JPEG (JFIF) and WebP know one matrix and range each, whatever a file says. By FFmpeg's numbers BT.601, in full range
+# and in limited.
+FIXED_COLOURS = {"mjpeg": (5, 2), "libwebp": (5, 1), "libwebp_anim": (5, 1)}
+# Formats that cameras and capture cards have, and the one with the same samples in planes, which encoders take.
+IN_PLANES = {
+    **dict.fromkeys(("yuyv422", "uyvy422", "yvyu422", "nv16"), "yuv422p"),
+    **dict.fromkeys(("nv12", "nv21"), "yuv420p"),
+    **dict.fromkeys(("nv24", "nv42", "vuyx", "vyu444"), "yuv444p"),
+    **dict.fromkeys(("vuya", "ayuv"), "yuva444p"),
+    **dict.fromkeys(("p210le", "y210le", "nv20le"), "yuv422p10le"),
+    **dict.fromkeys(("p410le", "xv30le", "v30xle"), "yuv444p10le"),
+    **dict.fromkeys(("p212le", "y212le"), "yuv422p12le"),
+    **dict.fromkeys(("p412le", "xv36le"), "yuv444p12le"),
+    "p010le": "yuv420p10le",
+    "p012le": "yuv420p12le",
+    "p016le": "yuv420p16le",
+}
 CODECS = tuple(dict.fromkeys(encoder.codec for encoder in ENCODERS))
 
 # For a file's ending: its codec, the one for more than 8 bits, the one for alpha.
@@ -278,7 +295,9 @@ def _pixel_formats(name: str) -> list[str]:
 
 def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
     here = _pixel_formats(encoder.name)
-    like = like.replace("yuvj", "yuv")  # JPEG's names of full range, which the tags say too
+    like = IN_PLANES.get(like, like).replace(
+        "yuvj", "yuv"
+    )  # JPEG's names of full range, which the tags say too
     if encoder.lossless and bits != FLOAT and like in here:
         return like
     rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats)

@@ -43,6 +43,12 @@ class Look:
             matrix = BT709 if height >= 720 or self.rgb else SMPTE170M
         return matrix, FULL if self.range == FULL and not self.rgb else LIMITED
 
+    def of_planes(self, height: int) -> tuple[int, int]:
+        """Returns matrix and range of the decoded planes as they are: grey ones have a range, though they hold RGB's
+        numbers."""
+        matrix, range_ = self.yuv(height)
+        return matrix, FULL if self.range == FULL and self.pix_fmt.startswith(("gray", "ya")) else range_
+
     def turned(self, turns: int) -> Look:
         """Returns the look after `turns` quarters of a turn."""
         return replace(self, pixel_aspect=1 / self.pixel_aspect) if turns % 2 else self

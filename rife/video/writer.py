@@ -24,7 +24,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename, refuse_device
-from .codecs import Encoder, Encoding, VideoError, choose
+from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError, choose
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
@@ -320,10 +320,13 @@ class VideoWriter(AtomicVideoFile):
     def _tag(self, pix_fmt: str) -> tuple[int, int]:
         """Writes the colours' tags; the matrix and range to convert with."""
         look, context = self.look, self._stream.codec_context
-        matrix, range_ = look.yuv(self.size[1])
+        matrix, range_ = look.of_planes(self.size[1]) if pix_fmt == look.pix_fmt else look.yuv(self.size[1])
         if pix_fmt.startswith("yuvj"):
             range_ = FULL
         tags = (BT709,) * 3 if look.rgb else (look.matrix, look.primaries, look.transfer)
+        if context.name in FIXED_COLOURS:
+            matrix, range_ = FIXED_COLOURS[context.name]
+            tags = matrix, *tags[1:]
         # What was not said stays unsaid: players guess as we did.
         context.colorspace, context.color_primaries, context.color_trc = tags
         context.color_range = range_
@@ -383,10 +386,14 @@ class VideoWriter(AtomicVideoFile):
     def _as_it_is(self, frame: av.VideoFrame) -> av.VideoFrame | None:
         """A decoded frame that the encoder can take plane by plane: no conversion, no loss. None: it cannot."""
         pix_fmt = self._stream.pix_fmt or ""
+        if IN_PLANES.get(frame.format.name) == pix_fmt:
+            frame = frame.reformat(format=pix_fmt)  # the same samples
         same = frame.format.name.replace("yuvj", "yuv") == pix_fmt.replace("yuvj", "yuv")
         size = (frame.width, frame.height) == (self._stream.width, self._stream.height)
         if not (same and size) or turns_of(frame) or self._palette:
             return None
+        if self._yuv is not None and self._yuv != self.look.of_planes(self.size[1]):
+            return None  # the same numbers would be other colours
         if frame.format.name != pix_fmt:  # JPEG's own name of full range, which the tags say too
             named = av.VideoFrame(frame.width, frame.height, pix_fmt)
             for plane, values in zip(named.planes, frame.planes, strict=True):
