@@ -148,7 +148,9 @@ class StreamCopier:
         }
         # The usual ones of so many channels, where it is not said which they are, and for encoders that know no others.
         usual = _LAYOUTS.get(source.channels, "stereo")
-        layouts = dict.fromkeys((usual if "channels" in source.layout.name else source.layout.name, usual, "stereo"))
+        layouts = dict.fromkeys(
+            (usual if "channels" in source.layout.name else source.layout.name, usual, "stereo")
+        )
         codecs = wanted.get(self._path.suffix.lower(), ["alac", "aac"] if lossless else ["aac"])
         if self._container.format.name == "mpegts":
             codecs = ["aac"]
