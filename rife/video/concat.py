@@ -12,6 +12,7 @@ import av
 import av.error
 
 from .codecs import VideoError
+from .pixel_aspect import keep_pixel_aspect
 from .proof import Proof, sound_seconds
 from .reader import Clip
 from .spherical import keep_spherical
@@ -49,6 +50,8 @@ class Joiner(AtomicVideoFile):
             self._stream = self._container.add_stream_from_template(first.streams.video[0], opaque=True)
         if self._stream.codec_context.name == "hevc" and self.path.suffix.lower() in MP4:
             self._stream.codec_context.codec_tag = "hvc1"
+        if self._clip and self._clip.look.pixel_aspect != 1:
+            self._stream.codec_context.sample_aspect_ratio = self._clip.look.pixel_aspect
         self._stream.time_base = self._tick
 
     def join(self) -> None:
@@ -79,7 +82,9 @@ class Joiner(AtomicVideoFile):
 
     def _closed(self) -> None:
         """Reads the file back, before the parts that it was made of are given up. Raises VideoError."""
-        keep_spherical(self._temporary, self._clip.first if self._clip else None)
+        if self._clip:
+            keep_spherical(self._temporary, self._clip.first)
+            keep_pixel_aspect(self._temporary, self._clip.look.pixel_aspect)
         found = Proof.of(self._temporary)
         fault = found.fault(sum(self._pictures), self._times, self._tick)
         expected = self._copies.seconds_of_sound if isinstance(self._copies, StreamCopier) else None

@@ -77,8 +77,9 @@ def mask_pixels(mask: np.ndarray) -> np.ndarray:
 
 
 def look_of_masks(clip: Clip) -> Look:
-    """Says how the masks of a clip are written: grey RGB with the depth of the clip's pictures."""
-    return Look(rgb=True, bits=16 if clip.look.bits == FLOAT else clip.look.bits)
+    """Says how the masks of a clip are written: grey RGB with the depth and the shape of pixels of its pictures."""
+    bits = 16 if clip.look.bits == FLOAT else clip.look.bits
+    return Look(rgb=True, bits=bits, pixel_aspect=clip.look.pixel_aspect)
 
 
 def encoding_of_masks(path: Path, bits: int) -> Encoding:

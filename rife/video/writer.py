@@ -30,6 +30,7 @@ from .convert import FromRgb, chroma_site, ready_frames, to_rgb
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
 from .lost_chroma import LostChroma, put_back
+from .pixel_aspect import keep_pixel_aspect
 from .reader import Clip, DamagedError
 from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
@@ -433,6 +434,7 @@ class VideoWriter(AtomicVideoFile):
         if self._lasts is not None and not self._pattern:
             set_length(self._temporary, self._end())
         keep_spherical(self._temporary, self._like)
+        keep_pixel_aspect(self._temporary, self.look.pixel_aspect, self._pattern)
 
     def _end(self) -> Fraction:
         return self._last + (self._lasts or 1 / self.rate) if self.count else Fraction(0)
