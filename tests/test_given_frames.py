@@ -213,7 +213,7 @@ def test_an_opaque_animated_webp_has_no_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("pix_fmt, there", [
-    ("yuyv422", "yuv422p"), ("uyvy422", "yuv422p"), ("nv12", "yuv420p"), ("y210le", "yuv422p10le"), ("nv24", "yuv444p"),
+    ("yuyv422", "yuv422p"), ("uyvy422", "yuv422p"), ("nv12", "yuv420p"), ("y210le", "yuv422p10le"),
 ])  # fmt: skip
 def test_what_is_not_in_planes_is_held_without_loss(tmp_path, pix_fmt, there):
     """Of capture cards. They were written as 8 bits of the encoder's first format."""
