@@ -11,14 +11,15 @@ import pytest
 from odd_files import X264, encode, joined, number
 from video_files import Fader, make, picture, with_sound
 
+from rife.cli import main
 from rife.video.codecs import Encoding, VideoError
 from rife.video.colours import Look
 from rife.video.convert import samples
 from rife.video.job import Job, Timing, interpolate_video, read_frames
 from rife.video.reader import Clip
 from rife.video.segments import Segments
+from rife.video.sound_encode import SoundCodec, SoundEncoder
 from rife.video.spherical import spherical_of, write_spherical
-from rife.video.stream_copy import SoundEncoder
 from rife.video.writer import VideoWriter
 
 PLAIN = {"cuts": "off", "repeats": "off"}
@@ -44,10 +45,31 @@ def sounds(path) -> list[tuple[str, float]]:
 def test_sound_that_the_target_lacks_is_encoded_and_said(
     tmp_path, caplog, source, codec, form, target, encoded
 ):
-    interpolate_video(Fader(), with_sound(tmp_path / source, codec, form), tmp_path / target, 2, **PLAIN)
+    path = with_sound(tmp_path / source, codec, form)
+    job = Job(Clip(path), Timing())
+    done = interpolate_video(Fader(), path, tmp_path / target, 2, **PLAIN)
     ((found, seconds),) = sounds(tmp_path / target)
+    spoken = {"opus": "Opus"}.get(encoded, encoded.upper())
+    assert done.sound == job.sound_said(tmp_path / target) == f"sound encoded as {spoken}"
     assert found == encoded and abs(seconds - 1) < 0.1
     assert "is encoded as" in caplog.text and len(Clip(tmp_path / target)) == 19
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("out.gif", "no sound: .gif holds none"), ("out_%d.png", "no sound: .png holds none"),
+     ("out.mkv", "sound copied")],
+)  # fmt: skip
+def test_what_became_of_sound_is_said_as_it_is(tmp_path, capsys, name, said):
+    """It was "copied" into all files, and out of nothing too."""
+    source = with_sound(tmp_path / "in.mkv", "aac", "fltp")
+    silent, target = make(tmp_path / "silent.mkv", frames=3), str(tmp_path / name)
+    for clip, told in ((source, said), (silent, "")):
+        done = interpolate_video(Fader(), clip, target, 2, **PLAIN)
+        assert done.sound == told and done.audio == (told == "sound copied")
+        assert main(["interpolate", str(clip), target, "--dry-run", "--device", "cpu"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert [line for line in lines if "sound" in line and "/" not in line] == [told] * bool(told)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +92,14 @@ def test_surround_whose_layout_the_encoder_does_not_know_stays_surround(tmp_path
     ((found, seconds),) = sounds(tmp_path / "out.webm")
     with av.open(str(tmp_path / "out.webm")) as container:
         assert container.streams.audio[0].channels == 6
-    assert found == "opus" and abs(seconds - 1) < 0.1 and "is encoded as libopus" in caplog.text
+    assert found == "opus" and abs(seconds - 1) < 0.1 and "is encoded as Opus" in caplog.text
 
 
 def test_eight_channels_in_planes_are_encoded_and_made_numbers(tmp_path, caplog):
     wave = np.sin(np.arange(48000) * 0.05).astype(np.float32)[:, None] * np.full(8, 0.3, np.float32)
     wave[24000, 5] = np.nan
     with av.open(str(tmp_path / "out.mkv"), "w") as container:
-        encoder = SoundEncoder(container, "aac", 48000, "7.1", "in.mkv")
+        encoder = SoundEncoder(container, SoundCodec("aac", 48000, "7.1"), "in.mkv")
         frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="flt", layout="7.1")
         frame.sample_rate = 48000
         for planar in av.AudioResampler("fltp", "7.1", 48000).resample(frame):
@@ -90,7 +112,9 @@ def test_eight_channels_in_planes_are_encoded_and_made_numbers(tmp_path, caplog)
 def test_packets_of_sound_that_cannot_be_decoded_are_told(tmp_path):
     told = []
     with av.open(str(tmp_path / "out.mkv"), "w") as container:
-        encoder = SoundEncoder(container, "aac", 44100, "mono", "in.mkv", lambda: told.append(True))
+        encoder = SoundEncoder(
+            container, SoundCodec("aac", 44100, "mono"), "in.mkv", lambda: told.append(True)
+        )
 
         class Packet:
             def decode(self):

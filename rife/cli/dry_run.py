@@ -29,7 +29,7 @@ def described(job: Job, target: Path) -> str:
         f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",
         f"{target}: {len(job.plan)} frames at {rate_text(job.rate)} fps, {float(job.time(len(job.plan))):.2f} s",
         f"  encoder {encoder.name}, {pix_fmt}{settings}",
-        f"  sound {'copied' if job.sound else 'left out' if clip.audio else 'none'}",
+        *(f"  {line}" for line in (job.sound_said(target),) if line),
         f"  {new} new frames, less what cuts and repeated frames leave out",
         *(f"  {line}" for line in seen),
         f"  encoders here: {', '.join(available())}",

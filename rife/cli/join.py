@@ -70,9 +70,10 @@ def run(args: argparse.Namespace) -> None:
         )  # fmt: skip
     for number, (seam, first) in enumerate(zip(made.seams, made.starts[1:], strict=True), 1):
         print(f"clips {number} and {number + 1}, at frame {first}: {described(seam)}")
+    sound = f", {made.sound_said}" if made.sound_said else ""
     print(
-        f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames, "
-        f"{'sound faded over' if made.sound else 'no sound'}, {time.perf_counter() - start:.1f} s on {model.place}"
+        f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames{sound}, "
+        f"{time.perf_counter() - start:.1f} s on {model.place}"
     )
     if args.report:
         write_text(args.report, json.dumps(report(made), indent=2))
@@ -100,6 +101,7 @@ def report(made: JoinedVideo) -> dict:
         "frames": made.frames,
         "fps": str(made.rate),
         "sound": made.sound,
+        "sound_said": made.sound_said,
         "starts": made.starts,
         "seams": seams,
     }

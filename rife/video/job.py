@@ -39,6 +39,8 @@ from .images import is_pattern, numbered, write_png
 from .lost_chroma import ChromaLoss, LostChroma
 from .masks import Masks, encoding_of_masks, look_of_masks, mask_pixels, masks_beside
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
+from .sound_encode import LEFT_OUT
+from .stream_copy import sound_said
 from .threads import BackgroundConsumer, prefetch
 from .writer import FINEST, VideoWriter, tick_of
 
@@ -62,6 +64,7 @@ class Summary:
     frames_out: int
     rate: Fraction
     audio: bool
+    sound: str = ""  # what became of it, such as "sound copied"; "" where there is none
 
 
 class Job:
@@ -141,10 +144,11 @@ class Job:
         finder.finish()
         return finder.scenes
 
-    @property
-    def sound(self) -> bool:
-        """Tells whether there is sound, it fits, and it is wanted."""
-        return self.clip.audio and self.same_time and self.encoding.audio
+    def sound_said(self, target: Path) -> str:
+        """Says what would become of the sound in a file of that name, as a writer says it; "" where there is none."""
+        if self.clip.audio and not (self.same_time and self.encoding.audio):
+            return LEFT_OUT
+        return sound_said(self.clip, target)
 
     def time(self, k: int) -> Fraction:
         """Returns when output frame k is shown, in seconds after the first; k may be the number of frames."""
@@ -387,7 +391,7 @@ def interpolate_video(
             model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size, keep=keep,
             on_progress=on_progress and (lambda count, _: on_progress(count)), mask_writer=mask_writer,
         )  # fmt: skip
-    return Summary(read, writer.count, job.rate, writer.sound)
+    return Summary(read, writer.count, job.rate, writer.sound, writer.sound_said)
 
 
 def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> Request:

@@ -15,6 +15,7 @@ from ..engine.seams import Seam
 from .codecs import Encoding
 from .job import refuse_same, to_pixels, to_tensor
 from .reader import Clip, DamagedError
+from .sound_encode import LEFT_OUT
 from .sound_mix import JoinedSound
 from .threads import BackgroundConsumer, prefetch
 from .writer import VideoWriter
@@ -30,6 +31,7 @@ class JoinedVideo:
     frames: int
     rate: Fraction
     sound: bool
+    sound_said: str  # what became of it; "" where there is none
     seams: list[Seam]
     starts: list[int]
 
@@ -70,7 +72,8 @@ def join_videos(
     """
     encoding = encoding or Encoding()
     first, rate = clips[0], clips[0].rate or clips[0].clock.moving_rate
-    sound = JoinedSound(list(clips)) if encoding.audio and any(clip.audio for clip in clips) else None
+    heard = any(clip.audio for clip in clips)
+    sound = JoinedSound(list(clips)) if encoding.audio and heard else None
     seams: list[Seam] = []
     starts = [0]
 
@@ -99,4 +102,5 @@ def join_videos(
                     on_progress(k + 1, frame)
         if sound:
             sound.ends(writer.count / rate)
-    return JoinedVideo(writer.count, rate, sound is not None, seams, starts)
+    said = LEFT_OUT if heard and not sound else writer.sound_said
+    return JoinedVideo(writer.count, rate, writer.sound, said, seams, starts)

@@ -167,6 +167,7 @@ class Segments:
         self.parts = [job.part(a, b) for a, b in zip(self.bounds, self.bounds[1:], strict=False)]
         self._proven: set[int] = set()  # segments that this process has seen to be whole
         self._slowest = 0.0
+        self.sound_said = ""  # what became of the sound, where this process joined
 
     def _make_folder(self) -> None:
         try:
@@ -395,6 +396,8 @@ class Segments:
             for target, path, copied in targets:
                 joiner = Joiner(target, list(map(path, parts)), job.clip, job.time, job.tick, copied)
                 files.enter_context(joiner).join()
+                if target is self.target:
+                    self.sound_said = joiner.sound_said
 
 
 def _described(job: Job) -> dict:
