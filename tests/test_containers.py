@@ -20,6 +20,7 @@ from rife.video.reader import Clip
 from rife.video.segments import Segments
 from rife.video.sound_encode import SoundCodec, SoundEncoder
 from rife.video.spherical import spherical_of, write_spherical
+from rife.video.stream_copy import StreamCopier
 from rife.video.writer import VideoWriter
 
 PLAIN = {"cuts": "off", "repeats": "off"}
@@ -130,6 +131,69 @@ def test_sound_with_no_numbers_is_named_and_becomes_silence(tmp_path, caplog, ba
     assert "no numbers (NaN or infinite) at 0.4" in caplog.text
     ((_, seconds),) = sounds(tmp_path / "out.webm")
     assert abs(seconds - 1) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "said"),
+    [("out.ogv", "h264", r"\.ogv cannot hold h264 .*write to \.mkv"), ("out.mov", "av1", "choose one of .*prores"),
+     ("out.ts", "vp9", r"nobody could read it.*h264, h265, or write to \.mkv"), ("out.y4m", None, "cannot hold h264"),
+     ("out.mkv", "wmv2", r"choose one of these codecs: h264, .*ffv1[^:]*\.$")],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["file", "segments", "dry run"])
+def test_what_a_container_cannot_hold_is_refused_before_the_work(
+    tmp_path, caplog, capsys, how, name, codec, said
+):
+    """It was found out in the end, told as damage of the source, or not at all."""
+    source, target = make(tmp_path / "in.mkv", audio="aac"), tmp_path / name
+    job = Job(Clip(source), Timing(), Encoding(codec))
+    with pytest.raises(VideoError, match=said):
+        if how == "file":
+            job.writer(target).__enter__()
+        elif how == "segments":
+            Segments(job, target, {})
+        else:
+            options = ["--codec", codec] if codec else []
+            assert main(["interpolate", str(source), str(target), "--dry-run", *options]) == 1
+            raise VideoError(capsys.readouterr().err.strip())
+    assert not target.exists() and "damaged" not in caplog.text
+
+
+def test_a_head_that_is_refused_is_no_damage_of_the_source(tmp_path, caplog):
+    with av.open(str(tmp_path / "out.ogv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        clip = Clip(with_sound(tmp_path / "in.mkv", "aac", "fltp"))
+        copier = StreamCopier(clip, container, tmp_path / "out.ogv")
+        with pytest.raises(av.error.ArgumentError):
+            copier.copy(None)
+        copier.close()
+    assert "damaged" not in caplog.text
+
+
+def test_theora_is_what_ogg_holds(tmp_path):
+    """Not every build encodes it."""
+    job = Job(Clip(make(tmp_path / "in.mkv")), Timing())
+    try:
+        assert job.codec_for(tmp_path / "out.ogv") == "libtheora"
+    except VideoError as error:
+        assert str(error).startswith(".ogv holds theora, and there is no encoder for it here. Write to .mkv")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "found"),
+    [("out.webm", None, "vp9"), ("out.m4v", None, "hevc"), ("out.y4m", "rawvideo", "rawvideo")],
+)
+def test_files_of_their_own_codec_are_written(tmp_path, name, codec, found):
+    """Segments of WebM were H.264, which was found out when they were joined; .m4v of 10 bits was refused."""
+    bits = {"codec": "libx265", "pix_fmt": "yuv420p10le"} if name == "out.m4v" else {}
+    job = Job(Clip(make(tmp_path / "in.mkv", **bits)), Timing(), Encoding(codec))
+    if name == "out.webm":
+        assert Segments(job, tmp_path / name, {}).run(Fader())
+    else:
+        interpolate_video(Fader(), tmp_path / "in.mkv", tmp_path / name, encoding=Encoding(codec))
+    with av.open(str(tmp_path / name)) as container:
+        name = container.streams.video[0].codec_context.name
+    assert name in (found, "libvpx-vp9")
 
 
 def with_font(path):

@@ -343,7 +343,9 @@ def _job(args: argparse.Namespace, source: Path, target: Path) -> Job:
         clip, back = as_loop(clip, args.loop_twin == "drop", args.loop_drift == AUTO)
         if back.overlap:
             print(f"{clip.name}: the last frame is the first again, {back.overlap} left out of the loop")
-    return Job(clip, _timing(args, clip), encoding, args.keep_fps, back, masks=masks)
+    job = Job(clip, _timing(args, clip), encoding, args.keep_fps, back, masks=masks)
+    job.codec_for(target)  # refuses before anything is looked through for it
+    return job
 
 
 def _device(named: str | None) -> str | None:

@@ -59,14 +59,15 @@ def run(args: argparse.Namespace) -> None:
     if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
         raise ValueError(f"--report is {args.report}, expected a file in a folder that is there. Name one.")
     asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
-    clips = open_clips(args.input, target)
+    encoding = Encoding(args.codec, args.crf, audio=not args.no_audio)
+    clips = open_clips(args.input, target, encoding)
     model = load(args)
     options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
     start = time.perf_counter()
     with tqdm(total=sum(map(len, clips)), unit="frame", disable=None) as bar:
         made = join_videos(
             partial(interpolate, model, **options), clips, target, asked,
-            Encoding(args.codec, args.crf, audio=not args.no_audio), lambda done, _: bar.update(done - bar.n),
+            encoding, lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip
     for number, (seam, first) in enumerate(zip(made.seams, made.starts[1:], strict=True), 1):
         print(f"clips {number} and {number + 1}, at frame {first}: {described(seam)}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engine.joining import Joining, check_sizes, join_stream
 from ..engine.seams import Seam
 from .codecs import Encoding
+from .holding import encoder_for
 from .job import refuse_same, to_pixels, to_tensor
 from .reader import Clip, DamagedError
 from .sound_encode import LEFT_OUT
@@ -36,13 +37,16 @@ class JoinedVideo:
     starts: list[int]
 
 
-def open_clips(sources: Sequence[str | os.PathLike], target: Path) -> list[Clip]:
-    """Opens the clips of a join. Raises FileNotFoundError, VideoError, and ValueError where they do not fit
-    together."""
+def open_clips(
+    sources: Sequence[str | os.PathLike], target: Path, encoding: Encoding | None = None
+) -> list[Clip]:
+    """Opens the clips of a join. Raises FileNotFoundError, VideoError, and ValueError where they do not fit together,
+    or the target cannot hold them."""
     clips = [Clip(source) for source in sources]
     for clip in clips:
         refuse_same(clip, target)
     check_clips(clips)
+    encoder_for(target, encoding or Encoding(), clips[0].look, warn=False)
     return clips
 
 

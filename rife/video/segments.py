@@ -157,6 +157,9 @@ class Segments:
                     "without --resume and with one process."
                 )
         self.job, self.target, self.rank, self.masks_to = job, target, rank, masks_to
+        # Segments are Matroska, their pictures what the whole file holds.
+        self._codec = job.codec_for(target)
+        self._codec_of_masks = job.codec_for_masks(masks_to) if masks_to else None
         self.folder = target.with_name(target.name + ".parts")
         self._patience = patience
         self._make_folder()
@@ -355,8 +358,11 @@ class Segments:
                     raise _Done
 
         try:
-            to = self.mask_path(i) if self.masks_to else None
-            with self.job.writer(self.path(i), copy=False) as writer, self.job.mask_writer(to) as masks:
+            to, codec = self.mask_path(i) if self.masks_to else None, self._codec_of_masks
+            with (
+                self.job.writer(self.path(i), copy=False, codec=self._codec) as writer,
+                self.job.mask_writer(to, codec) as masks,
+            ):
                 render(model, self.job, self.parts[i], writer, check, mask_writer=masks, **options)
             self._look_at_source()
             self._prove(i, writer.count)

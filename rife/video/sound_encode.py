@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import av.error
@@ -32,7 +32,8 @@ _WANTED = {
     ".avi": ("libmp3lame", "aac"),
 }
 _ELSE = ("aac", "ac3", "libmp3lame", "libopus")
-_SPOKEN = {"aac": "AAC", "ac3": "AC-3", "alac": "ALAC", "libmp3lame": "MP3", "libopus": "Opus", "libvorbis": "Vorbis"}  # fmt: skip
+_SPOKEN = {"aac": "AAC", "ac3": "AC-3", "alac": "ALAC", "libmp3lame": "MP3", "libopus": "Opus",
+           "libvorbis": "Vorbis"}  # fmt: skip
 
 
 class SoundCodec(NamedTuple):
@@ -80,8 +81,26 @@ def codec_for(path: Path, source: AudioCodecContext) -> SoundCodec | None:
 def no_sound(path: Path) -> str:
     """Says that no sound comes into a file of that name."""
     if holds_sound(path):
-        return f"no sound: there is no encoder here for sound of {path.suffix}"
+        return f"no sound: {path.suffix} holds none that is encoded here"
     return f"no sound: {path.suffix} holds none"
+
+
+class Sound(Protocol):
+    """Is what brings sound into a file, and perhaps more."""
+
+    @property
+    def has_sound(self) -> bool:
+        """Tells whether sound goes into the file."""
+
+    @property
+    def said(self) -> str:
+        """Says what becomes of the sound; "" where there is none."""
+
+    def copy(self, until: Fraction | None) -> None:
+        """Writes what is heard up to a time in seconds; None: all, and the end."""
+
+    def close(self) -> None:
+        """Closes what is open."""
 
 
 class SoundEncoder:

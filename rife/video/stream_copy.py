@@ -221,11 +221,17 @@ class StreamCopier:
         self._mux([packet])
 
     def _mux(self, packets: Iterable[Packet]) -> None:
+        self._container.start_encoding()  # a head that is refused is no fault of these packets
         try:
             for packet in packets:
                 self._container.mux(packet)
-        except (av.error.InvalidDataError, av.error.ArgumentError):
-            self._complain()
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            if not self._damaged:
+                log.warning(
+                    "%s does not take all sound or subtitles of %s (%s): some is left out.",
+                    self._path.suffix, self._clip.name, error.strerror,
+                )  # fmt: skip
+            self._damaged = True
 
     def _next(self) -> Packet | None:
         try:

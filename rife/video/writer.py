@@ -14,7 +14,7 @@ from fractions import Fraction
 from math import gcd
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import av.error
@@ -24,15 +24,15 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename, refuse_device
-from .codecs import Encoder, Encoding, VideoError, choose
+from .codecs import Encoder, Encoding, VideoError
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
-from .holding import container_of, holds_sound
+from .holding import container_of, encoder_for, holds_sound
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
 from .lost_chroma import LostChroma, put_back
 from .reader import Clip, DamagedError
-from .sound_encode import LEFT_OUT, AudioEncoder, no_sound
+from .sound_encode import LEFT_OUT, AudioEncoder, Sound, no_sound
 from .spherical import keep_spherical
 from .stream_copy import OF_THE_FILE, StreamCopier
 from .temporary import discard, make_temporary, name_together
@@ -52,24 +52,6 @@ _KINDS = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le",
 _GIF_TICK = Fraction(1, 100)  # what it counts in, seconds
 # How many frames a second browsers show of animations, as these count: what lasts 10 ms or less, for 100 ms.
 _FASTEST = {".gif": 50, ".webp": 90, ".apng": 90}
-
-
-class Sound(Protocol):
-    """Is what brings sound into a file, and perhaps more."""
-
-    @property
-    def has_sound(self) -> bool:
-        """Tells whether sound goes into the file."""
-
-    @property
-    def said(self) -> str:
-        """Says what becomes of the sound; "" where there is none."""
-
-    def copy(self, until: Fraction | None) -> None:
-        """Writes what is heard up to a time in seconds; None: all, and the end."""
-
-    def close(self) -> None:
-        """Closes what is open."""
 
 
 class AtomicVideoFile:
@@ -296,17 +278,12 @@ class VideoWriter(AtomicVideoFile):
 
     def _add_pictures(self) -> None:
         look = self.look
-        encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha, look.pix_fmt)
+        encoder, pix_fmt = encoder_for(self.path, self.encoding, look)
         settings = self.encoding.settings(encoder, look.hdr)
         site = chroma_site(self._like)
         if site and not av.VideoFormat(pix_fmt, 16, 16).is_rgb:
             settings["chroma_sample_location"] = site
-        try:
-            stream = self._container.add_stream(encoder.name, rate=self.rate, options=settings)
-        except (ValueError, av.error.FFmpegError) as error:
-            raise VideoError(
-                f"{self.path.suffix} cannot hold {encoder.codec} ({error}). Write to .mkv, or choose another codec."
-            ) from error
+        stream = self._container.add_stream(encoder.name, rate=self.rate, options=settings)
         assert isinstance(stream, VideoStream)
         self._stream = stream
         if look.hdr and not look.hdr.settings(encoder.name):
