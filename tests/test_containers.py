@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,7 +16,7 @@ from odd_files import X264, encode, joined, number
 from video_files import Fader, make, picture, with_sound
 
 from rife.cli import main
-from rife.video.codecs import Encoding, VideoError
+from rife.video.codecs import Encoding, VideoError, available
 from rife.video.colours import Look
 from rife.video.convert import samples
 from rife.video.job import Job, Timing, interpolate_video, read_frames
@@ -23,6 +27,7 @@ from rife.video.spherical import spherical_of, write_spherical
 from rife.video.stream_copy import StreamCopier
 from rife.video.writer import VideoWriter
 
+ROOT = Path(__file__).parent.parent
 PLAIN = {"cuts": "off", "repeats": "off"}
 
 
@@ -194,6 +199,22 @@ def test_files_of_their_own_codec_are_written(tmp_path, name, codec, found):
     with av.open(str(tmp_path / name)) as container:
         name = container.streams.video[0].codec_context.name
     assert name in (found, "libvpx-vp9")
+
+
+@pytest.mark.skipif("libsvtav1" not in available(), reason="this build encodes no AV1 by SVT")
+@pytest.mark.parametrize("level", [None, "3"])
+def test_svt_av1_says_nothing_of_itself_unless_it_is_asked(level):
+    """In a process of its own: it looks at what is asked once."""
+    code = "import os; from rife.video.holding import *; from rife.video.colours import Look; " \
+        "encoder_for(Path('x.mp4'), Encoding('av1'), Look()); print(os.environ.get('SVT_LOG'))"  # fmt: skip
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "SVT_LOG"},
+        **({"SVT_LOG": level} if level else {}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(level) and ("Svt[info]" in done.stderr) == (level == "3")
 
 
 def with_font(path):

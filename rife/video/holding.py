@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +97,8 @@ def _trial(container: str, name: str, pix_fmt: str, options: tuple[tuple[str, st
         return f"FFmpeg's {container} has no place for it"
     stream.width, stream.height, stream.pix_fmt = _TRIAL_SIZE[0], _TRIAL_SIZE[1], pix_fmt
     try:
-        packets = [packet for frame in _dark(pix_fmt) for packet in stream.encode(frame)]
+        with _quiet():
+            packets = [packet for frame in _dark(pix_fmt) for packet in stream.encode(frame)]
         packets += stream.encode(None)
     except (ValueError, OSError, av.error.FFmpegError) as error:
         log.debug("%s cannot be tried: %s", name, error)  # by size or options, of which the writer tells
@@ -106,6 +109,20 @@ def _trial(container: str, name: str, pix_fmt: str, options: tuple[tuple[str, st
     except (ValueError, OSError, av.error.FFmpegError):
         return f"FFmpeg's {container} refuses it"
     return "" if _comes_back(file, stream.codec_context.codec.id) else "nobody could read it from there"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the block SVT-AV1 learns that it shall tell errors alone, not twenty lines about itself: it asks once in a
+    process, when it is first opened, and FFmpeg has no option for it."""
+    unsaid = "SVT_LOG" not in os.environ
+    if unsaid:
+        os.environ["SVT_LOG"] = "1"
+    try:
+        yield
+    finally:
+        if unsaid:
+            os.environ.pop("SVT_LOG", None)
 
 
 def _dark(pix_fmt: str) -> Iterator[av.VideoFrame]:
