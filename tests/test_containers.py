@@ -25,6 +25,7 @@ from rife.video.segments import Segments
 from rife.video.sound_encode import SoundCodec, SoundEncoder
 from rife.video.spherical import spherical_of, write_spherical
 from rife.video.stream_copy import StreamCopier
+from rife.video.timecode import recounted
 from rife.video.writer import VideoWriter
 
 ROOT = Path(__file__).parent.parent
@@ -215,6 +216,50 @@ def test_svt_av1_says_nothing_of_itself_unless_it_is_asked(level):
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.strip() == str(level) and ("Svt[info]" in done.stderr) == (level == "3")
+
+
+def with_timecode(path, timecode="01:00:00:12"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.metadata["timecode"] = timecode
+        if hasattr(container, "set_chapters"):
+            chapter = {
+                "id": 1,
+                "start": 0,
+                "end": 200,
+                "time_base": Fraction(1, 1000),
+                "metadata": {"title": "A"},
+            }
+            container.set_chapters([chapter])
+        sound = container.add_stream("aac", rate=48000, layout="mono")
+        for i in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 48000
+        container.mux(sound.encode(silence))
+        container.mux([*stream.encode(None), *sound.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.mov", "out.mp4", "out.mkv"])
+def test_a_timecode_is_kept_or_named(tmp_path, caplog, name):
+    """It, and the text that chapters are of, were both "data (unknown)", left out."""
+    interpolate_video(Fader(), with_timecode(tmp_path / "in.mov"), tmp_path / name, 2, **PLAIN)
+    with av.open(str(tmp_path / name)) as container:
+        found = container.streams.video[0].metadata.get("timecode")
+    if name == "out.mkv":
+        assert caplog.messages == [".mkv does not get the source's data (timecode 01:00:00:12): left out."]
+    else:
+        assert found == "01:00:00:24" and not caplog.messages
+
+
+def test_a_timecode_counts_the_frames_of_its_rate():
+    ntsc = Fraction(30000, 1001)
+    assert recounted("10:00:59:29", Fraction(30), Fraction(120)) == "10:00:59:116"
+    assert recounted("10:00:59;28", ntsc, 2 * ntsc) == "10:00:59;56"
+    assert recounted("10:00:59;28", ntsc, Fraction(50)) is None  # numbers are left out there alone
+    assert recounted("soon", ntsc, ntsc) is None and recounted("10:00:59:10", ntsc, Fraction(1000)) is None
 
 
 def with_font(path):

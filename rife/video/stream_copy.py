@@ -6,6 +6,7 @@ What the target cannot hold never ends a run: sound is encoded anew, the rest is
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ from .holding import container_of, holds, holds_sound
 from .reader import Clip
 from .sound_encode import SoundCodec, SoundEncoder, codec_for, no_sound
 from .source import main_stream, open_source, unreadable
+from .timecode import recounted
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +91,17 @@ class StreamCopier:
         self._sounds: list[_Sound] = []
         self._shifts = [Fraction(0), *(jump.shift * clip.time_base for jump in clip.jumps)]
         pictures = main_stream(self._source)
-        for stream in self._source.streams:
-            if stream is not pictures:
-                self._add(stream)
         chapters = self._source.chapters() if hasattr(self._source, "chapters") else []
         if chapters and hasattr(container, "set_chapters"):
             container.set_chapters([c for c in map(self._shifted, chapters) if c])
+        data = [stream for stream in self._source.streams if stream.type == "data"]
+        for stream in self._source.streams:
+            if stream is not pictures and stream not in data:
+                self._add(stream)
+        # FFmpeg has a track refer to one other: without sound the chapters' text would be taken for subtitles.
+        free = self.has_sound or not chapters
+        timecode = free and pictures is not None and self._keeps_timecode(pictures)
+        self._tell_data(data, bool(chapters), timecode)
         sources = [self._source.streams[i] for i in self._tracks]
         self._packets: Iterator[Packet] = self._source.demux(*sources) if sources else iter(())
         self._waiting: Packet | None = None
@@ -119,6 +126,32 @@ class StreamCopier:
             return None
         return float(tracks[0].until - tracks[0].since)
 
+    def _keeps_timecode(self, pictures: Stream) -> bool:
+        """Whether the file gets a timecode like the source's, which MP4 and QuickTime make of the pictures' own tag."""
+        timecode, target = pictures.metadata.get("timecode"), self._container.streams.video[0]
+        if not timecode or self._container.format.name not in ("mp4", "mov") or self._clip.trimmed:
+            return False
+        if not self._clip.rate or not target.average_rate:
+            return False
+        counted = recounted(timecode, self._clip.rate, Fraction(target.average_rate))
+        if counted:
+            target.metadata["timecode"] = counted
+        return counted is not None
+
+    def _tell_data(self, streams: Sequence[Stream], chapters: bool, timecode: bool) -> None:
+        """Says which data the file does not get; not of a track that is but another form of what it gets."""
+        names = []
+        for stream in streams:
+            handler = stream.metadata.get("handler_name", "")
+            if "timecode" in stream.metadata:
+                names += [] if timecode else [f"timecode {stream.metadata['timecode']}"]
+            elif not (chapters and re.search("text|subtitle|chapter", handler, re.IGNORECASE)):
+                names.append(handler.strip() or stream.name or "unknown")
+        if names:
+            log.warning(
+                "%s does not get the source's data (%s): left out.", self._path.suffix, ", ".join(names)
+            )
+
     def _add(self, stream: Stream) -> None:
         name = (
             stream.codec_context.name if stream.codec_context else stream.metadata.get("filename", "unknown")
@@ -142,7 +175,7 @@ class StreamCopier:
             )  # fmt: skip
         else:
             kind = "cover or second picture" if stream.type == "video" else stream.type
-            hint = "" if end == ".mkv" or stream.type in ("video", "data") else " .mkv holds all."
+            hint = "" if end == ".mkv" or stream.type == "video" else " .mkv holds all."
             log.warning("%s does not get the source's %s (%s): it is left out.%s", end, kind, name, hint)
             return
         target.metadata.update({k: v for k, v in stream.metadata.items() if k.lower() not in OF_THE_FILE})
