@@ -123,7 +123,7 @@ class RIFEJoinClips(io.ComfyNode):
 
         if all(isinstance(clip, Tensor) for clip in given):
             images, video, made = _of_images(make, given, asked, fps)
-            count, rate = len(images), fps
+            count, rate, sound = len(images), fps, {}
         elif any(isinstance(clip, Tensor) for clip in given):
             raise ValueError(
                 "some clips are images and some are videos, expected one kind. Turn videos into images with Get Video "
@@ -133,6 +133,7 @@ class RIFEJoinClips(io.ComfyNode):
             encoding = Encoding(None if codec == "auto" else codec, None if crf < 0 else crf)
             images, video, made = _of_videos(make, given, asked, encoding)
             count, rate = made.frames, float(made.rate)
+            sound = {"sound": made.sound, "sound_said": made.sound_said}
         seams = [
             {"frame": first, **seam.as_dict()}
             for seam, first in zip(made.seams, made.starts[1:], strict=True)
@@ -142,7 +143,7 @@ class RIFEJoinClips(io.ComfyNode):
             f"{len(given)} clips → {count} frames, {rate:g} fps, {count / rate:.2f} s; took {seconds:.1f} s"
         )
         model_management.send_status_text(line)
-        facts = {"clips": len(given), "frames_out": count, "fps": rate, "seams": seams}
+        facts = {"clips": len(given), "frames_out": count, "fps": rate, "seams": seams, **sound}
         facts |= {**run.describe(interp_model, precision), "seconds": seconds}
         return io.NodeOutput(images, video, count, report_json(f"{line}; {described(interp_model)}", facts))
 

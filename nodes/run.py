@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,6 +171,17 @@ def _masks_or_none(out: Tensor, masks: Tensor | None) -> Tensor:
     return out.new_zeros((1, *out.shape[1:3])).expand(len(out), -1, -1) if masks is None else masks
 
 
+class Rendered(NamedTuple):
+    """Says what `render` did: number of frames, those of the clip that begin a scene, the pattern of those that repeat
+    the one before, whether there is sound and what became of it."""
+
+    frames: int
+    cuts: list[int]
+    cadence: Cadence
+    sound: bool
+    sound_said: str
+
+
 def render(
     patcher,
     job: Job,
@@ -178,9 +190,8 @@ def render(
     on_plan: PlanCallback | None = None,
     keep: Tensor | str | None = None,
     enlarge: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[int, list[int], Cadence]:
-    """Computes a whole job into the file `path`; returns its number of frames, those of the clip that begin a scene,
-    and the pattern of those that repeat the one before. keep: a mask (H,W), "auto" or None."""
+) -> Rendered:
+    """Computes a whole job into the file `path`. keep: a mask (H,W), "auto" or None."""
     clip = job.clip
     model, batch = options.load(
         patcher, clip.height, clip.width, 4 if clip.look.alpha else 3, options.batch_size or MAX_BATCH
@@ -196,7 +207,8 @@ def render(
             finder=finder, keep=keep, enlarge=enlarge, batch_size=batch,
             **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
-    return writer.count, job.timing.cuts_among(finder), job.timing.cadence_among(finder, len(clip))
+    cuts, cadence = job.timing.cuts_among(finder), job.timing.cadence_among(finder, len(clip))
+    return Rendered(writer.count, cuts, cadence, writer.sound, writer.sound_said)
 
 
 def _about_new(plan: Plan) -> int:

@@ -212,20 +212,21 @@ class RIFEInterpolateVideo(io.ComfyNode):
             forecast = Forecast(cls, len(clip), float(job.rate))
             region = kept_region(keep, overlays, clip.height, clip.width)
             with model_management.enlarging(upscale_model, clip.height, clip.width) as enlarge:
-                count, cuts, cadence = run.render(interp_model, job, path, options, forecast, region, enlarge)
+                done = run.render(interp_model, job, path, options, forecast, region, enlarge)
         seconds = time.perf_counter() - start
-        line = result_line(len(clip), count, seconds, float(job.rate), len(cuts))
+        line = result_line(len(clip), done.frames, seconds, float(job.rate), len(done.cuts))
         model_management.send_status_text(line)
         made = {
             "forecast": forecast.text,
             "frames_in": len(clip),
-            "frames_out": count,
+            "frames_out": done.frames,
             "source_fps": str(clip.clock.mean_rate),
             "variable": clip.rate is None,
             "fps": str(job.rate),
-            "sound": job.sound,
-            "cuts": cuts,
-            "cadence": cadence.described(clip.rate) or clip.flagged_cadence,
+            "sound": done.sound,
+            "sound_said": done.sound_said,
+            "cuts": done.cuts,
+            "cadence": done.cadence.described(clip.rate) or clip.flagged_cadence,
             "pauses": job.plan.clock.pauses,
             "enlarged": larger,
             "longest_gap_s": float(job.plan.clock.gap_limit or 0),
@@ -236,7 +237,7 @@ class RIFEInterpolateVideo(io.ComfyNode):
             **({"back_to_first": back.as_dict()} if back else {}),
         }
         report = report_json(f"{line}; {described(interp_model)}", made)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), count, report)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(job.rate), done.frames, report)
 
 
 def _request(node, timing: dict | None, multiplier: int, clock: Clock) -> Request:

@@ -211,7 +211,9 @@ def test_globs_of_pictures_are_one_clip_and_animations_are_many(tmp_path, checkp
     with VideoWriter(numbered / "%d.png", Fraction(12), 64, 48) as writer:
         for i in range(11):
             writer.write(picture(i))
-    assert interpolate(numbered / "*.png", tmp_path / "out" / "", "--dry-run") == 0
+    assert interpolate(numbered / "*.png", f"{tmp_path / 'out'}/", "--dry-run") == 0
+    assert interpolate(numbered / "*.png", tmp_path / "out", "--dry-run") == 1
+    assert "out names no known container" in capsys.readouterr().err
     assert interpolate(numbered / "%d.png", f"{tmp_path / 'out'}/", "--model", checkpoint) == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["shot.mp4"]
     assert interpolate(numbered / "1.png", numbered / "2.png", tmp_path / "x.mp4") == 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,16 +15,20 @@ import pytest
 from odd_files import X264, encode, joined, number
 from video_files import Fader, make, picture, with_sound
 
-from rife.video.codecs import Encoding, VideoError
+from rife.cli import main
+from rife.video.codecs import Encoding, VideoError, available
 from rife.video.colours import Look
 from rife.video.convert import samples
 from rife.video.job import Job, Timing, interpolate_video, read_frames
 from rife.video.reader import Clip
 from rife.video.segments import Segments
+from rife.video.sound_encode import SoundCodec, SoundEncoder
 from rife.video.spherical import spherical_of, write_spherical
-from rife.video.stream_copy import SoundEncoder
+from rife.video.stream_copy import StreamCopier
+from rife.video.timecode import recounted
 from rife.video.writer import VideoWriter
 
+ROOT = Path(__file__).parent.parent
 PLAIN = {"cuts": "off", "repeats": "off"}
 
 
@@ -44,10 +52,31 @@ def sounds(path) -> list[tuple[str, float]]:
 def test_sound_that_the_target_lacks_is_encoded_and_said(
     tmp_path, caplog, source, codec, form, target, encoded
 ):
-    interpolate_video(Fader(), with_sound(tmp_path / source, codec, form), tmp_path / target, 2, **PLAIN)
+    path = with_sound(tmp_path / source, codec, form)
+    job = Job(Clip(path), Timing())
+    done = interpolate_video(Fader(), path, tmp_path / target, 2, **PLAIN)
     ((found, seconds),) = sounds(tmp_path / target)
+    spoken = {"opus": "Opus"}.get(encoded, encoded.upper())
+    assert done.sound == job.sound_said(tmp_path / target) == f"sound encoded as {spoken}"
     assert found == encoded and abs(seconds - 1) < 0.1
     assert "is encoded as" in caplog.text and len(Clip(tmp_path / target)) == 19
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("out.gif", "no sound: .gif holds none"), ("out_%d.png", "no sound: .png holds none"),
+     ("out.mkv", "sound copied")],
+)  # fmt: skip
+def test_what_became_of_sound_is_said_as_it_is(tmp_path, capsys, name, said):
+    """It was "copied" into all files, and out of nothing too."""
+    source = with_sound(tmp_path / "in.mkv", "aac", "fltp")
+    silent, target = make(tmp_path / "silent.mkv", frames=3), str(tmp_path / name)
+    for clip, told in ((source, said), (silent, "")):
+        done = interpolate_video(Fader(), clip, target, 2, **PLAIN)
+        assert done.sound == told and done.audio == (told == "sound copied")
+        assert main(["interpolate", str(clip), target, "--dry-run", "--device", "cpu"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert [line for line in lines if "sound" in line and "/" not in line] == [told] * bool(told)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +99,14 @@ def test_surround_whose_layout_the_encoder_does_not_know_stays_surround(tmp_path
     ((found, seconds),) = sounds(tmp_path / "out.webm")
     with av.open(str(tmp_path / "out.webm")) as container:
         assert container.streams.audio[0].channels == 6
-    assert found == "opus" and abs(seconds - 1) < 0.1 and "is encoded as libopus" in caplog.text
+    assert found == "opus" and abs(seconds - 1) < 0.1 and "is encoded as Opus" in caplog.text
 
 
 def test_eight_channels_in_planes_are_encoded_and_made_numbers(tmp_path, caplog):
     wave = np.sin(np.arange(48000) * 0.05).astype(np.float32)[:, None] * np.full(8, 0.3, np.float32)
     wave[24000, 5] = np.nan
     with av.open(str(tmp_path / "out.mkv"), "w") as container:
-        encoder = SoundEncoder(container, "aac", 48000, "7.1", "in.mkv")
+        encoder = SoundEncoder(container, SoundCodec("aac", 48000, "7.1"), "in.mkv")
         frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="flt", layout="7.1")
         frame.sample_rate = 48000
         for planar in av.AudioResampler("fltp", "7.1", 48000).resample(frame):
@@ -90,7 +119,9 @@ def test_eight_channels_in_planes_are_encoded_and_made_numbers(tmp_path, caplog)
 def test_packets_of_sound_that_cannot_be_decoded_are_told(tmp_path):
     told = []
     with av.open(str(tmp_path / "out.mkv"), "w") as container:
-        encoder = SoundEncoder(container, "aac", 44100, "mono", "in.mkv", lambda: told.append(True))
+        encoder = SoundEncoder(
+            container, SoundCodec("aac", 44100, "mono"), "in.mkv", lambda: told.append(True)
+        )
 
         class Packet:
             def decode(self):
@@ -106,6 +137,129 @@ def test_sound_with_no_numbers_is_named_and_becomes_silence(tmp_path, caplog, ba
     assert "no numbers (NaN or infinite) at 0.4" in caplog.text
     ((_, seconds),) = sounds(tmp_path / "out.webm")
     assert abs(seconds - 1) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "said"),
+    [("out.ogv", "h264", r"\.ogv cannot hold h264 .*write to \.mkv"), ("out.mov", "av1", "choose one of .*prores"),
+     ("out.ts", "vp9", r"nobody could read it.*h264, h265, or write to \.mkv"), ("out.y4m", None, "cannot hold h264"),
+     ("out.mkv", "wmv2", r"choose one of these codecs: h264, .*ffv1[^:]*\.$")],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["file", "segments", "dry run"])
+def test_what_a_container_cannot_hold_is_refused_before_the_work(
+    tmp_path, caplog, capsys, how, name, codec, said
+):
+    """It was found out in the end, told as damage of the source, or not at all."""
+    source, target = make(tmp_path / "in.mkv", audio="aac"), tmp_path / name
+    job = Job(Clip(source), Timing(), Encoding(codec))
+    with pytest.raises(VideoError, match=said):
+        if how == "file":
+            job.writer(target).__enter__()
+        elif how == "segments":
+            Segments(job, target, {})
+        else:
+            options = ["--codec", codec] if codec else []
+            assert main(["interpolate", str(source), str(target), "--dry-run", *options]) == 1
+            raise VideoError(capsys.readouterr().err.strip())
+    assert not target.exists() and "damaged" not in caplog.text
+
+
+def test_a_head_that_is_refused_is_no_damage_of_the_source(tmp_path, caplog):
+    with av.open(str(tmp_path / "out.ogv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        clip = Clip(with_sound(tmp_path / "in.mkv", "aac", "fltp"))
+        copier = StreamCopier(clip, container, tmp_path / "out.ogv")
+        with pytest.raises(av.error.ArgumentError):
+            copier.copy(None)
+        copier.close()
+    assert "damaged" not in caplog.text
+
+
+def test_theora_is_what_ogg_holds(tmp_path):
+    """Not every build encodes it."""
+    job = Job(Clip(make(tmp_path / "in.mkv")), Timing())
+    try:
+        assert job.codec_for(tmp_path / "out.ogv") == "libtheora"
+    except VideoError as error:
+        assert str(error).startswith(".ogv holds theora, and there is no encoder for it here. Write to .mkv")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "found"),
+    [("out.webm", None, "vp9"), ("out.m4v", None, "hevc"), ("out.y4m", "rawvideo", "rawvideo")],
+)
+def test_files_of_their_own_codec_are_written(tmp_path, name, codec, found):
+    """Segments of WebM were H.264, which was found out when they were joined; .m4v of 10 bits was refused."""
+    bits = {"codec": "libx265", "pix_fmt": "yuv420p10le"} if name == "out.m4v" else {}
+    job = Job(Clip(make(tmp_path / "in.mkv", **bits)), Timing(), Encoding(codec))
+    if name == "out.webm":
+        assert Segments(job, tmp_path / name, {}).run(Fader())
+    else:
+        interpolate_video(Fader(), tmp_path / "in.mkv", tmp_path / name, encoding=Encoding(codec))
+    with av.open(str(tmp_path / name)) as container:
+        name = container.streams.video[0].codec_context.name
+    assert name in (found, "libvpx-vp9")
+
+
+@pytest.mark.skipif("libsvtav1" not in available(), reason="this build encodes no AV1 by SVT")
+@pytest.mark.parametrize("level", [None, "3"])
+def test_svt_av1_says_nothing_of_itself_unless_it_is_asked(level):
+    """In a process of its own: it looks at what is asked once."""
+    code = "import os; from rife.video.holding import *; from rife.video.colours import Look; " \
+        "encoder_for(Path('x.mp4'), Encoding('av1'), Look()); print(os.environ.get('SVT_LOG'))"  # fmt: skip
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "SVT_LOG"},
+        **({"SVT_LOG": level} if level else {}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(level) and ("Svt[info]" in done.stderr) == (level == "3")
+
+
+def with_timecode(path, timecode="01:00:00:12"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.metadata["timecode"] = timecode
+        if hasattr(container, "set_chapters"):
+            chapter = {
+                "id": 1,
+                "start": 0,
+                "end": 200,
+                "time_base": Fraction(1, 1000),
+                "metadata": {"title": "A"},
+            }
+            container.set_chapters([chapter])
+        sound = container.add_stream("aac", rate=48000, layout="mono")
+        for i in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 48000
+        container.mux(sound.encode(silence))
+        container.mux([*stream.encode(None), *sound.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.mov", "out.mp4", "out.mkv"])
+def test_a_timecode_is_kept_or_named(tmp_path, caplog, name):
+    """It, and the text that chapters are of, were both "data (unknown)", left out."""
+    interpolate_video(Fader(), with_timecode(tmp_path / "in.mov"), tmp_path / name, 2, **PLAIN)
+    with av.open(str(tmp_path / name)) as container:
+        found = container.streams.video[0].metadata.get("timecode")
+    if name == "out.mkv":
+        assert caplog.messages == [".mkv does not get the source's data (timecode 01:00:00:12): left out."]
+    else:
+        assert found == "01:00:00:24" and not caplog.messages
+
+
+def test_a_timecode_counts_the_frames_of_its_rate():
+    ntsc = Fraction(30000, 1001)
+    assert recounted("10:00:59:29", Fraction(30), Fraction(120)) == "10:00:59:116"
+    assert recounted("10:00:59;28", ntsc, 2 * ntsc) == "10:00:59;56"
+    assert recounted("10:00:59;28", ntsc, Fraction(50)) is None  # numbers are left out there alone
+    assert recounted("soon", ntsc, ntsc) is None and recounted("10:00:59:10", ntsc, Fraction(1000)) is None
 
 
 def with_font(path):

@@ -9,10 +9,12 @@ from odd_files import encode, numbered
 from PIL import Image
 from video_files import Fader
 
+from rife.engine.joining import Joining
 from rife.video.codecs import Encoding
 from rife.video.colours import Look
 from rife.video.convert import _EXACT, chroma_site, samples, to_rgb
 from rife.video.job import interpolate_video
+from rife.video.joined import join_videos, open_clips
 from rife.video.reader import Clip
 
 
@@ -64,6 +66,32 @@ def test_given_frames_are_bit_for_bit_and_new_ones_match_them(tmp_path, pix_fmt,
         for k, (a, b) in enumerate(zip(given, new, strict=True)):
             assert abs((a - b).mean()) / level < 0.05
             assert np.sqrt(((a - b) ** 2).mean()) / level < (0.25 if k == 0 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "second", "kept"),
+    [
+        ("yuv420p", (1, 1), True),
+        ("yuv420p10le", (1, 1), True),
+        ("yuv444p", (1, 1), True),
+        ("yuv420p", (6, 2), False),
+    ],
+)
+def test_a_join_leaves_given_planes_alone_too(tmp_path, pix_fmt, second, kept):
+    """They went through RGB; where a clip means other colours by them, they have to."""
+    files = [
+        source(tmp_path / "a.mkv", pix_fmt, 1, 1, "left"),
+        source(tmp_path / "b.mkv", pix_fmt, *second, "left"),
+    ]
+    target, asked = tmp_path / "out.mkv", Joining(overlap=0, match=False, bridge=0)
+    clips = open_clips(files, target)
+    assert join_videos(None, clips, target, asked, Encoding("ffv1")).frames == 6
+    before, after = planes(files[0]) + planes(files[1]), planes(target)
+    same = [all(map(np.array_equal, a, b)) for a, b in zip(before, after, strict=True)]
+    assert same == [True] * 3 + [kept] * 3
+    shown, meant = Clip(target).frames(), [*clips[0].frames(), *clips[1].frames()]
+    apart = [np.abs(a.astype(float) - b).mean() for a, b in zip(shown, meant, strict=True)]
+    assert max(apart) < 1.5 * (257 if "10" in pix_fmt else 1)
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "ffv1", "libx264"])

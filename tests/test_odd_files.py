@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from odd_files import CASES, encode, joined, number
+from odd_files import CASES, X264, encode, joined, number
 
 from rife.video.reader import Clip
 
@@ -34,6 +34,17 @@ def test_a_file_behind_the_file_is_told(tmp_path, caplog, ending, codec):
     assert len(list(clip.frames())) == 24 and clip.rate == 25
     assert len(caplog.messages) == 1 and f"another file from byte {one.stat().st_size} on" in caplog.text
     assert Clip(io.BytesIO((tmp_path / f"two.{ending}").read_bytes())).rate == 25
+
+
+@pytest.mark.parametrize("rates", [(25, 30), (30, 25)])
+def test_a_recording_of_another_rate_follows_on(tmp_path, rates):
+    """It began 7 ms too early, or too late: decoding runs ahead by frames, which last another time there."""
+    parts = [tmp_path / f"{rate}.ts" for rate in rates]
+    for part, rate in zip(parts, rates, strict=True):
+        encode(part, count=rate, rate=rate, container="mpegts", options=X264)
+    clip = Clip(joined(tmp_path / "two.ts", *parts))
+    meant = [i / rates[0] for i in range(rates[0])] + [1 + i / rates[1] for i in range(rates[1])]
+    assert [float(time) for time in clip.times] == pytest.approx(meant, abs=2e-5)
 
 
 def test_mp4_of_fragments_is_read_on_and_says_nothing(tmp_path, caplog):

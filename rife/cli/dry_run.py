@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..timeline.cadence import Cadence
 from ..timeline.parts import OFF, found_in
-from ..video.codecs import available, choose
+from ..video.codecs import available
 from ..video.deinterlace import OFF as DEINTERLACE_OFF
+from ..video.holding import encoder_for
 from ..video.job import Job
 
 _DRY_RUN = 600  # frames that are looked at, at most
@@ -17,7 +18,7 @@ _DRY_RUN = 600  # frames that are looked at, at most
 def described(job: Job, target: Path) -> str:
     """Returns what would be done, and with what, in lines."""
     clip, look = job.clip, job.clip.look
-    encoder, pix_fmt = choose(target, job.encoding, look.bits, look.alpha)
+    encoder, pix_fmt = encoder_for(target, job.encoding, look)
     kind = f"{clip.width}x{clip.height}, {look.bits} bits{', alpha' if look.alpha else ''}"
     rate = f"{rate_text(clip.rate)} fps" if clip.rate else "a variable rate"
     settings = "".join(
@@ -29,7 +30,7 @@ def described(job: Job, target: Path) -> str:
         f"{clip.name}: {kind}, {len(clip)} frames at {rate}, {float(clip.clock.duration):.2f} s",
         f"{target}: {len(job.plan)} frames at {rate_text(job.rate)} fps, {float(job.time(len(job.plan))):.2f} s",
         f"  encoder {encoder.name}, {pix_fmt}{settings}",
-        f"  sound {'copied' if job.sound else 'left out' if clip.audio else 'none'}",
+        *(f"  {line}" for line in (job.sound_said(target),) if line),
         f"  {new} new frames, less what cuts and repeated frames leave out",
         *(f"  {line}" for line in seen),
         f"  encoders here: {', '.join(available())}",

@@ -343,7 +343,9 @@ def _job(args: argparse.Namespace, source: Path, target: Path) -> Job:
         clip, back = as_loop(clip, args.loop_twin == "drop", args.loop_drift == AUTO)
         if back.overlap:
             print(f"{clip.name}: the last frame is the first again, {back.overlap} left out of the loop")
-    return Job(clip, _timing(args, clip), encoding, args.keep_fps, back, masks=masks)
+    job = Job(clip, _timing(args, clip), encoding, args.keep_fps, back, masks=masks)
+    job.codec_for(target)  # refuses before anything is looked through for it
+    return job
 
 
 def _device(named: str | None) -> str | None:
@@ -378,7 +380,7 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
             )  # fmt: skip
             show = _Progress(bar, segments)
             joined = segments.run(model, show, keep=keep, **options)
-            count = len(job.plan)
+            count, sound = len(job.plan), segments.sound_said
         else:
             finder = job.timing.finder()
             with job.writer(target) as writer, job.mask_writer(args.mask_to) as mask_writer:
@@ -393,15 +395,14 @@ def _one(args: argparse.Namespace, job: Job, target: Path, model: Model) -> None
                     mask_writer=mask_writer,
                     **options,
                 )
-            joined, count = True, writer.count
+            joined, count, sound = True, writer.count, writer.sound_said
             said = cadence_line(job.timing.cadence_among(finder, len(job.clip)), job)
     if joined:
         if said:
             print(f"{job.clip.name}: {said}")
-        sound = "sound copied" if job.sound else "no sound"
         print(
-            f"{target}: {len(job.clip)} -> {count} frames at {rate_text(job.rate)} fps, {sound}, "
-            f"{time.perf_counter() - start:.1f} s on {model.place}"
+            f"{target}: {len(job.clip)} -> {count} frames at {rate_text(job.rate)} fps, "
+            f"{f'{sound}, ' if sound else ''}{time.perf_counter() - start:.1f} s on {model.place}"
         )
 
 

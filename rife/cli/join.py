@@ -59,20 +59,22 @@ def run(args: argparse.Namespace) -> None:
     if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
         raise ValueError(f"--report is {args.report}, expected a file in a folder that is there. Name one.")
     asked = Joining(args.overlap, not args.no_match, args.fade, args.bridge)
-    clips = open_clips(args.input, target)
+    encoding = Encoding(args.codec, args.crf, audio=not args.no_audio)
+    clips = open_clips(args.input, target, encoding)
     model = load(args)
     options = {"scale": args.scale, "TTA": args.tta, "ensemble": args.ensemble, "batch_size": args.batch_size}
     start = time.perf_counter()
     with tqdm(total=sum(map(len, clips)), unit="frame", disable=None) as bar:
         made = join_videos(
             partial(interpolate, model, **options), clips, target, asked,
-            Encoding(args.codec, args.crf, audio=not args.no_audio), lambda done, _: bar.update(done - bar.n),
+            encoding, lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip
     for number, (seam, first) in enumerate(zip(made.seams, made.starts[1:], strict=True), 1):
         print(f"clips {number} and {number + 1}, at frame {first}: {described(seam)}")
+    sound = f", {made.sound_said}" if made.sound_said else ""
     print(
-        f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames, "
-        f"{'sound faded over' if made.sound else 'no sound'}, {time.perf_counter() - start:.1f} s on {model.place}"
+        f"{target}: {sum(map(len, clips))} frames of {len(clips)} clips -> {made.frames} frames{sound}, "
+        f"{time.perf_counter() - start:.1f} s on {model.place}"
     )
     if args.report:
         write_text(args.report, json.dumps(report(made), indent=2))
@@ -100,6 +102,7 @@ def report(made: JoinedVideo) -> dict:
         "frames": made.frames,
         "fps": str(made.rate),
         "sound": made.sound,
+        "sound_said": made.sound_said,
         "starts": made.starts,
         "seams": seams,
     }

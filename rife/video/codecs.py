@@ -82,6 +82,8 @@ ENCODERS = (
         (("level", "3"), ("slicecrc", "1")),
         lossless=True,
     ),
+    # In Ogg alone; its quality is one of FFmpeg's numbers, 118 times that of its own scale of 0 to 10.
+    Encoder("libtheora", "theora", (_YUV,), None, (("flags", "+qscale"), ("global_quality", "944"))),
     Encoder("gif", "gif", ((8, False, "pal8"), (8, True, "pal8"))),
     Encoder("libwebp_anim", "webp", ((8, True, "yuva420p"), (8, False, "yuv420p")), ("quality", 90)),
     Encoder(
@@ -157,6 +159,8 @@ _USUAL = {
     ".mov": ("h264", "h265", "prores"),
     ".mkv": ("h264", "h265", "ffv1"),
     ".webm": ("vp9", "av1", "vp9"),
+    ".ogv": ("theora",) * 3,
+    ".ogg": ("theora",) * 3,
     ".gif": ("gif",) * 3,
     ".webp": ("webp",) * 3,
     ".apng": ("apng",) * 3,
@@ -248,11 +252,11 @@ class Encoding:
 
 
 def choose(
-    path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False, like: str = ""
+    path: Path, encoding: Encoding, bits: int = 8, alpha: bool = False, like: str = "", warn: bool = True
 ) -> tuple[Encoder, str]:
     """Returns the encoder and pixel format for a file of `path`'s ending whose pictures have `bits` and perhaps alpha.
 
-    like: their pixel format, which an encoder without loss keeps. Warns where bits, alpha or light above 1 are lost.
+    like: their pixel format, which an encoder without loss keeps. warn: of bits, alpha or light above 1 that are lost.
     Raises VideoError where there is no such encoder.
     """
     named = encoding.codec or _usual_codec(path, bits, alpha)
@@ -260,9 +264,13 @@ def choose(
     rows = (
         [row] if row else [row for row in ENCODERS if (row.codec, row.hardware) == (named, encoding.hardware)]
     )
-    here = [row for row in rows if (opens(row) if row.hardware else _codec(row.name))]
+    here = [row for row in rows if codec_here(row)]
     if not here and row is None and named not in CODECS and _codec(named):
         here = [Encoder(named, named, tuple((8, False, name) for name in _pixel_formats(named)))]
+    if not here and encoding.codec is None and not encoding.hardware:
+        raise VideoError(
+            f"{path.suffix} holds {named}, and there is no encoder for it here. Write to .mkv, .webm or .mp4."
+        )
     if not here:
         raise VideoError(_missing(named, encoding.hardware))
     if encoding.pix_fmt and not _is_pixel_format(encoding.pix_fmt):
@@ -270,7 +278,7 @@ def choose(
             f"pix_fmt is {shortened(encoding.pix_fmt)}, expected a pixel format of FFmpeg; {named} takes "
             f"{', '.join(_pixel_formats(here[0].name)[:8])}. Leave it out to have it chosen."
         )
-    return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha, like)
+    return here[0], encoding.pix_fmt or _pixel_format(here[0], bits, alpha, like, warn)
 
 
 def _is_pixel_format(name: str) -> bool:
@@ -293,16 +301,23 @@ def _pixel_formats(name: str) -> list[str]:
     return [form.name for form in codec.video_formats or ()] if codec else []
 
 
-def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
+def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str, warn: bool) -> str:
     here = _pixel_formats(encoder.name)
     like = IN_PLANES.get(like, like).replace(
         "yuvj", "yuv"
     )  # JPEG's names of full range, which the tags say too
     if encoder.lossless and bits != FLOAT and like in here:
         return like
-    rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats)
+    # An encoder that names none takes any, as rawvideo does.
+    rows = [row for row in encoder.formats if not here or row[2] in here] or list(encoder.formats) or [_YUV]
     # Alpha first, then all the bits, then no more than are needed.
     best = min(rows, key=lambda row: (row[1] != alpha, row[0] < bits, abs(row[0] - bits)))
+    if warn:
+        _tell_losses(encoder, best, bits, alpha)
+    return best[2]
+
+
+def _tell_losses(encoder: Encoder, best: tuple[int, bool, str], bits: int, alpha: bool) -> None:
     if alpha and not best[1]:
         log.warning(
             "%s has no alpha here: it is left out. ProRes (.mov), VP9 (.webm), FFV1 (.mkv) and EXR have.",
@@ -315,7 +330,6 @@ def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str) -> str:
         )
     elif best[0] == 8 < bits:
         log.warning("%s has 8 bits here, the source %d. h265 and av1 have 10, ffv1 16.", encoder.codec, bits)
-    return best[2]
 
 
 def opens(encoder: Encoder) -> bool:
@@ -333,9 +347,14 @@ def opens(encoder: Encoder) -> bool:
     return True
 
 
+def codec_here(encoder: Encoder) -> bool:
+    """Tells whether it works on this machine."""
+    return opens(encoder) if encoder.hardware else _codec(encoder.name) is not None
+
+
 def available() -> list[str]:
     """Lists the encoders of the table that work here, by FFmpeg's names."""
-    return [row.name for row in ENCODERS if (opens(row) if row.hardware else _codec(row.name))]
+    return [row.name for row in ENCODERS if codec_here(row)]
 
 
 def _codec(name: str) -> Codec | None:

@@ -258,8 +258,10 @@ def _joined(packets: _Packets, may_jump: bool) -> tuple[np.ndarray, list[Jump]]:
     places = [int(i) for i in np.flatnonzero(back | forth) if i not in inner]
     for before, place, after in zip([-1, *places], places, [*places[1:], len(clock) - 1], strict=False):
         # What was cut off has shown frames that were decoded ahead of others, which are not there.
-        last = int((packets.pts + shift)[before + 1 : place + 1].max()) + usual
-        shift[place + 1 :] += max(0, last - int((packets.pts + shift)[place + 1 : after + 1].min()))
+        # And what is of another rate is decoded ahead by another time.
+        shown = np.unique((packets.pts + shift)[before + 1 : place + 1])
+        end = int(shown[-1]) + (int(np.median(np.diff(shown))) if len(shown) > 1 else usual)
+        shift[place + 1 :] += end - int((packets.pts + shift)[place + 1 : after + 1].min())
     pts = packets.pts + shift
     jumps = [Jump(int(packets.bytes[i + 1]), int(shift[i + 1])) for i in places]
     stray = np.zeros(len(pts), bool)

@@ -35,10 +35,13 @@ from .codecs import FLOAT, Encoding, VideoError
 from .colours import kind_of
 from .convert import to_rgb
 from .deinterlace import FILM, OFF
+from .holding import encoder_for
 from .images import is_pattern, numbered, write_png
 from .lost_chroma import ChromaLoss, LostChroma
 from .masks import Masks, encoding_of_masks, look_of_masks, mask_pixels, masks_beside
 from .reader import Clip, DamagedError, VideoInfo, probe, read_frames
+from .sound_encode import LEFT_OUT
+from .stream_copy import sound_said
 from .threads import BackgroundConsumer, prefetch
 from .writer import FINEST, VideoWriter, tick_of
 
@@ -62,6 +65,7 @@ class Summary:
     frames_out: int
     rate: Fraction
     audio: bool
+    sound: str = ""  # what became of it, such as "sound copied"; "" where there is none
 
 
 class Job:
@@ -141,10 +145,11 @@ class Job:
         finder.finish()
         return finder.scenes
 
-    @property
-    def sound(self) -> bool:
-        """Tells whether there is sound, it fits, and it is wanted."""
-        return self.clip.audio and self.same_time and self.encoding.audio
+    def sound_said(self, target: Path) -> str:
+        """Says what would become of the sound in a file of that name, as a writer says it; "" where there is none."""
+        if self.clip.audio and not (self.same_time and self.encoding.audio):
+            return LEFT_OUT
+        return sound_said(self.clip, target)
 
     def time(self, k: int) -> Fraction:
         """Returns when output frame k is shown, in seconds after the first; k may be the number of frames."""
@@ -169,23 +174,39 @@ class Job:
         until = len(self.clip) if until is None else until
         return part_of(self.plan, after, until, self.timing.margin(self.plan))
 
-    def writer(self, path: Path, copy: bool = True) -> VideoWriter:
-        """Makes a file for its pictures; `copy`: also for all else that the clip's file holds."""
+    def codec_for(self, target: Path) -> str:
+        """Returns the name of the encoder for a file of that name. Raises VideoError where it cannot hold what is asked
+        for."""
+        return encoder_for(target, self.encoding, self.clip.look, warn=False)[0].name
+
+    def codec_for_masks(self, target: Path) -> str:
+        """Returns the name of the encoder for a file of masks, likewise."""
+        look = look_of_masks(self.clip)
+        return encoder_for(target, encoding_of_masks(target, look.bits), look, warn=False)[0].name
+
+    def writer(self, path: Path, copy: bool = True, codec: str | None = None) -> VideoWriter:
+        """Makes a file for its pictures; `copy`: also for all else that the clip's file holds; `codec`: instead of the
+        one that suits the ending."""
         copy = copy and self.same_time
+        encoding = self.encoding if codec is None else replace(self.encoding, codec=codec)
         return VideoWriter(
             path, self.rate, self.clip.width * self.enlarged, self.clip.height * self.enlarged,
-            encoding=self.encoding, clip=self.clip,
-            tick=self.tick, copy=copy,
+            encoding=encoding, clip=self.clip, tick=self.tick, copy=copy,
         )  # fmt: skip
 
-    def mask_writer(self, path: str | os.PathLike | None) -> AbstractContextManager[VideoWriter | None]:
+    def mask_writer(
+        self, path: str | os.PathLike | None, codec: str | None = None
+    ) -> AbstractContextManager[VideoWriter | None]:
         """Makes a file for its masks, without loss where its ending has that; none where there are no masks."""
         if path is None or self.masks is None:
             return nullcontext()
         path, look = Path(path), look_of_masks(self.clip)
+        encoding = encoding_of_masks(path, look.bits)
+        if codec is not None and codec != encoding.codec:
+            encoding = Encoding(codec, audio=False)
         return VideoWriter(
             path, self.rate, self.clip.width, self.clip.height,
-            encoding=encoding_of_masks(path, look.bits), look=look, tick=self.tick, copy=False,
+            encoding=encoding, look=look, tick=self.tick, copy=False,
         )  # fmt: skip
 
 
@@ -387,7 +408,7 @@ def interpolate_video(
             model, job, job.part(), writer, scale=scale, TTA=TTA, ensemble=ensemble, batch_size=batch_size, keep=keep,
             on_progress=on_progress and (lambda count, _: on_progress(count)), mask_writer=mask_writer,
         )  # fmt: skip
-    return Summary(read, writer.count, job.rate, writer.sound)
+    return Summary(read, writer.count, job.rate, writer.sound, writer.sound_said)
 
 
 def video_request(multiplier: int | None, rate: Rate | None, slow: Rate | None) -> Request:

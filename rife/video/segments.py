@@ -157,6 +157,9 @@ class Segments:
                     "without --resume and with one process."
                 )
         self.job, self.target, self.rank, self.masks_to = job, target, rank, masks_to
+        # Segments are Matroska, their pictures what the whole file holds.
+        self._codec = job.codec_for(target)
+        self._codec_of_masks = job.codec_for_masks(masks_to) if masks_to else None
         self.folder = target.with_name(target.name + ".parts")
         self._patience = patience
         self._make_folder()
@@ -167,6 +170,7 @@ class Segments:
         self.parts = [job.part(a, b) for a, b in zip(self.bounds, self.bounds[1:], strict=False)]
         self._proven: set[int] = set()  # segments that this process has seen to be whole
         self._slowest = 0.0
+        self.sound_said = ""  # what became of the sound, where this process joined
 
     def _make_folder(self) -> None:
         try:
@@ -354,8 +358,11 @@ class Segments:
                     raise _Done
 
         try:
-            to = self.mask_path(i) if self.masks_to else None
-            with self.job.writer(self.path(i), copy=False) as writer, self.job.mask_writer(to) as masks:
+            to, codec = self.mask_path(i) if self.masks_to else None, self._codec_of_masks
+            with (
+                self.job.writer(self.path(i), copy=False, codec=self._codec) as writer,
+                self.job.mask_writer(to, codec) as masks,
+            ):
                 render(model, self.job, self.parts[i], writer, check, mask_writer=masks, **options)
             self._look_at_source()
             self._prove(i, writer.count)
@@ -395,6 +402,8 @@ class Segments:
             for target, path, copied in targets:
                 joiner = Joiner(target, list(map(path, parts)), job.clip, job.time, job.tick, copied)
                 files.enter_context(joiner).join()
+                if target is self.target:
+                    self.sound_said = joiner.sound_said
 
 
 def _described(job: Job) -> dict:

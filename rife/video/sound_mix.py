@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import av.error
@@ -12,9 +13,9 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from .reader import Clip
+from .sound_encode import LAYOUTS, SoundEncoder, no_sound, sound_codec
 from .source import open_source
 
-_LAYOUTS = {1: "mono", 2: "stereo"}
 _SHORTEST_FADE = Fraction(1, 50)  # seconds; less clicks
 
 
@@ -25,9 +26,9 @@ class _Voice:
     samples; fade_out is None until the next seam is found.
     """
 
-    def __init__(self, clip: Clip, rate: int, channels: int, begin: int, fade_in: int):
-        self._parts = _samples(clip, rate, channels)
-        self._held = np.zeros((channels, 0), np.float32)
+    def __init__(self, clip: Clip, rate: int, layout: str, begin: int, fade_in: int):
+        self._parts = _samples(clip, rate, layout)
+        self._held = np.zeros((_channels(layout), 0), np.float32)
         self._place = begin  # of the first sample that is held
         self.begin, self.fade_in = begin, fade_in
         self.fade_out: tuple[int, int] | None = None
@@ -57,7 +58,9 @@ class _Voice:
 
 
 class JoinedSound:
-    """Encodes AAC, mono or stereo, of clips that follow each other, into a file; in the place of `StreamCopier`.
+    """Encodes the sound of clips that follow each other into a file; in the place of `StreamCopier`.
+
+    As many channels as the clip has that has most of them.
 
     `seam` says when the next clip begins, before sound of that time is asked for. Holds a second or so of two clips.
     """
@@ -65,19 +68,29 @@ class JoinedSound:
     def __init__(self, clips: list[Clip]):
         self._clips = list(clips)
         kinds = [_kind(clip) for clip in clips if clip.audio]
-        self.rate, self._channels = kinds[0][0], max(channels for _, channels in kinds)
+        self.rate = kinds[0][0]
+        self._layout = max((layout for _, layout in kinds), key=_channels)
+        self._channels = _channels(self._layout)
         self._waiting = self._clips[1:]
-        self._voices = [_Voice(clips[0], self.rate, self._channels, 0, 0)]
+        self._voices = [_Voice(clips[0], self.rate, self._layout, 0, 0)]
         self._lock = threading.Lock()  # seams are found by one thread, sound is written by another
         self._done = 0
         self._end: int | None = None
+        self._encoder: SoundEncoder | None = None
 
-    def into(self, container: OutputContainer) -> JoinedSound:
-        """Adds its stream to a file; returns itself."""
-        self._container = container
-        self._layout = _LAYOUTS[self._channels]
-        self._stream = container.add_stream("aac", rate=self.rate, layout=self._layout)
+    def into(self, container: OutputContainer, path: Path) -> JoinedSound:
+        """Adds its stream to a file of the name `path`, if that holds sound; returns itself."""
+        codec = sound_codec(path, self.rate, self._layout)
+        self._container, self.said = container, no_sound(path)
+        if codec:
+            self._encoder = SoundEncoder(container, codec, "the clips")
+            self.said = f"sound faded over and encoded as {codec.spoken}"
         return self
+
+    @property
+    def has_sound(self) -> bool:
+        """Tells whether sound goes into the file."""
+        return self._encoder is not None
 
     def seam(self, time: Fraction, overlap: Fraction) -> None:
         """Learns that the next clip's first picture is shown at `time`, in seconds, and for `overlap` seconds both
@@ -85,7 +98,7 @@ class JoinedSound:
         begin, length = round(time * self.rate), round(max(overlap, _SHORTEST_FADE) * self.rate)
         with self._lock:
             self._voices[-1].fade_out = begin, length
-            self._voices.append(_Voice(self._waiting.pop(0), self.rate, self._channels, begin, length))
+            self._voices.append(_Voice(self._waiting.pop(0), self.rate, self._layout, begin, length))
 
     def ends(self, time: Fraction) -> None:
         """Learns that the last picture's showing is over at `time`, in seconds."""
@@ -93,16 +106,20 @@ class JoinedSound:
 
     def copy(self, until: Fraction | None) -> None:
         """Writes sound up to a time in seconds, encoded; None: all, and the end."""
+        if self._encoder is None:
+            return
         end = (self._end or self._done) if until is None else round(until * self.rate)
         while self._done < end:
             count = min(end - self._done, self.rate)
             mix = self._mixed(count)
-            frame = av.AudioFrame.from_ndarray(mix.clip(-1, 1), format="fltp", layout=self._layout)
+            # Side by side: PyAV's arrays of planes do not fit all layouts.
+            packed = np.ascontiguousarray(mix.clip(-1, 1).T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
             frame.sample_rate, frame.pts, frame.time_base = self.rate, self._done, Fraction(1, self.rate)
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(list(self._encoder.encode(frame)))
             self._done += count
         if until is None:
-            self._container.mux(self._stream.encode(None))
+            self._container.mux(list(self._encoder.end()))
 
     def _mixed(self, count: int) -> np.ndarray:
         mix = np.zeros((self._channels, count), np.float32)
@@ -118,21 +135,31 @@ class JoinedSound:
         self._voices.clear()
 
 
-def _kind(clip: Clip) -> tuple[int, int]:
-    """Samples per second, and channels up to two."""
+def _kind(clip: Clip) -> tuple[int, str]:
+    """Samples per second, and the layout of the channels."""
     with open_source(clip.source) as container:
         stream = container.streams.audio[0]
-        return stream.rate, min(2, stream.channels)
+        return stream.rate, _named(stream.layout)
 
 
-def _samples(clip: Clip, rate: int, channels: int) -> Iterator[np.ndarray]:
+def _named(layout: av.AudioLayout) -> str:
+    """The layout, or the usual one where it is not said which channels there are."""
+    return LAYOUTS.get(layout.nb_channels, "stereo") if "channels" in layout.name else layout.name
+
+
+def _channels(layout: str) -> int:
+    return av.AudioLayout(layout).nb_channels
+
+
+def _samples(clip: Clip, rate: int, layout: str) -> Iterator[np.ndarray]:
     """The sound of a clip from its first picture on, (C,S) at `rate`, a packet at a time; none where it has none."""
     if not clip.audio:
         return
+    channels = _channels(layout)
     with open_source(clip.source) as container:
         # One channel stays one, and is then taken for both: FFmpeg would make it quieter.
-        own = min(2, container.streams.audio[0].channels)
-        resampler = av.AudioResampler("fltp", _LAYOUTS[own], rate)
+        single = channels == 2 and container.streams.audio[0].channels == 1
+        resampler = av.AudioResampler("flt", "mono" if single else layout, rate)
         place = None  # of the next sample, counted from the first picture
         for frame in _decoded(container):
             if place is None:
@@ -141,7 +168,7 @@ def _samples(clip: Clip, rate: int, channels: int) -> Iterator[np.ndarray]:
                 if place > 0:
                     yield np.zeros((channels, place), np.float32)
             for part in resampler.resample(frame):
-                samples = part.to_ndarray()
+                samples = part.to_ndarray().reshape(part.samples, -1).T
                 skipped = min(max(0, -place), samples.shape[1])
                 place += samples.shape[1]
                 if skipped < samples.shape[1]:

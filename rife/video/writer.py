@@ -24,16 +24,18 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename, refuse_device
-from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError, choose
+from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
+from .holding import container_of, encoder_for, holds_sound
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
 from .lost_chroma import LostChroma, put_back
 from .pixel_aspect import keep_pixel_aspect
 from .reader import Clip, DamagedError
+from .sound_encode import LEFT_OUT, AudioEncoder, Sound, no_sound
 from .spherical import keep_spherical
-from .stream_copy import OF_THE_FILE, AudioEncoder, StreamCopier
+from .stream_copy import OF_THE_FILE, StreamCopier
 from .temporary import discard, make_temporary, name_together
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ class AtomicVideoFile:
         self._start = start
         self._pattern = is_pattern(self.path)
         self._opened: OutputContainer | None = None
-        self._copies: StreamCopier | AudioEncoder | None = None
+        self._copies: Sound | None = None
 
     @property
     def _container(self) -> OutputContainer:
@@ -111,24 +113,33 @@ class AtomicVideoFile:
             options["movflags"] = "+faststart" + own
         elif self.path.suffix.lower() in (".gif", ".webp", ".apng") and not self._pattern:
             options["plays" if self.path.suffix.lower() == ".apng" else "loop"] = "0"
-        try:
-            self._opened = av.open(
-                str(self._temporary), "w", format="image2" if self._pattern else None, options=options
-            )
-        except (ValueError, av.error.FFmpegError) as error:
-            raise VideoError(
-                f"{self.path.name or self.path} names no known container ({error}). Use .mp4, .mkv, .mov or .webm."
-            ) from error
+        self._opened = av.open(str(self._temporary), "w", format=container_of(self.path), options=options)
         self._container.metadata.update(metadata)
         self._add_pictures()
-        only_pictures = self._pattern or self._container.format.name in ("gif", "webp", "apng")
-        if self._clip is not None and self._copy and not (only_pictures or self._clip.sequence):
+        if holds_sound(self.path):
+            self._add_sound()
+
+    def _add_sound(self) -> None:
+        """And all else that is no picture."""
+        if self._clip is not None and self._copy and not self._clip.sequence:
             self._copies = StreamCopier(self._clip, self._container, self.path)
 
     @property
     def sound(self) -> bool:
-        """Tells whether sound is copied into it."""
-        return isinstance(self._copies, StreamCopier) and self._copies.has_sound
+        """Tells whether there is sound in it."""
+        return self._copies is not None and self._copies.has_sound
+
+    @property
+    def sound_said(self) -> str:
+        """Says what became of the sound; "" where there is none."""
+        if self._copies is not None:
+            return self._copies.said
+        return self._no_sound()
+
+    def _no_sound(self) -> str:
+        if self._clip is None or not self._clip.audio:
+            return ""
+        return no_sound(self.path) if self._copy else LEFT_OUT
 
     def _metadata(self) -> dict[str, str]:
         if self._clip is None:
@@ -218,8 +229,8 @@ class VideoWriter(AtomicVideoFile):
     audio_from, clip: whose sound, subtitles, chapters and metadata are copied, not encoded again; clip also says what
     the pictures look like (colours, depth, alpha, shape of a pixel) and when the first is shown.
     A name such as out/%05d.png makes one file per picture; .gif and .webp are animated.
-    sound: (C,S) float samples and their rate, encoded as AAC; or what adds a stream to the container and fills it, as
-    `JoinedSound.into`. tick: what all times are multiples of, default by rate
+    sound: (C,S) float samples and their rate, encoded as what the file holds; or what adds a stream to the container
+    and fills it, as `JoinedSound.into`. tick: what all times are multiples of, default by rate
     and start. Raises VideoError.
     """
 
@@ -256,27 +267,24 @@ class VideoWriter(AtomicVideoFile):
         self._first: Fraction = Fraction(0)  # when the first picture is shown, and when its packet is decoded
         self._first_decoded: Fraction | None = None
 
-    def _begin(self) -> None:
-        super()._begin()
-        if self._sound is not None and self._copies is None:
+    def _add_sound(self) -> None:
+        super()._add_sound()
+        if self._copies is None and self._sound is not None:
+            target = self._container, self.path
             sound = self._sound
-            self._copies = (
-                sound(self._container) if callable(sound) else AudioEncoder(self._container, *sound)
-            )
+            self._copies = sound(*target) if callable(sound) else AudioEncoder(*target, *sound)
+
+    def _no_sound(self) -> str:
+        return no_sound(self.path) if self._sound is not None else super()._no_sound()
 
     def _add_pictures(self) -> None:
         look = self.look
-        encoder, pix_fmt = choose(self.path, self.encoding, look.bits, look.alpha, look.pix_fmt)
+        encoder, pix_fmt = encoder_for(self.path, self.encoding, look)
         settings = self.encoding.settings(encoder, look.hdr)
         site = chroma_site(self._like)
         if site and not av.VideoFormat(pix_fmt, 16, 16).is_rgb:
             settings["chroma_sample_location"] = site
-        try:
-            stream = self._container.add_stream(encoder.name, rate=self.rate, options=settings)
-        except (ValueError, av.error.FFmpegError) as error:
-            raise VideoError(
-                f"{self.path.suffix} cannot hold {encoder.codec} ({error}). Write to .mkv, or choose another codec."
-            ) from error
+        stream = self._container.add_stream(encoder.name, rate=self.rate, options=settings)
         assert isinstance(stream, VideoStream)
         self._stream = stream
         if look.hdr and not look.hdr.settings(encoder.name):
