@@ -112,3 +112,17 @@ def test_interlaced_frames_are_told_once_with_the_way_out(tmp_path, caplog):
     caplog.clear()
     list(Clip(tmp_path / "i.mkv", deinterlace=BWDIF).frames())
     assert not caplog.records
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_what_moves_counts_where_a_flag_says_otherwise(tmp_path, caplog, film, top_first):
+    """It was believed: motion went two fields on and one back."""
+    fields = telecined(moving(34, 3), top_first) if film else woven(moving(50, 2), top_first)
+    path = write(tmp_path / "i.mp4", fields, RATE, codec="libx264", pix_fmt="yuv422p",
+                 options={"x264-params": "bff=1", "qp": "0"})  # fmt: skip
+    clip = Clip(path, deinterlace=AUTO)
+    assert (clip.deinterlace, clip.combing.said) == (FILM if film else BWDIF, False)
+    assert ("flagged as lower field first" in caplog.text) == top_first
+    places = np.array([disc_at(frame) for frame in clip.frames()])
+    step = np.diff(places)
+    assert step.min() > (-0.05 if film else 3.8) and step.max() < 4.2, step

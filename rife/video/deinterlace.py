@@ -34,6 +34,10 @@ _INTERLACED, _TELECINED = (
     0.2,
 )  # share of the moving frames that are combed, from which on a video is that
 _TICK = Fraction(1, 1000)  # of the times that filters see
+_FARTHER = (
+    1.15  # times as far apart as the others are the fields that are shown farther apart, where frames tell it
+)
+_AGREE = 0.9  # share of such frames that must agree
 _IN_FIVE = 0.8  # of combed frames of telecined film that lie at the same two of five
 
 
@@ -45,6 +49,10 @@ class Combing:
     frames: int = 0
     combed: list[int] = field(default_factory=list)  # numbers of frames that look it,
     moving: list[int] = field(default_factory=list)  # of those in which something moves
+    orders: list[bool] = field(
+        default_factory=list
+    )  # of those combed frames that tell: whether the upper field is first
+    said: bool | None = None  # the same by the file's flag
     _top: float = 0.0
     _last: np.ndarray | None = field(default=None, repr=False)
 
@@ -56,6 +64,8 @@ class Combing:
     def look(self, frame: av.VideoFrame) -> None:
         """Looks at the next frame."""
         number, self.frames = self.frames, self.frames + 1
+        if frame.interlaced_frame and not self.flagged:
+            self.said = flagged_order(frame)
         self.flagged += bool(frame.interlaced_frame)
         luma = _luma(frame)
         last, self._last = self._last, luma
@@ -69,14 +79,31 @@ class Combing:
         fine = sum((_teeth(luma[i::2]) & moves[i::2][1:-1]).sum() for i in (0, 1))
         if teeth > _COMBED * moves.sum() and teeth > _FINE * fine:
             self.combed.append(number)
+            self._vote(luma, last)
         # A top field that is shown first is farther from the bottom field of the next frame than the other way about.
         self._top += float(np.abs(luma[1::2] - last[: len(luma[1::2]) * 2 : 2]).mean())
         self._top -= float(np.abs(luma[: len(luma[1::2]) * 2 : 2] - last[1::2]).mean())
 
+    def _vote(self, luma: np.ndarray, last: np.ndarray) -> None:
+        # Fields lie a line apart: each is held against the mean of both lines around, or what rises would tell orders.
+        (top, bottom), (top_before, bottom_before) = ((x[::2], x[1::2]) for x in (luma, last))
+        as_top_first = np.abs(2 * bottom[:-1] - top_before[:-1] - top_before[1:]).mean()
+        as_bottom_first = np.abs(2 * top[1:] - bottom_before[:-1] - bottom_before[1:]).mean()
+        if max(as_top_first, as_bottom_first) > _FARTHER * min(as_top_first, as_bottom_first):
+            self.orders.append(bool(as_top_first > as_bottom_first))
+
     @property
     def top_first(self) -> bool:
         """Tells whether the upper field is shown first, by how things move."""
-        return self._top >= 0
+        return self._top >= 0 if self.order is None else self.order
+
+    @property
+    def order(self) -> bool | None:
+        """Is `top_first` where that is clear, whatever the file's flag says; else None."""
+        share = sum(self.orders) / max(1, len(self.orders))
+        if len(self.orders) < _ENOUGH or 1 - _AGREE < share < _AGREE:
+            return None
+        return share > 0.5
 
     @property
     def kind(self) -> str:
@@ -141,16 +168,19 @@ def _teeth(luma: np.ndarray) -> np.ndarray:
     return (np.minimum(up, down) > _TEETH) | (np.maximum(up, down) < -_TEETH)
 
 
-def deinterlaced(frames: Iterable[av.VideoFrame], kind: str, top_first: bool) -> Iterator[av.VideoFrame]:
+def deinterlaced(
+    frames: Iterable[av.VideoFrame], kind: str, top_first: bool, sure: bool = False
+) -> Iterator[av.VideoFrame]:
     """Yields one whole frame for each, with its time: of the first field (`BWDIF`), or put together again (`FILM`).
 
-    top_first: of frames that do not say which field comes first. Raises VideoError where FFmpeg lacks the filter.
+    top_first: of frames that do not say which field comes first, or where that is sure, of all. Raises VideoError where
+    FFmpeg lacks the filter.
     """
     graph = None
     times: deque = deque()
     for number, frame in enumerate(frames):
         if graph is None:
-            graph = _graph(frame, kind, top_first)
+            graph = _graph(frame, kind, top_first, sure)
         times.append((frame.pts, frame.time_base or _TICK))  # a decoder's frame may have no time base
         frame.pts, frame.time_base = number, _TICK
         graph.push(frame)
@@ -171,8 +201,25 @@ def _pulled(graph: av.filter.Graph, times: deque) -> Iterator[av.VideoFrame]:
         yield frame
 
 
-def _graph(frame: av.VideoFrame, kind: str, top_first: bool) -> av.filter.Graph:
-    field_order = "auto" if frame.interlaced_frame else "tff" if top_first else "bff"
+def flagged_order(frame: av.VideoFrame) -> bool | None:
+    """Tells whether a frame says that its upper field is shown first; None: it does not say. PyAV shows only whether it
+    is interlaced: a filter that makes it so leaves such frames alone."""
+    if not frame.interlaced_frame or "fieldorder" not in av.filter.filters_available:
+        return None
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
+    changed, sink = graph.add("fieldorder", "tff"), graph.add("buffersink")
+    source.link_to(changed)
+    changed.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    made = graph.pull()
+    assert isinstance(made, av.VideoFrame)
+    return bool(np.array_equal(_luma(made), _luma(frame)))
+
+
+def _graph(frame: av.VideoFrame, kind: str, top_first: bool, sure: bool) -> av.filter.Graph:
+    field_order = "auto" if frame.interlaced_frame and not sure else "tff" if top_first else "bff"
     filters = [("bwdif", f"mode=send_frame:parity={field_order}:deint=all")]
     if kind == FILM:
         # What no two fields make whole, as where two shots meet within a frame, is left to the other filter.

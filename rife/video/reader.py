@@ -129,6 +129,7 @@ class Clip:
         if deinterlace != OFF:
             self.combing = looked_at(self._decoded(0))
             self.deinterlace = self.combing.kind if deinterlace == AUTO else deinterlace
+            self._doubt_the_flag()
         self._see_first()
         index = self._index
         self._evened: tuple[int, list[Fraction] | None] | None = None
@@ -428,6 +429,16 @@ class Clip:
         # A decoder may give times of its own, between those of the packets.
         return max(index, expected)
 
+    def _doubt_the_flag(self) -> None:
+        said, seen = self.combing.said, self.combing.order
+        if self.deinterlace == OFF or None in (said, seen) or said == seen:
+            return
+        names = {True: "upper", False: "lower"}
+        log.warning(
+            "%s is flagged as %s field first, though things move evenly with the %s one first only: so it is taken.",
+            self.name, names[bool(said)], names[bool(seen)],
+        )  # fmt: skip
+
     def look_at_fields(self) -> str:
         """Looks at some frames, whether they are interlaced, unless that was done: one line that says so, or ""."""
         if not self.combing.frames:
@@ -450,7 +461,7 @@ class Clip:
         start = max(0, start - LEAD)
         first = self._index.ticks[start]
         frames = (f for f in self._as_in_file(start, threads) if f.pts is None or f.pts >= first)
-        return deinterlaced(frames, self.deinterlace, self.combing.top_first)
+        return deinterlaced(frames, self.deinterlace, self.combing.top_first, self.combing.order is not None)
 
     def _as_in_file(self, start: int, threads: str) -> Iterator[av.VideoFrame]:
         if self.sequence:
