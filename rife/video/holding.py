@@ -108,6 +108,8 @@ def _trial(container: str, name: str, pix_fmt: str, options: tuple[tuple[str, st
         trial.close()
     except (ValueError, OSError, av.error.FFmpegError):
         return f"FFmpeg's {container} refuses it"
+    if container in _PICTURES_ALONE:
+        return ""  # of animated WebP with alpha Pillow is the reader, not FFmpeg
     return "" if _comes_back(file, stream.codec_context.codec.id) else "nobody could read it from there"
 
 
