@@ -29,7 +29,8 @@ from odd_files import number
 for path in sys.argv[3:]:
     try:
         clip = Clip(path)
-        found = [number(f) for f in clip.frames()], str(clip.rate), float(clip.clock.duration)
+        times = [float(time) for time in clip.times]
+        found = [number(f) for f in clip.frames()], str(clip.rate), float(clip.clock.duration), times
     except Exception as error:
         found = [type(error).__name__, str(error).replace(path.rpartition("/")[0] + "/", "")[:60]]
     print(json.dumps(found), flush=True)
@@ -40,7 +41,7 @@ def judged(case, found) -> str:
     """In a word, what is wrong."""
     if len(found) == 2:
         return f"{found[0]}: {found[1]}"
-    frames, rate, seconds = found
+    frames, rate, seconds, times = found
     wrong = []
     if frames != list(case.frames):
         same = sum(a == b for a, b in zip(frames, case.frames, strict=False))
@@ -49,6 +50,8 @@ def judged(case, found) -> str:
         wrong.append(f"rate {rate}")
     if abs(seconds - float(case.seconds)) > 0.002 + 0.001 * float(case.seconds):
         wrong.append(f"{seconds:.3f} s")
+    if case.times and any(abs(a - float(b)) > 0.0006 for a, b in zip(times, case.times, strict=False)):
+        wrong.append("times of others")
     return ", ".join(wrong) or "right"
 
 

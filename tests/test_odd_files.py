@@ -17,6 +17,8 @@ def test_every_frame_is_there_at_its_time(tmp_path, case, caplog):
     assert "its end is missing" not in caplog.text
     assert [number(frame) for frame in clip.frames()] == list(case.frames)
     assert clip.rate == case.rate
+    if case.times:
+        assert [float(time) for time in clip.times] == pytest.approx([*map(float, case.times)], abs=0.0006)
     assert float(clip.clock.duration) == pytest.approx(float(case.seconds), rel=0.001, abs=0.002)
     middle = len(case.frames) // 2
     assert [number(frame) for frame in clip.frames(middle, middle + 3)] == list(
@@ -51,6 +53,15 @@ def test_mp4_of_fragments_is_read_on_and_says_nothing(tmp_path, caplog):
     mux = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     one = encode(tmp_path / "one.mp4", options={"bf": "0", "g": "8"}, mux=mux)
     assert len(list(Clip(one).frames())) == 24 and not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "codec, options", [("libx264", {"bf": "0"}), ("libx264", {}), ("mpeg4", {"bf": "2"})]
+)
+def test_avi_begins_with_its_sound(tmp_path, codec, options):
+    """FFmpeg guesses times of showing there, which are a frame late and more."""
+    clip = Clip(encode(tmp_path / "x.avi", codec, sound=True, options=options))
+    assert clip.audio and clip.start == 0
 
 
 def test_an_end_that_is_cut_off_is_missing_and_not_held(tmp_path, caplog):

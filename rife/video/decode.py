@@ -13,6 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from .canvas import MAX_PIXELS
+from .field_pictures import FieldPictures
 from .index import FrameIndex
 from .source import Source, main_stream, open_source, packets_of, unreadable
 
@@ -67,6 +68,32 @@ def comes_out_of_order(source: Source, index: FrameIndex, look_at: int = 48) -> 
             return True
         last = frame.pts
     return False
+
+
+def reorder_delay(source: Source, index: FrameIndex, look_at: int = 48) -> int:
+    """Counts the packets that the decoder takes in beyond those whose frames it has given: what times of decoding come
+    before those of showing. look_at: frames that are decoded to see, at most. Raises VideoError."""
+    with open_source(source, index.edits) as container:
+        stream = main_stream(container)
+        stream.thread_type = "SLICE"  # others hold frames back of themselves
+        decoder, fields = stream.codec_context, FieldPictures(stream)
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}
+        taken = given = most = 0
+        for packet in packets_of(container, stream, index.until):
+            second = fields.is_second(packet)
+            if not packet.size or (taken == look_at and not second):
+                break
+            taken += not second
+            try:
+                given += len(decoder.decode(packet))
+            except av.error.FFmpegError:
+                pass
+            most = max(most, taken - given)
+        try:
+            given += len(decoder.decode(None))
+        except av.error.FFmpegError:
+            pass
+        return max(0, most - (taken - given))  # without those that never come, as at a begin that was cut off
 
 
 def _seek(container: InputContainer, stream: VideoStream, pts: int) -> bool:

@@ -82,6 +82,25 @@ class FrameIndex:
         """Is the time from the first frame's to the end of the last one's, in seconds."""
         return (self.ticks[-1] - self.ticks[0] + self.durations[-1]) * self.time_base
 
+    @property
+    def uneven(self) -> bool:
+        """Tells whether frames are at other distances than the first two."""
+        return bool(len(np.unique(np.diff(np.frombuffer(self.ticks, np.int64)))) > 1)
+
+    def wait(self, delay: int) -> None:
+        """Gives frames, which are at the times of decoding, those at which the decoder gives them: `delay` packets
+        later, but for where they begin. Nothing is known of the last ones' times: they follow as usual."""
+        delay = min(delay, len(self.ticks) - 1)
+        if delay < 1:
+            return
+        ticks, lasts = (np.frombuffer(values, np.int64) for values in (self.ticks, self.durations))
+        usual = int(np.median(np.diff(ticks)))
+        moved = ticks[delay:] - (ticks[delay] - ticks[0])
+        self.ticks = _array(np.concatenate((moved, moved[-1] + usual * np.arange(1, delay + 1))))
+        self.durations = _array(np.concatenate((lasts[delay:], lasts[-delay:])))
+        if self.order is not None:
+            self.order = self.ticks
+
     def part(self, low: int, high: int) -> None:
         """Leaves the frames from index low to high - 1, and no others."""
         self.ticks, self.durations = self.ticks[low:high], self.durations[low:high]
@@ -146,21 +165,28 @@ class _Packets:
 
 
 def index_frames(
-    container: InputContainer, stream: VideoStream, name: str, held: bool = False, until: int | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    name: str,
+    held: bool = False,
+    until: int | None = None,
+    delay: int = 0,
 ) -> FrameIndex | None:
     """Lists the frames of a stream, some of which at its begin may need others that are not there. None: there are
     none.
 
-    held: the last one is shown for as long as the file states. until: the byte at which another file begins.
+    held: the last one is shown for as long as the file states. until: the byte at which another file begins. delay:
+    of times of decoding, see `FrameIndex.wait`.
     """
     packets = _Packets(container, stream, until)
     if not packets.shown.any():
         return None
     guessed = container.format.name == "avi" and (packets.pts != packets.dts).any()  # AVI has no such times
     if guessed or (packets.pts == _NONE).any():
-        index = _counted(packets)
+        index = _counted(packets, guessed)
     else:
         index = _timed(packets, container, stream, name)
+    index.wait(delay)
     stated = stream.duration or 0
     if held:  # FLV says it of the file alone
         stated = round(stated_duration(container, stream, index.ticks[0] * packets.base) / packets.base)
@@ -218,15 +244,16 @@ def _array(values: np.ndarray) -> array:
     return array("q", values.astype(np.int64).tobytes())
 
 
-def _counted(packets: _Packets) -> FrameIndex:
-    """Where packets, or some of them, have no presentation time: raw streams, H.264 in a program stream."""
+def _counted(packets: _Packets, guessed: bool = False) -> FrameIndex:
+    """Where packets, or some of them, have no presentation time: raw streams, H.264 in a program stream; or FFmpeg has
+    guessed them, for a frame too late."""
     usual = packets.usual_duration()
     lasts = np.where(packets.durations > 0, packets.durations, usual)[packets.shown]
     known = packets.pts[packets.pts != _NONE]
     begin = int(known[0]) if len(known) else 0
     decoded = packets.dts[packets.shown]
     if (decoded != _NONE).all() and (np.diff(decoded) > 0).all():
-        ticks = decoded - decoded[0] + begin
+        ticks = decoded if guessed else decoded - decoded[0] + begin
     else:
         ticks = begin + np.concatenate(([0], np.cumsum(lasts[:-1])))
     return FrameIndex(packets.base, _array(ticks), _array(lasts), _array(ticks[:1]), order=_array(ticks))

@@ -26,7 +26,7 @@ from ..timeline.clock import Clock
 from .codecs import VideoError
 from .colours import kind_of, look_of, turns_of
 from .convert import to_rgb
-from .decode import comes_out_of_order, decoded
+from .decode import comes_out_of_order, decoded, reorder_delay
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
 from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
@@ -152,21 +152,41 @@ class Clip:
         self._stated_rates = [sequence.rate] if sequence.rate else []
         self.audio, self._pixel_aspect = False, Fraction(1)
 
-    def _look_through(self, edits: bool = True, before: int | None = None) -> None:
-        """before: the frames that were found, where that is done again."""
+    def _look_through(self) -> None:
+        """All that the file's packets say, and where they say when they are decoded only, what the decoder does."""
+        self._look_at_packets()
+        index = self._index
+        untimed = index.order is not None
+        if not untimed and index.doubtful and comes_out_of_order(self.source, index):
+            untimed = True
+            if index.hidden:  # an edit list counts times of showing, which this file does not have
+                self._look_at_packets(edits=False)
+        index = self._index
+        if untimed and index.uneven and (delay := reorder_delay(self.source, index)):
+            self._look_at_packets(index.edits, delay=delay)
+        if untimed:
+            self._index.order = self._index.ticks
+
+    def _look_at_packets(self, edits: bool = True, before: int | None = None, delay: int = 0) -> None:
+        """before: the frames that were found, where that is done again. delay: see `rife.video.index.index_frames`."""
         with open_source(self.source, edits) as container:
             stream = main_stream(container)
             # In ASF and FLV what is stated is the sound's, too.
             alone = container.format.name == "avi" or len(container.streams) == 1
             index = index_frames(
-                container, stream, self.name, held=alone and self._end.whole, until=self._end.another
+                container,
+                stream,
+                self.name,
+                held=alone and self._end.whole,
+                until=self._end.another,
+                delay=delay,
             )
             if index is None:
                 raise VideoError(self._nothing)
             index.edits = edits
             if index.breaks_off and before is None:
                 # A file that is cut off ends there every time, not so with a drive that fails.
-                return self._look_through(edits, len(index.ticks))
+                return self._look_at_packets(edits, len(index.ticks), delay)
             if index.breaks_off and before != len(index.ticks):
                 raise unreadable(index.breaks_off)
             if index.breaks_off:
@@ -178,10 +198,6 @@ class Clip:
             self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.container = container.format.name
             self._miss_the_end(stated_duration(container, stream, index.ticks[0] * index.time_base))
-        if edits and index.doubtful and comes_out_of_order(self.source, index):
-            if index.hidden:  # an edit list counts times of showing, which this file does not have
-                self._look_through(edits=False)
-            self._index.order = self._index.ticks
 
     @cached_property
     def _end(self) -> FileEnd:

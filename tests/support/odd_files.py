@@ -145,7 +145,7 @@ def _stamp(mark: int, ticks: int) -> bytes:
 class Case:
     """A kind of file: how it is made, and what is right, which are its frames' numbers, rate and seconds.
 
-    rate None: it varies.
+    rate None: it varies. times: seconds after the first frame, where they are more than the rate says.
     """
 
     name: str
@@ -153,13 +153,14 @@ class Case:
     frames: Sequence[int]
     rate: Fraction | None
     seconds: Fraction
+    times: Sequence[Fraction] | None = None
 
 
-def _case(name: str, ending: str, make: Callable, frames, rate, seconds=None, **options) -> Case:
+def _case(name: str, ending: str, make: Callable, frames, rate, seconds=None, times=None, **options) -> Case:
     frames = range(frames) if isinstance(frames, int) else frames
     rate = None if rate is None else Fraction(rate)
     seconds = len(frames) / rate if seconds is None else Fraction(seconds)
-    return Case(name, lambda path: make(path.with_suffix(ending), **options), frames, rate, seconds)
+    return Case(name, lambda path: make(path.with_suffix(ending), **options), frames, rate, seconds, times)
 
 
 B = {"bf": "2", "g": "12"}
@@ -300,8 +301,8 @@ def _stray(path: Path, at: int, container: str) -> Path:
     return remux(first, path, change, container)
 
 
-def _bare(path: Path, codec: str, options: dict[str, str]) -> Path:
-    return without_ctts(encode(path, codec, options=options))
+def _bare(path: Path, codec: str, options: dict[str, str], **more) -> Path:
+    return without_ctts(encode(path, codec, options=options, **more))
 
 
 def _back(path: Path) -> Path:
@@ -334,6 +335,9 @@ GIF = {"codec": "gif", "pix_fmt": "rgb8"}
 HELD = {"count": 8, "rate": 10, "lasts": 30}
 TELECINE = [k * 5 // 2 * 1001 for k in range(24)]
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+LEFT_OUT = [0, 3, 6, 15, 18, 19, 30, 33, 36, 39, 51, 54, 57, 84, 87, 90, 93, 96]
+GAPS = {"ticks": LEFT_OUT, "tick": Fraction(1, 90)}
+GAPS_AT = [Fraction(at, 90) for at in LEFT_OUT]
 CASES = (
     _case("H.264 with B-frames, MP4 without ctts", ".mp4", _bare, 24, 25, codec="libx264", options=X264),
     _case("H.265 with B-frames, MP4 without ctts", ".mp4", _bare, 24, 25, codec="libx265", options=X265),
@@ -349,6 +353,13 @@ CASES = (
     _case("two IVF joined", ".ivf", _cat, 24, 25, counts=(24, 12), codec="libvpx", container="ivf"),
     _case("H.264 in AVI that leaves frames out", ".avi", encode, 7, None, Fraction(33, 90),
           ticks=[0, 3, 6, 15, 18, 19, 30], tick=Fraction(1, 90), options={"bf": "0"}, lasts=3),
+    *(
+        _case(f"such {name} with B-frames", ".avi", encode, 18, None, Fraction(100, 90), GAPS_AT, codec=codec,
+              options=options, **GAPS)
+        for name, codec, options in (("H.264", "libx264", X264), ("MPEG-4", "mpeg4", B))
+    ),
+    _case("H.264 that leaves frames out, MP4 without ctts", ".mp4", _bare, 18, None, Fraction(996, 900), GAPS_AT,
+          codec="libx264", options=X264, **GAPS),
     _case("fields of H.264 in packets, raw", ".h264", _paff, 24, 25, container="h264", together=False),
     _case("fields of H.264, transport stream", ".ts", _paff, 24, 25, container="mpegts", together=False),
     _case("fields of H.264, two with one time", ".ts", _paff, 24, 25, container="mpegts", together=True),
