@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 from video_files import Fader, make, picture
 
 from rife.video.codecs import VideoError
@@ -206,3 +206,16 @@ def test_a_picture_is_shown_the_way_up_that_its_camera_says(tmp_path):
     turned[274] = 6  # shown turned by a quarter, clockwise
     frame = still(tmp_path / "x.png", "RGB", exif=turned)
     assert np.array_equal(frame, np.rot90(picture(3), -1))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_alpha_of_an_animated_avif_is_named_once(tmp_path, caplog):
+    frames = [Image.new("RGBA", (64, 48), (255, 0, 0, 60 + 40 * i)) for i in range(4)]
+    frames[0].save(tmp_path / "in.avif", save_all=True, append_images=frames[1:], duration=100)
+    interpolate_video(Fader(), tmp_path / "in.avif", tmp_path / "out.mp4", cuts="off", repeats="off")
+    (said,) = [
+        record.message
+        for record in caplog.records
+        if "alpha" in record.message or "picture" in record.message
+    ]
+    assert "in.avif has alpha" in said and "WebP" in said

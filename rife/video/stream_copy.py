@@ -18,6 +18,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from .holding import container_of, holds, holds_sound
 from .reader import Clip
@@ -95,9 +96,11 @@ class StreamCopier:
         if chapters and hasattr(container, "set_chapters"):
             container.set_chapters([c for c in map(self._shifted, chapters) if c])
         data = [stream for stream in self._source.streams if stream.type == "data"]
+        others = [stream for stream in self._source.streams.video if stream is not pictures]
         for stream in self._source.streams:
-            if stream is not pictures and stream not in data:
+            if stream is not pictures and stream not in data and stream not in others:
                 self._add(stream)
+        self._tell_pictures(others)
         # FFmpeg has a track refer to one other: without sound the chapters' text would be taken for subtitles.
         free = self.has_sound or not chapters
         timecode = free and pictures is not None and self._keeps_timecode(pictures)
@@ -138,6 +141,24 @@ class StreamCopier:
             target.metadata["timecode"] = counted
         return counted is not None
 
+    def _tell_pictures(self, streams: Sequence[VideoStream]) -> None:
+        """Says which other pictures the file does not get. AVIF has its alpha as a grey stream, and may show a still of
+        the animation besides."""
+        if self._clip.name.lower().endswith(".avif"):
+            if any(stream.pix_fmt and stream.pix_fmt.startswith("gray") for stream in streams):
+                log.warning(
+                    "%s has alpha in a stream of its own, which is not read: frames are opaque. Save it as animated WebP or "
+                    "APNG first, whose alpha is.",
+                    self._clip.name,
+                )
+        elif streams:
+            names = ", ".join(stream.name or "unknown" for stream in streams)
+            log.warning(
+                "%s does not get the source's cover or second picture (%s): left out.",
+                self._path.suffix,
+                names,
+            )
+
     def _tell_data(self, streams: Sequence[Stream], chapters: bool, timecode: bool) -> None:
         """Says which data the file does not get; not of a track that is but another form of what it gets."""
         names = []
@@ -174,9 +195,10 @@ class StreamCopier:
                 end, name, sound.codec.spoken, "" if end == ".mkv" else " .mkv holds most as it is.",
             )  # fmt: skip
         else:
-            kind = "cover or second picture" if stream.type == "video" else stream.type
-            hint = "" if end == ".mkv" or stream.type == "video" else " .mkv holds all."
-            log.warning("%s does not get the source's %s (%s): it is left out.%s", end, kind, name, hint)
+            hint = "" if end == ".mkv" else " .mkv holds all."
+            log.warning(
+                "%s does not get the source's %s (%s): it is left out.%s", end, stream.type, name, hint
+            )
             return
         target.metadata.update({k: v for k, v in stream.metadata.items() if k.lower() not in OF_THE_FILE})
         try:
