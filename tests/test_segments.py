@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from fractions import Fraction
@@ -15,7 +13,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+import processes
 import pytest
+from sharing import Slow, joined, ready, share, share_as_launched
 from video_files import Fader, frames_of, job_of, make, make_at, packets, same
 
 from rife.timeline.request import PerPair
@@ -142,52 +142,23 @@ def test_a_claim_is_one_process_own_until_it_is_touched_no_more(tmp_path):
         assert here.take("00003")  # of a process of this machine that is gone
 
 
-WORKER = """
-import faulthandler, os, sys, time
-faulthandler.dump_traceback_later(120)
-sys.path[:0] = [{root!r}, {support!r}]
-import torch
-from rife.timeline.request import PerPair
-from rife.video import segments
-segments._PER_PROCESS = 100
-from video_files import Fader, frames_of, job_of, same
-from pathlib import Path
-
-class Slow(Fader):
-    def inference(self, *args, **kwargs):
-        time.sleep(float(os.environ.get("SECONDS_A_FRAME", "0.03")))
-        return super().inference(*args, **kwargs)
-
-rank, processes = map(int, sys.argv[3:5])
-work = segments.Segments(job_of(sys.argv[1]), Path(sys.argv[2]), {{}}, rank=rank, processes=processes, patience=3.0)
-Path(f"{{sys.argv[2]}}.ready{{rank}}").touch()
-while (go := os.environ.get("BEGIN")) and not Path(go).exists():
-    time.sleep(0.02)
-print(work.run(Slow()))
-"""
-
-
 @contextlib.contextmanager
-def workers(folder, source, target, processes):
-    """Yields what starts process `rank`; whatever becomes of the test, none outlives it."""
-    script = folder / "worker.py"
-    script.write_text(WORKER.format(root=str(ROOT), support=str(ROOT / "tests" / "support")))
+def workers():
+    """Yields what starts a process; whatever becomes of the test, none outlives it."""
     started = []
 
-    def start(rank, seconds_a_frame=0.03, begin=""):
-        """begin: a file that it waits for once it knows the job; who comes when all is done would do it again."""
-        command = [sys.executable, str(script), str(source), str(target), str(rank), str(processes)]
-        settings = {"OMP_NUM_THREADS": "1", "SECONDS_A_FRAME": str(seconds_a_frame), "BEGIN": str(begin)}
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **settings}))
+    def start(work, *arguments):
+        started.append(processes.start(work, *arguments))
         return started[-1]
 
     try:
         yield start
     finally:
         for process in started:
+            process.terminate()  # so that a launcher ends what it has started, too
+            process.join(20)
             process.kill()
-            process.wait()
-            process.stdout.close()
+            process.join()
 
 
 def owners(folder):
@@ -197,11 +168,11 @@ def owners(folder):
             yield claim.read_text().split()[-1]
 
 
-def wait_until(done, processes, seconds=240):
+def wait_until(done, started, seconds=240):
     """seconds: a busy machine may take a minute to import torch. Processes that fail are not waited for."""
     end = time.monotonic() + seconds
     while not done():
-        ended = {process.pid: process.poll() for process in processes}
+        ended = {process.pid: process.exitcode for process in started}
         assert not any(ended.values()), f"return codes: {ended}"
         assert time.monotonic() < end, f"waited for {seconds} s in vain; return codes: {ended}"
         time.sleep(0.02)
@@ -214,32 +185,30 @@ def test_four_processes_share_the_work_and_one_may_be_killed(tmp_path, source, v
         render(Fader(), job, job.part(), writer)
     target, folder = tmp_path / "many.mkv", tmp_path / "many.mkv.parts"
     ranks, begin = [rank for rank in range(count) if rank != victim], tmp_path / "begin"
-    with workers(tmp_path, source, target, count) as start:
+    with workers() as start:
         # It never ends its first frame, and the others begin when it has: they could do all before, on a busy machine.
-        killed = start(victim, seconds_a_frame=600)
-        others = [start(rank, begin=begin) for rank in ranks]
-        ready = [target.with_name(f"many.mkv.ready{rank}") for rank in ranks]
+        killed = start(share, source, target, victim, count, 600)
+        others = [start(share, source, target, rank, count, 0.01, begin) for rank in ranks]
         wait_until(
-            lambda: str(killed.pid) in owners(folder) and all(map(Path.exists, ready)), [killed, *others]
+            lambda: str(killed.pid) in owners(folder) and all(ready(target, rank).exists() for rank in ranks),
+            [killed, *others],
         )
         begin.touch()
 
         def busy_or_done():
             """Somebody else works, or has been so fast that all is done, the straggler's segment as well."""
-            return {*owners(folder)} > {str(killed.pid)} or all(p.poll() is not None for p in others)
+            return {*owners(folder)} > {str(killed.pid)} or all(p.exitcode is not None for p in others)
 
         wait_until(busy_or_done, [killed, *others])
-        killed.send_signal(signal.SIGKILL)
-        joined = [process.communicate(timeout=240)[0].strip() for process in others]
-        assert killed.wait() == -signal.SIGKILL and joined.count(b"True") == 1
+        os.kill(killed.pid, signal.SIGKILL)
+        for process in others:
+            process.join(240)
+        assert [process.exitcode for process in others] == [0] * len(others)
+        assert sum(joined(target, rank).exists() for rank in ranks) == 1
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
     assert same(tmp_path / "one.mkv", target)
     assert not folder.exists()
-
-
-class Slow(Fader):
-    def inference(self, *args, **kwargs):
-        time.sleep(0.15)
-        return super().inference(*args, **kwargs)
 
 
 def test_a_straggler_is_overtaken_and_takes_no_harm(tmp_path, source, short):
@@ -250,7 +219,7 @@ def test_a_straggler_is_overtaken_and_takes_no_harm(tmp_path, source, short):
         job = job_of(source, at_cuts="off", at_repeats="off")
         results[rank] = Segments(job, tmp_path / "out.mkv", {}, rank=rank, processes=2).run(model)
 
-    straggler = threading.Thread(target=work, args=(1, Slow()))
+    straggler = threading.Thread(target=work, args=(1, Slow(0.15)))
     straggler.start()
     while not list(tmp_path.glob("out.mkv.parts/*.claim")):
         time.sleep(0.01)
@@ -261,16 +230,12 @@ def test_a_straggler_is_overtaken_and_takes_no_harm(tmp_path, source, short):
 
 def test_torchrun_restarts_and_goes_on(tmp_path, source):
     """The launcher ends all processes when one dies; with --max-restarts they begin anew and find what is finished."""
-    script = tmp_path / "worker.py"
-    kill = "import os\nif os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n" \
-           "    import threading; threading.Timer(2.0, lambda: os.kill(os.getpid(), 9)).start()\n"  # fmt: skip
-    body = WORKER.replace("map(int, sys.argv[3:5])", "int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])")
-    script.write_text(kill + body.format(root=str(ROOT), support=str(ROOT / "tests" / "support")))
     target = tmp_path / "many.mkv"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
-    command = [*launcher, "--master-port", "0", str(script), str(source), str(target)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, timeout=200, capture_output=True, env=environment)
+    with workers() as start:
+        launcher = start(processes.launch, share_as_launched, 2, 2, tmp_path / "logs", source, target, 20)
+        launcher.join(200)
+        assert launcher.exitcode == 0
+    assert (tmp_path / "died").exists() and joined(target, 0).exists() != joined(target, 1).exists()
     assert len(frames_of(target)) == 139
 
 

@@ -12,9 +12,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import processes
 import pytest
 import torch
-from training_runs import TINY, clip, tiny, weights, write
+from training_runs import TINY, clip, reached, tiny, train_up_to, weights, write
 
 import rife
 from rife.cli import train as train_command
@@ -193,21 +194,25 @@ def test_two_processes_train_as_one_does(folder, tmp_path, one_thread):
 
 
 def test_a_killed_run_goes_on_to_the_same_losses(folder, tmp_path, one_thread):
-    options = "--steps 12 --batch 2 --save-every 0 --score-every 4"
+    options = "--steps 8 --batch 2 --save-every 0 --score-every 5"
     whole, killed = (words(folder, tmp_path / name, options) for name in ("whole", "killed"))
-    process = start(killed)
-    log, until = tmp_path / "killed" / "log.csv", time.monotonic() + 200
-    while not (log.exists() and len(log.read_bytes().splitlines()) > 4):
-        assert process.poll() is None and time.monotonic() < until
+    process = processes.start(train_up_to, 5, killed)
+    until = time.monotonic() + 200
+    while not reached(tmp_path / "killed").exists():
+        assert process.exitcode is None and time.monotonic() < until
         time.sleep(0.02)
     process.kill()
-    process.communicate()
-    assert len(log.read_bytes().splitlines()) < 13  # it was in the middle
-    finished(start(killed))
+    process.join()
+    assert [len((tmp_path / "killed" / n).read_bytes().splitlines()) for n in ("log.csv", "scores.csv")] == [
+        6,
+        3,
+    ]
+    assert run(killed) == 0
     assert run(whole) == 0
+    assert len(losses(tmp_path / "whole")) == 8
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     scores = [(tmp_path / n / "scores.csv").read_text() for n in ("whole", "killed")]
-    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 5
+    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 4
     for name in ("last", "best", "rife_comfy"):
         paths = (tmp_path / n / f"{name}.safetensors" for n in ("whole", "killed"))
         a, b = (weights(rife.load_model(path, device="cpu")) for path in paths)

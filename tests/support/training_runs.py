@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 import rife
+from rife.cli import train
+from rife.cli.app import make_parser
 from rife.networks.ifnet import IFNet
 from rife.training.bundled import BUNDLED_CONFIG, Curriculum, match_init
+from rife.training.run_folder import RunFolder
 from rife.training.schedule import Settings
 from rife.training.synthetic import RenderedMotion
 from rife.video.job import write_png
@@ -49,3 +54,22 @@ def write(folder, frames: torch.Tensor, name: str = "im{}.png") -> None:
     folder.mkdir(parents=True)
     for i, frame in enumerate(frames):
         write_png(folder / name.format(i + 1), frame.numpy())
+
+
+def reached(folder: Path) -> Path:
+    """The file that says that `train_up_to` is where it stays."""
+    return folder.with_name(f"{folder.name}.reached")
+
+
+def train_up_to(step: int, arguments: list[str]) -> None:
+    """`rife train` that stays at a step whose losses and scores are written, and whose state is not."""
+    folder = Path(arguments[0])
+
+    def save(self: RunFolder) -> None:
+        if self.trainer.step == step:
+            reached(folder).touch()
+            time.sleep(600)
+        saved(self)
+
+    saved, RunFolder.save = RunFolder.save, save  # type: ignore[method-assign]
+    train.run(make_parser().parse_args(["train", *arguments]))
