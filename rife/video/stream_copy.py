@@ -147,8 +147,8 @@ class StreamCopier:
         if self._clip.name.lower().endswith(".avif"):
             if any(stream.pix_fmt and stream.pix_fmt.startswith("gray") for stream in streams):
                 log.warning(
-                    "%s has alpha in a stream of its own, which is not read: frames are opaque. Save it as animated WebP "
-                    "or APNG first, whose alpha is.",
+                    "%s has alpha in a stream of its own, which is not read: frames are opaque. Save it as animated "
+                    "WebP or APNG first, whose alpha is.",
                     self._clip.name,
                 )
         elif streams:
