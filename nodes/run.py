@@ -157,7 +157,7 @@ def interpolate_and_finish(
             plan_for=lambda _, whole=whole: whole, watcher=keeper, retouch=keeper.retouched if keeper else None,
             batch_size=batch, opacity=has_opacity(frames, masks), **options.inference.keywords(), **oom_options(),
         )  # fmt: skip
-        for frame in averaged(stream) if finish.shutter else stream:
+        for frame in averaged(stream, opacity=has_opacity(frames, masks)) if finish.shutter else stream:
             out[done].copy_(frame[..., : frames.shape[3]])
             if out_masks is not None:
                 out_masks[done].copy_(frame[..., -1])

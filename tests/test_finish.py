@@ -94,6 +94,24 @@ def test_one_picture_alone_stays_as_it_is():
     assert next(averaged([frame] * SLOTS)) is frame
 
 
+def test_a_shutter_keeps_light_above_one_and_below_nothing():
+    bright = torch.tensor([[[12.0, -3.0, 0.5]]])
+    samples = [bright * (1 + i / 100) for i in range(SLOTS)]
+    (mean,) = averaged(iter(samples), LINEAR)
+    assert torch.allclose(mean, torch.stack(samples).mean(0), rtol=1e-5)
+    (same,) = averaged(iter([bright.clone() + (i % 2) * 1e-7 for i in range(SLOTS)]), SRGB)
+    assert torch.allclose(same, bright, rtol=1e-5)
+
+
+@pytest.mark.parametrize("opacity", [True, False])
+def test_a_shutter_counts_colours_as_much_as_they_are_seen(opacity):
+    red, hidden = torch.tensor([[[1.0, 0, 0, 1]]]), torch.tensor([[[0, 1.0, 0, 0]]])
+    samples = [(hidden if i % 2 else red).clone() for i in range(SLOTS)]
+    (mean,) = averaged(iter(samples), LINEAR, opacity)
+    wanted = [1.0, 0, 0, 0.5] if opacity else [0.5, 0.5, 0, 0.5]
+    assert torch.allclose(mean.flatten(), torch.tensor(wanted), atol=1e-5)
+
+
 def test_a_shutter_without_motion_changes_nothing():
     still = rendered(1, 1).expand(6, -1, -1, -1)
     assert torch.equal(made(still, Timing(PerPair.multiplied(1), shutter=180)), still)

@@ -8,7 +8,7 @@ from video_files import Fader, rendered
 
 import rife
 from rife.engine.joining import Joining, join_stream
-from rife.engine.seams import find_seam
+from rife.engine.seams import corrected_colours, find_seam
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,14 @@ def test_frames_that_are_missing_are_made(clip):
     assert max(steps(joined.frames)[28:34]) < 1.2 * max(usual[28:34])
     error = (joined.frames[30:32] - clip[30:32]).square().mean().item()
     assert error < (clip[[29, 32]] - clip[30:32]).square().mean().item() / 3
+
+
+def test_light_above_one_keeps_its_value_where_colours_are_matched():
+    frame = torch.tensor([[[12.0, 0.9, -0.5]]])
+    made = corrected_colours(frame, torch.full((3,), 0.5), torch.full((3,), 0.1))
+    assert torch.allclose(made, frame * 0.5 + 0.1)
+    bounded = corrected_colours(frame.clamp(0, 1), torch.full((3,), 2.0), torch.full((3,), 0.1))
+    assert bounded.max() == 1
 
 
 def test_colours_go_over_smoothly_and_end_as_they_are():

@@ -10,6 +10,7 @@ import rife
 from rife.model.views import compressed, expanded
 from rife.networks.config import RELEASES
 from rife.networks.ifnet import IFNet
+from rife.timeline.clock import Clock
 
 LAMP = 12.0
 
@@ -106,6 +107,17 @@ def test_colours_that_nobody_sees_do_not_leak_into_edges(model):
     seen = made[..., 3] > 0.02
     assert (made[..., :3][seen] - torch.tensor(colour)).abs().max() < 0.02
     assert decibels(made[..., 3], title(44, colour)[..., 3]) > 30
+
+
+def test_nor_do_they_where_frames_are_cross_faded(model):
+    red, hidden = torch.tensor([1.0, 0, 0, 1]).expand(1, 2, 4), torch.tensor([0, 1.0, 0, 0]).expand(1, 2, 4)
+    frames = torch.stack((red, hidden))
+    faded = rife.timeline.plan(Clock(2, 24), multiplier=2, cuts={1}, at_cuts="blend")
+    for made in (
+        rife.interpolate(model, frames, plan=faded)[1],
+        list(rife.interpolate_stream(model, iter(frames), plan_for=lambda _: faded))[1],
+    ):
+        assert torch.allclose(made[0, 0], torch.tensor([1.0, 0, 0, 0.5]), atol=1e-5)
 
 
 def test_opaque_frames_are_as_without_opacity(model):

@@ -177,7 +177,7 @@ class BatchRunner:
         opacity: bool = False,
         steady: bool = False,
     ) -> None:
-        self._model, self._options, self._opacity, self._steady = model, options, opacity, steady
+        self._model, self._options, self.opacity, self._steady = model, options, opacity, steady
         self._height, self._width, self._channels = shape
         self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
         self.transfer: Transfer = transfer_between(model.run_device, result)
@@ -206,7 +206,7 @@ class BatchRunner:
         def estimate(batch: int) -> int:
             model = self._model
             return model.memory_estimate(
-                self._height, self._width, batch, channels=self._channels + 3 * self._opacity, **keywords
+                self._height, self._width, batch, channels=self._channels + 3 * self.opacity, **keywords
             )
 
         budget = None if self._free is None else self._free / 2
@@ -343,7 +343,7 @@ class BatchRunner:
             if self._channels > colours:
                 check_finite(frame[..., colours:], f"frame {index} of the clip")
         plain = low >= 0 and high <= 1
-        if not self._opacity:
+        if not self.opacity:
             return _FrameTraits(plain, ())
         opaque = bool(frame[..., 3].amin() >= (1 if frame.is_floating_point() else 255))
         background = visible_background(frame.permute(2, 0, 1)[None])[0].tolist()
@@ -388,8 +388,15 @@ def to_float(frames: Tensor) -> Tensor:
     return frames if frames.is_floating_point() else frames.float().div_(255)
 
 
-def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor]) -> Tensor:
-    """Returns the picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two."""
+def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor], opacity: bool) -> Tensor:
+    """Returns the picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two, colours as
+    much as they are seen where the fourth channel is their opacity."""
     if not step.time:
         return frame_at(step.left)
-    return torch.lerp(to_float(frame_at(step.left)), to_float(frame_at(step.right)), float(step.time))
+    left, right = to_float(frame_at(step.left)), to_float(frame_at(step.right))
+    mixed = torch.lerp(left, right, float(step.time))
+    if opacity:
+        seen = torch.lerp(left[..., :3] * left[..., 3:4], right[..., :3] * right[..., 3:4], float(step.time))
+        # Where nothing is seen, the colours that hide there are mixed as they are.
+        mixed[..., :3] = torch.where(mixed[..., 3:4] > 0, seen / mixed[..., 3:4], mixed[..., :3])
+    return mixed

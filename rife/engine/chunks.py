@@ -93,7 +93,7 @@ def part_frames(
         retouch=keeper.retouched if keeper else None, **options,
     )  # fmt: skip
     if timing.shutter:
-        stream = averaged(stream, transfer)
+        stream = averaged(stream, transfer, options.get("opacity"))
     return islice(stream, part.last - part.first)
 
 

@@ -129,7 +129,7 @@ class _ClipBuffer:
         """Writes output frames that need no model, those before frame `end` of `given`."""
         while given and (end is None or given[0][0] < end):
             k, step = given.popleft()
-            write(self.target(k), passthrough_frame(step, self.frame))
+            write(self.target(k), passthrough_frame(step, self.frame, self.opacity))
 
 
 def with_mask(frame: Tensor, mask: Tensor | None) -> Tensor:

@@ -115,10 +115,12 @@ def match_colours(seam: Seam, tail: Sequence[Tensor], head: Sequence[Tensor], ma
 
 
 def corrected_colours(frame: Tensor, gain: Tensor, offset: Tensor, weight: float = 1.0) -> Tensor:
-    """Returns `frame` (H,W,C) as floats in 0..1, its channels times gain plus offset, both (C,), by `weight`."""
+    """Returns `frame` (H,W,C) as floats, its channels times gain plus offset, both (C,), by `weight`: within 0..1, or
+    as far beyond as the frame's own."""
     frame = to_float(frame)
     gain, offset = gain.to(frame), offset.to(frame)
-    return (frame * (1 + weight * (gain - 1)) + weight * offset).clamp_(0, 1)
+    low, high = (float(x) for x in torch.aminmax(frame))
+    return (frame * (1 + weight * (gain - 1)) + weight * offset).clamp_(min(low, 0), max(high, 1))
 
 
 def _statistics(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

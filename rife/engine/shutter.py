@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..model.views import HIDDEN
 from ..ops.transfer import SRGB, Transfer
 from ..timeline.clock import ZERO
 from ..timeline.lazy import LazySequence
@@ -111,30 +112,42 @@ class ShutterPlan(LazySequence[Step]):
         return index, t
 
 
-def averaged(samples: Iterable[Tensor], transfer: Transfer = SRGB) -> Iterator[Tensor]:
-    """Yields each `SLOTS` frames (H,W,C) as one, the mean of their light; alpha as it is. One picture alone stays as it
-    is."""
+def averaged(
+    samples: Iterable[Tensor], transfer: Transfer = SRGB, opacity: bool | None = None
+) -> Iterator[Tensor]:
+    """Yields each `SLOTS` frames (H,W,C) as one, the mean of their light, which may lie beyond 0..1. One picture alone
+    stays as it is.
+
+    opacity: whether the fourth channel is that of the colours, which then count as much as they are seen; without it,
+    whether there are four.
+    """
     samples = iter(samples)
     while group := list(islice(samples, SLOTS)):
         different = [frame for i, frame in enumerate(group) if not i or frame is not group[i - 1]]
         if len(different) < 4 and all(torch.equal(different[0], other) for other in different[1:]):
             yield different[0]
             continue
+        seen = different[0].shape[-1] == 4 if opacity is None else opacity
         total = None
         for frame in different:
             count = sum(frame is other for other in group)
-            light = _light(frame, transfer).mul_(count)
+            light = _light(frame, transfer, seen).mul_(count)
             total = light if total is None else total.add_(light)
         assert total is not None
-        yield _values(total.div_(len(group)), transfer)
+        yield _values(total.div_(len(group)), transfer, seen)
 
 
-def _light(frame: Tensor, transfer: Transfer) -> Tensor:
+def _light(frame: Tensor, transfer: Transfer, opacity: bool) -> Tensor:
     values = to_float(frame).float()
-    colours = transfer.to_linear(values[..., :3].clamp(0, 1))
-    return torch.cat((colours, values[..., 3:]), -1) if values.shape[-1] > 3 else colours.clone()
+    within = values[..., :3].clamp(0, 1)
+    # A transfer is for 0..1; what lies beyond is counted as it is.
+    colours = transfer.to_linear(within) + (values[..., :3] - within)
+    if opacity:
+        colours = colours * (values[..., 3:4] + HIDDEN)
+    return torch.cat((colours, values[..., 3:]), -1)
 
 
-def _values(light: Tensor, transfer: Transfer) -> Tensor:
-    colours = transfer.from_linear(light[..., :3]).clamp_(0, 1)
-    return torch.cat((colours, light[..., 3:]), -1) if light.shape[-1] > 3 else colours
+def _values(light: Tensor, transfer: Transfer, opacity: bool) -> Tensor:
+    colours = light[..., :3] / (light[..., 3:4] + HIDDEN) if opacity else light[..., :3]
+    within = colours.clamp(0, 1)
+    return torch.cat((transfer.from_linear(within).clamp_(0, 1) + (colours - within), light[..., 3:]), -1)

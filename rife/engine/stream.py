@@ -148,7 +148,7 @@ def _finished(
     made = shown = torch.empty(0)
     for k, step in enumerate(batch.steps):
         if step.kind != "new":
-            yield passthrough_frame(step, buffer.frame)
+            yield passthrough_frame(step, buffer.frame, runner.opacity)
             continue
         runner.transfer.wait(batch.made)
         frame = batch.frames.pop(k)

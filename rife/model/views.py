@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _HEADROOM = 0.5  # above one and below zero, into which all light beyond is compressed
-_HIDDEN = 1e-6  # weight of what nobody sees: it counts where there is nothing else
+HIDDEN = 1e-6  # weight of what nobody sees: it counts where there is nothing else
 _LARGEST = 1e30  # of what is infinite: zero times that is zero
 
 
@@ -36,7 +36,7 @@ class View(NamedTuple):
         """Returns what follows the flow, (B,C,H,W) of images (B,C,H,W): colours as much as they are seen, and maps."""
         rgb, maps = images[:, :colours].clamp(-_LARGEST, _LARGEST), images[:, colours:].clamp(0, 1)
         if self.background is not None:
-            rgb = rgb * (maps[:, :1] + _HIDDEN)
+            rgb = rgb * (maps[:, :1] + HIDDEN)
         return torch.cat((rgb, maps), 1)
 
     def network_input(self, carried: Tensor, colours: int) -> Tensor:
@@ -47,7 +47,7 @@ class View(NamedTuple):
     def straight(self, carried: Tensor, colours: int) -> Tensor:
         """Returns the colours of `carried` (B,C,H,W) as the frames have them, not multiplied by opacity."""
         rgb = carried[:, :colours]
-        return rgb if self.background is None else rgb / (carried[:, colours : colours + 1] + _HIDDEN)
+        return rgb if self.background is None else rgb / (carried[:, colours : colours + 1] + HIDDEN)
 
     def _over(self, rgb: Tensor, carried: Tensor, colours: int) -> Tensor:
         if self.background is None:
@@ -59,7 +59,7 @@ class View(NamedTuple):
         low, high = carried[:, :colours].amin((1, 2, 3)), carried[:, :colours].amax((1, 2, 3))
         most = 1.0
         if self.background is not None:
-            most = 1.0 + 2 * _HIDDEN
+            most = 1.0 + 2 * HIDDEN
             low = torch.where(carried[:, colours].amin((1, 2)) < 1, -1.0, low)
         return ((low >= 0) & (high <= most)).view(-1, 1, 1, 1)
 
