@@ -18,6 +18,7 @@ import av.filter
 import numpy as np
 
 from .codecs import VideoError
+from .colours import is_float
 
 OFF, AUTO, BWDIF, FILM = "off", "auto", "bwdif", "film"
 CHOICES = (OFF, AUTO, BWDIF, FILM)
@@ -57,6 +58,8 @@ class Combing:
         """Looks at the next frame."""
         number, self.frames = self.frames, self.frames + 1
         self.flagged += bool(frame.interlaced_frame)
+        if is_float(frame.format.name):
+            return  # rendered or graded: no camera writes fields of them
         luma = _luma(frame)
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape or len(luma) < 8:
