@@ -19,6 +19,7 @@ from rife.cli import main
 from rife.video.codecs import Encoding, VideoError, available
 from rife.video.colours import Look
 from rife.video.convert import samples
+from rife.video.frames import read_picture
 from rife.video.job import Job, Timing, interpolate_video, read_frames
 from rife.video.reader import Clip
 from rife.video.segments import Segments
@@ -364,6 +365,52 @@ def test_half_floats_of_an_exr_are_read(tmp_path, form, planes):
     (image,) = Clip(tmp_path / "x_01.exr").frames()
     shown = values[[2, 0, 1, 3][:planes]] if planes > 1 else values.repeat(3, 0)  # planes are G, B, R, A
     assert np.array_equal(image, shown.transpose(1, 2, 0).astype(np.float32))
+
+
+def small_exr(path, values: dict[str, np.ndarray]):
+    """An EXR of channels (H,W) by name, as other programs write it: each line by itself, not compressed."""
+
+    def attribute(name: str, kind: str, value: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + len(value).to_bytes(4, "little") + value
+
+    names = sorted(values)
+    height, width = values[names[0]].shape
+    kind = {"float16": 1, "float32": 2}[values[names[0]].dtype.name]
+    channels = b"".join(name.encode() + struct.pack("<x4i", kind, 0, 1, 1) for name in names) + b"\0"
+    box = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    head = struct.pack("<2i", 20000630, 2) + attribute("channels", "chlist", channels)
+    head += attribute("compression", "compression", b"\0") + attribute("lineOrder", "lineOrder", b"\0")
+    head += attribute("dataWindow", "box2i", box) + attribute("displayWindow", "box2i", box)
+    head += attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
+    head += (
+        attribute("screenWindowCenter", "v2f", bytes(8))
+        + attribute("screenWindowWidth", "float", bytes(4))
+        + b"\0"
+    )
+    rows = [b"".join(values[name][y].tobytes() for name in names) for y in range(height)]
+    size = 8 + len(rows[0])
+    places = [len(head) + 8 * height + y * size for y in range(height)]
+    lines = b"".join(struct.pack("<2i", y, size - 8) + row for y, row in enumerate(rows))
+    path.write_bytes(head + struct.pack(f"<{height}Q", *places) + lines)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("names", ["Y", "YA", "RGB", "RGBA"])
+def test_every_kind_of_floats_is_read_as_it_is(tmp_path, kind, names):
+    levels = np.linspace(-2, 8, len(names) * 16 * 24).reshape(len(names), 16, 24).astype(kind)
+    values = {
+        name: np.abs(plane) / 8 if name == "A" else plane for name, plane in zip(names, levels, strict=True)
+    }
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        small_exr(tmp_path / "in" / f"{i}.exr", values)
+    clip = Clip(tmp_path / "in")
+    assert clip.look.alpha == ("A" in names) and clip.look.rgb
+    shown = [values["Y"]] * 3 if "Y" in names else [values[name] for name in "RGB"]
+    shown += [values[name] for name in names if name == "A"]
+    assert all(np.array_equal(image, np.dstack(shown).astype(np.float32)) for image in clip.frames())
+    small = read_picture(tmp_path / "in" / "0.exr").numpy()
+    assert np.array_equal(small, (np.dstack(shown[:3]).astype(np.float32).clip(0, 1) * 255).round())
 
 
 def test_floats_come_through_an_exr_and_out_of_it(tmp_path):

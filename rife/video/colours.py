@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 # FFmpeg's numbers of matrices (AVCOL_SPC_*) and of ranges (AVCOL_RANGE_*).
 RGB, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6
 LIMITED, FULL = 1, 2
-_FLOAT_GREY = ("grayf32le", "grayf32be", "grayf16le", "grayf16be")
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,19 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
         transfer=int(frame.color_trc),
         range=range_,
         pixel_aspect=pixel_aspect,
-        bits=FLOAT if _is_float(kind.name) else max(8, bits),
+        bits=FLOAT if is_float(kind.name) else max(8, bits),
         alpha=alpha,
         rgb=kind.is_rgb
-        or kind.name in ("pal8", *_FLOAT_GREY)
+        or kind.name == "pal8"
+        or is_float(kind.name)
         or (len(kind.components) < 3 and range_ == FULL),
         hdr=_hdr(frame),
         pix_fmt=kind.name,
     )
 
 
-def _is_float(pix_fmt: str) -> bool:
+def is_float(pix_fmt: str) -> bool:
+    """Tells whether a pixel format of FFmpeg holds floats."""
     return re.search(r"f(16|32)(le|be)?$", pix_fmt) is not None
 
 

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from .colours import FULL, LIMITED, Look, turns_of
+from .colours import FULL, LIMITED, Look, is_float, turns_of
 
 # Exact only together: accurate rounding with halved chroma is worse than neither (-1.66 levels), as is bilinear.
 _FLAGS = ("BICUBIC", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
@@ -100,8 +100,8 @@ def _of_yuv(frame: av.VideoFrame, kind: str, options: dict[str, Any]) -> np.ndar
 
 
 def _of_rgb(frame: av.VideoFrame, kind: str) -> np.ndarray:
-    if kind.startswith("gbr") and frame.format.name != kind:
-        return _floats(frame, 4 if "a" in kind else 3)
+    if is_float(frame.format.name) or is_float(kind):
+        return _of_floats(frame, kind)
     image: np.ndarray = frame.to_ndarray(format=kind)
     bits = [part.bits for part in frame.format.components][:3]
     if image.dtype == np.uint8 and frame.format.name != "pal8" and 1 < min(bits) and max(bits) < 8:
@@ -111,18 +111,36 @@ def _of_rgb(frame: av.VideoFrame, kind: str) -> np.ndarray:
     return image
 
 
+def _of_floats(frame: av.VideoFrame, kind: str) -> np.ndarray:
+    """A frame of floats as `kind`, or one of whole numbers as a kind of floats."""
+    channels = 4 if "a" in kind else 3
+    if not is_float(frame.format.name):
+        whole: np.ndarray = frame.to_ndarray(format="rgba64le" if channels == 4 else "rgb48le")
+        return whole.astype(np.float32) / np.float32(65535)
+    image = _floats(frame, channels)
+    if is_float(kind):
+        return image
+    top = 65535 if kind.endswith("le") else 255
+    return (np.nan_to_num(image).clip(0, 1) * top).round().astype(np.uint16 if top > 255 else np.uint8)
+
+
 def _floats(frame: av.VideoFrame, channels: int) -> np.ndarray:
-    """(H,W,3 or 4) float32 of another format of floats, grey or half: FFmpeg's scaler would cut off what is above 1."""
-    if "f16" in frame.format.name:  # which PyAV makes no arrays of
-        kind = np.dtype(">f2" if frame.format.name.endswith("be") else "<f2")
-        order = (2, 0, 1, 3)[: len(frame.planes)] if len(frame.planes) > 1 else (0,)  # of G, B, R, A
-        image = np.dstack([samples(frame.planes[k], kind).astype(np.float32) for k in order])
+    """(H,W,3 or 4) float32 of any format of floats, half, grey or side by side: FFmpeg's scaler cuts off what is above
+    1, and it and PyAV know few of them."""
+    name, planes = frame.format.name, frame.planes
+    kind = np.dtype((">" if name.endswith("be") else "<") + ("f2" if "f16" in name else "f4"))
+    if len(planes) > 1:
+        image = np.dstack([samples(planes[k], kind) for k in (2, 0, 1, 3)[: len(planes)]])  # of G, B, R, A
     else:
-        image = frame.to_ndarray().astype(np.float32)
-    image = image[..., None] if image.ndim == 2 else image
-    if image.shape[-1] < 3:
-        image = np.repeat(image[..., :1], 3, -1)
-    return image if image.shape[-1] >= channels else np.dstack((image, np.ones_like(image[..., :1])))
+        rows = np.frombuffer(memoryview(planes[0]), kind).reshape(planes[0].height, -1)
+        count = len(frame.format.components)
+        image = rows[:, : frame.width * count].reshape(frame.height, frame.width, count)
+    image = image.astype(np.float32)
+    if image.shape[-1] < 3:  # grey, perhaps with alpha
+        image = np.dstack((*[image[..., 0]] * 3, image[..., 1:]))
+    if image.shape[-1] < channels:
+        image = np.dstack((image, np.ones_like(image[..., :1])))
+    return image[..., :channels]
 
 
 def _with_alpha(frame: av.VideoFrame, options: dict[str, Any]) -> np.ndarray:

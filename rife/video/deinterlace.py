@@ -18,6 +18,7 @@ import av.filter
 import numpy as np
 
 from .codecs import VideoError
+from .colours import is_float
 
 OFF, AUTO, BWDIF, FILM = "off", "auto", "bwdif", "film"
 CHOICES = (OFF, AUTO, BWDIF, FILM)
@@ -67,6 +68,8 @@ class Combing:
         if frame.interlaced_frame and not self.flagged:
             self.said = flagged_order(frame)
         self.flagged += bool(frame.interlaced_frame)
+        if is_float(frame.format.name):
+            return  # rendered or graded: no camera writes fields of them
         luma = _luma(frame)
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape or len(luma) < 8:
