@@ -8,8 +8,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from video_files import Fader
+from video_files import Fader, picture
 
+from rife.video.codecs import Encoding
 from rife.video.colours import Look
 from rife.video.convert import samples
 from rife.video.frames import read_picture
