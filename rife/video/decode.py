@@ -131,7 +131,7 @@ def _decode(
     try:
         for packet in packets_of(container, stream, index.until):
             if not packet.size and packet.pts is not None:
-                continue  # Theora's "the same again": an empty packet would end the decoder, as that of the end does
+                continue  # Theora's "the same again", at which PyAV raises an error as at damage
             if from_key and not packet.is_keyframe and packet.size:
                 continue
             from_key = False
