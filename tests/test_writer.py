@@ -203,6 +203,16 @@ def test_ticks_hold_all_times_exactly():
     assert tick_of(Fraction(1001, 24000), Fraction(1, 999_983)) == Fraction(1001, 24000)
 
 
+@pytest.mark.parametrize("name", ["x.webm", "x.webp", "x_%d.webp"])
+def test_colours_that_nobody_sees_do_not_leak_through_chroma_of_half_the_size(tmp_path, name):
+    y, x = np.mgrid[:48, :64]
+    seen = (np.hypot(x - 30.5, y - 24) < 12)[..., None]
+    frame = np.where(seen, [200, 60, 40, 255], [0, 255, 0, 0]).astype(np.uint8)
+    write(tmp_path / name, frame, Look(alpha=True, rgb=True))
+    found = next(Clip(tmp_path / name).frames()).astype(int)
+    assert np.abs((found - frame)[seen[..., 0]]).max() < 25  # 140 to 190 with green from beside them
+
+
 @pytest.mark.parametrize("width", [84, 852])
 def test_alpha_reaches_the_last_column(tmp_path, width):
     """FFmpeg's own way to RGBA leaves out the last ones of such widths."""

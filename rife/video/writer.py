@@ -27,6 +27,7 @@ from ..atomic_write import flush_and_rename, refuse_device
 from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
+from .hidden_colours import spread_colours
 from .holding import container_of, encoder_for, holds_sound
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
@@ -319,6 +320,7 @@ class VideoWriter(AtomicVideoFile):
     def _shape(self, kind: av.VideoFormat, encoder: Encoder) -> None:
         """Width and height as the pixel format wants them."""
         self._is_rgb = kind.is_rgb or kind.name == "pal8"
+        self._mixes_hidden = kind.name.startswith("yuva") and kind.chroma_width(16) < 16
         even = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
         if self._is_rgb or encoder.lossless:  # which takes half a chroma pixel for one
             even = (1, 1)
@@ -387,6 +389,8 @@ class VideoWriter(AtomicVideoFile):
         if kind not in self._converters:
             size = self._stream.width, self._stream.height
             self._converters[kind] = FromRgb(kind, pix_fmt, size, self._yuv, self._like)
+        if self._mixes_hidden and frame.shape[-1] == 4:
+            frame = spread_colours(frame)
         picture = self._converters[kind](frame)
         if lost is not None:
             put_back(lost, frame, picture)
