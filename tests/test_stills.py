@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -69,6 +70,26 @@ def test_numbers_in_names_are_the_order_whatever_they_begin_with(tmp_path):
 def test_a_missing_number_is_told(tmp_path, caplog):
     pictures(tmp_path / "in", ["1.png", "2.png", "5.png"])
     assert shown(tmp_path / "in" / "%d.png") == [0, 1, 2] and "2 pictures are missing" in caplog.text
+
+
+def test_what_is_no_picture_of_the_clip_is_left_aside(tmp_path):
+    pictures(tmp_path / "in", ["²1.jpg", "²2.jpeg", "²10.JPG"])
+    pictures(tmp_path / "in", [".²0.png", "._²1.jpg"])
+    (tmp_path / "in" / "²3.jpg").mkdir()
+    names = [file.name for file in find_image_sequence(tmp_path / "in").files]
+    assert names == ["²1.jpg", "²2.jpeg", "²10.JPG"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF....WEBPVP8X", b"\x76\x2f\x31\x01", b"SDPX", b"II*\0"],
+)
+def test_a_file_that_ends_in_its_head_is_damaged(tmp_path, head):
+    for name in ("1.png", "1.webp"):
+        (tmp_path / name).write_bytes(head)
+        for source in (tmp_path / name, tmp_path / name.replace("1", "%d")):
+            with pytest.raises(VideoError, match="damaged|no frames"):
+                Clip(source)
 
 
 def test_a_picture_that_cannot_be_read_is_damage(tmp_path):
@@ -199,6 +220,13 @@ def test_a_jpeg_is_as_bright_as_its_picture_and_cmyk_has_no_alpha(tmp_path):
     for mode, options in (("RGB", {}), ("CMYK", {"subsampling": 0})):
         frame = still(tmp_path / "x.jpg", mode, quality=95, **options).astype(float)
         assert frame.shape == (48, 64, 3) and abs((frame - picture(3)).mean()) < 0.1
+
+
+def test_a_bitmap_of_os2_is_read(tmp_path):
+    rows = picture(3)[::-1, :, ::-1].tobytes()
+    head = struct.pack("<2sIHHI", b"BM", 26 + len(rows), 0, 0, 26) + struct.pack("<IHHHH", 12, 64, 48, 1, 24)
+    (tmp_path / "1.bmp").write_bytes(head + rows)
+    assert shown(tmp_path) == shown(tmp_path / "1.bmp") == [3]
 
 
 def test_a_picture_is_shown_the_way_up_that_its_camera_says(tmp_path):
