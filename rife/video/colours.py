@@ -30,6 +30,7 @@ class Look:
     pixel_aspect: Fraction = Fraction(1)
     bits: int = 8
     alpha: bool = False
+    premultiplied: bool = False  # colours are multiplied by alpha, as EXR has them
     rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
     hdr: Hdr | None = None
     pix_fmt: str = ""  # of the decoded frames
@@ -64,6 +65,7 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
         pixel_aspect=pixel_aspect,
         bits=FLOAT if is_float(kind.name) else max(8, bits),
         alpha=alpha,
+        premultiplied=alpha and container in ("exr", "exr_pipe"),
         rgb=kind.is_rgb
         or kind.name == "pal8"
         or is_float(kind.name)
