@@ -158,6 +158,34 @@ def test_a_webp_that_is_cut_off_gives_what_is_there(tmp_path, caplog):
         Clip(path)
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_gif_that_begins_opaque_may_become_transparent(tmp_path, clears):
+    frames = [Image.fromarray(np.dstack((picture(i), np.full((48, 64), 255, np.uint8)))) for i in range(3)]
+    if clears:
+        for frame in frames[1:]:
+            frame.paste((0, 0, 0, 0), (0, 0, 32, 48))
+    frames[0].save(
+        tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=100, disposal=2 if clears else 1
+    )
+    clip = Clip(tmp_path / "x.gif")
+    assert clip.look.alpha == clears
+    if clears:
+        assert list(clip.frames())[2][..., 3].min() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("RGBA", "has alpha, unlike"), ("I;16", "has more than 8 bits, unlike"), ("L", "")]
+)
+def test_pictures_that_have_more_than_the_first_are_told(tmp_path, caplog, mode, said):
+    pictures(tmp_path, ["1.png"])
+    for name in ("2.png", "3.png"):
+        still = picture(1)[..., 0].astype(np.uint16) * 256 if mode == "I;16" else picture(1)
+        image = Image.fromarray(still)
+        (image if mode == "I;16" else image.convert(mode)).save(tmp_path / name)
+    assert [frame.shape[2] for frame in Clip(tmp_path).frames()] == [3, 3, 3]
+    assert said in caplog.text and caplog.text.count("unlike") == bool(said)
+
+
 def test_a_still_webp_is_one_of_many(tmp_path):
     pictures(tmp_path / "in", ["1.png"])
     Image.fromarray(picture(3)).save(tmp_path / "x.webp", lossless=True)

@@ -54,7 +54,7 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
     if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
-        alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+        alpha = see_through(frame)
     range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
     bits = max(c.bits for c in kind.components)
     return Look(
@@ -73,6 +73,11 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
         hdr=_hdr(frame),
         pix_fmt=kind.name,
     )
+
+
+def see_through(frame: av.VideoFrame) -> bool:
+    """Tells whether any pixel of a decoded frame with alpha is not opaque."""
+    return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
 
 
 def is_float(pix_fmt: str) -> bool:
