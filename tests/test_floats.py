@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from video_files import Fader, picture
 
+from rife import load_model
 from rife.video.codecs import Encoding
 from rife.video.colours import Look
 from rife.video.convert import samples
@@ -100,7 +101,7 @@ def test_floats_come_through_an_exr_and_out_of_it(tmp_path):
             np.dstack((bright(i), np.full((48, 64), 0.5, np.float32))) if alpha else bright(i)
             for i in range(3)
         ]
-        look = Look(bits=32, alpha=alpha, rgb=True)
+        look = Look(bits=32, alpha=alpha, premultiplied=alpha, rgb=True)
         with VideoWriter(folder / name, Fraction(24), 64, 48, look=look) as writer:
             for frame in frames:
                 writer.write(frame)
@@ -113,6 +114,46 @@ def test_floats_come_through_an_exr_and_out_of_it(tmp_path):
         found = list(Clip(out).frames())
         assert len(found) == 5 and found[0].dtype == np.float32
         assert all(np.array_equal(a, b) for a, b in zip(found[::2], frames, strict=True))
+
+
+def discs(folder, colour=(1.0, 0.6, 0.2), glow=0.0):
+    """Three EXR of a disc that moves, its colours multiplied by its opacity, and a light without any; what is between
+    the first two."""
+    folder.mkdir()
+    y, x = np.mgrid[:48, :64]
+    frames = []
+    for i in range(5):
+        alpha = np.clip(10.5 - np.hypot(y - 24, x - 20 - 4 * i), 0, 1).astype(np.float16)
+        planes = {
+            name: (alpha * level + glow).astype(np.float16) for name, level in zip("RGB", colour, strict=True)
+        }
+        frames.append(np.dstack((*planes.values(), alpha)).astype(np.float32))
+        if i % 2 == 0:
+            small_exr(folder / f"{i}.exr", {**planes, "A": alpha})
+    return frames
+
+
+@pytest.mark.parametrize("glow", [0.0, 0.25])
+def test_colours_of_exr_stay_multiplied_by_alpha(tmp_path, glow):
+    frames = discs(tmp_path / "in", glow=glow)
+    (tmp_path / "out").mkdir()
+    model = load_model(device="cpu")
+    interpolate_video(model, tmp_path / "in", tmp_path / "out" / "%d.exr", 2, **PLAIN)
+    found = list(Clip(tmp_path / "out").frames())
+    assert np.abs(found[0] - frames[0]).max() < 1e-6
+    apart = np.abs(found[1] - frames[1])
+    assert apart.mean() < 0.01 and apart[..., :3].max() < 0.25  # light at the edge was 0.6 off
+    assert np.abs(found[1][..., :3] - glow - found[1][..., 3:] * (1.0, 0.6, 0.2)).max() < 0.05
+
+
+def test_alpha_goes_into_exr_and_out_of_it_as_each_has_it(tmp_path):
+    frames = discs(tmp_path / "in")
+    interpolate_video(Fader(), tmp_path / "in", tmp_path / "out.mov", 1, **PLAIN)
+    interpolate_video(Fader(), tmp_path / "out.mov", tmp_path / "%d.exr", 1, **PLAIN)
+    straight, back = (next(Clip(tmp_path / name).frames()) for name in ("out.mov", "%d.exr"))
+    seen = frames[0][..., 3] > 0.2
+    assert np.abs(straight[..., :3][seen] / 65535 - (1.0, 0.6, 0.2)).max() < 0.05
+    assert np.abs(back - frames[0]).max() < 0.03
 
 
 def test_light_that_a_target_cannot_hold_is_said(tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -71,6 +72,26 @@ def test_a_missing_number_is_told(tmp_path, caplog):
     assert shown(tmp_path / "in" / "%d.png") == [0, 1, 2] and "2 pictures are missing" in caplog.text
 
 
+def test_what_is_no_picture_of_the_clip_is_left_aside(tmp_path):
+    pictures(tmp_path / "in", ["²1.jpg", "²2.jpeg", "²10.JPG"])
+    pictures(tmp_path / "in", [".²0.png", "._²1.jpg"])
+    (tmp_path / "in" / "²3.jpg").mkdir()
+    names = [file.name for file in find_image_sequence(tmp_path / "in").files]
+    assert names == ["²1.jpg", "²2.jpeg", "²10.JPG"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF....WEBPVP8X", b"\x76\x2f\x31\x01", b"SDPX", b"II*\0"],
+)
+def test_a_file_that_ends_in_its_head_is_damaged(tmp_path, head):
+    for name in ("1.png", "1.webp"):
+        (tmp_path / name).write_bytes(head)
+        for source in (tmp_path / name, tmp_path / name.replace("1", "%d")):
+            with pytest.raises(VideoError, match="damaged|no frames"):
+                Clip(source)
+
+
 def test_a_picture_that_cannot_be_read_is_damage(tmp_path):
     pictures(tmp_path / "in", [f"{i}.png" for i in range(6)])
     (tmp_path / "in" / "3.png").write_bytes(b"no picture")
@@ -137,6 +158,34 @@ def test_a_webp_that_is_cut_off_gives_what_is_there(tmp_path, caplog):
         Clip(path)
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_gif_that_begins_opaque_may_become_transparent(tmp_path, clears):
+    frames = [Image.fromarray(np.dstack((picture(i), np.full((48, 64), 255, np.uint8)))) for i in range(3)]
+    if clears:
+        for frame in frames[1:]:
+            frame.paste((0, 0, 0, 0), (0, 0, 32, 48))
+    frames[0].save(
+        tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=100, disposal=2 if clears else 1
+    )
+    clip = Clip(tmp_path / "x.gif")
+    assert clip.look.alpha == clears
+    if clears:
+        assert list(clip.frames())[2][..., 3].min() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("RGBA", "has alpha, unlike"), ("I;16", "has more than 8 bits, unlike"), ("L", "")]
+)
+def test_pictures_that_have_more_than_the_first_are_told(tmp_path, caplog, mode, said):
+    pictures(tmp_path, ["1.png"])
+    for name in ("2.png", "3.png"):
+        still = picture(1)[..., 0].astype(np.uint16) * 256 if mode == "I;16" else picture(1)
+        image = Image.fromarray(still)
+        (image if mode == "I;16" else image.convert(mode)).save(tmp_path / name)
+    assert [frame.shape[2] for frame in Clip(tmp_path).frames()] == [3, 3, 3]
+    assert said in caplog.text and caplog.text.count("unlike") == bool(said)
+
+
 def test_a_still_webp_is_one_of_many(tmp_path):
     pictures(tmp_path / "in", ["1.png"])
     Image.fromarray(picture(3)).save(tmp_path / "x.webp", lossless=True)
@@ -199,6 +248,13 @@ def test_a_jpeg_is_as_bright_as_its_picture_and_cmyk_has_no_alpha(tmp_path):
     for mode, options in (("RGB", {}), ("CMYK", {"subsampling": 0})):
         frame = still(tmp_path / "x.jpg", mode, quality=95, **options).astype(float)
         assert frame.shape == (48, 64, 3) and abs((frame - picture(3)).mean()) < 0.1
+
+
+def test_a_bitmap_of_os2_is_read(tmp_path):
+    rows = picture(3)[::-1, :, ::-1].tobytes()
+    head = struct.pack("<2sIHHI", b"BM", 26 + len(rows), 0, 0, 26) + struct.pack("<IHHHH", 12, 64, 48, 1, 24)
+    (tmp_path / "1.bmp").write_bytes(head + rows)
+    assert shown(tmp_path) == shown(tmp_path / "1.bmp") == [3]
 
 
 def test_a_picture_is_shown_the_way_up_that_its_camera_says(tmp_path):

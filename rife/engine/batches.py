@@ -161,7 +161,8 @@ class BatchRunner:
     shape: of a frame, (H,W,C); result: the device that the frames go to; batch_size: new frames per pass at most, None
     or 0 by size and memory; is_oom: tells whether an exception means out of memory, and on_oom is called then; total:
     how many new frames there will be, where that is known: then passes are of even size. opacity: whether the fourth
-    channel is that of the colours. steady: whether all are to be as sharp as the given ones, see `even_detail`.
+    channel is that of the colours; premultiplied: and they are multiplied by it. steady: whether all are to be as sharp
+    as the given ones, see `even_detail`.
     """
 
     def __init__(
@@ -176,8 +177,11 @@ class BatchRunner:
         total: int | None = None,
         opacity: bool = False,
         steady: bool = False,
+        premultiplied: bool = False,
     ) -> None:
         self._model, self._options, self.opacity, self._steady = model, options, opacity, steady
+        self._premultiplied = opacity and premultiplied
+        self.weighs = opacity and not premultiplied  # colours count as much as they are seen
         self._height, self._width, self._channels = shape
         self._is_oom, self._on_oom = is_oom or is_out_of_memory, on_oom
         self.transfer: Transfer = transfer_between(model.run_device, result)
@@ -280,7 +284,7 @@ class BatchRunner:
 
     def _how(self, backgrounds: Sequence[Background | None]) -> dict[str, Any]:
         """What else `between` is told of frames that are seen over these."""
-        view = _view(backgrounds)
+        view = self._view(backgrounds)
         told = {} if view is None else {"view": view.to(self._model.run_device)}
         shape = self._channels, self._height, self._width
         return {"shape": shape, **self._options.keywords(), **told}
@@ -346,12 +350,12 @@ class BatchRunner:
         if not self.opacity:
             return _FrameTraits(plain, ())
         opaque = bool(frame[..., 3].amin() >= (1 if frame.is_floating_point() else 255))
-        background = visible_background(frame.permute(2, 0, 1)[None])[0].tolist()
+        background = visible_background(frame.permute(2, 0, 1)[None], self._premultiplied)[0].tolist()
         return _FrameTraits(plain and opaque, tuple(background))
 
     def _encode(self, frames: Tensor, backgrounds: Sequence[Background | None]) -> Sequence[Tensor]:
         """What the model wants of each of `frames` (N,C,H,W), seen over these."""
-        view = _view(backgrounds)
+        view = self._view(backgrounds)
         # Of large frames, two at a time may take more memory than all that follows.
         size = 1 if frames.shape[2] * frames.shape[3] > ENCODED_SINGLY else len(frames)
         made = []
@@ -364,19 +368,18 @@ class BatchRunner:
             made.append(self._model.encode(part, **options, **keywords))
         return made if len(made) > 1 else made[0].split(1)
 
+    def _view(self, backgrounds: Sequence[Background | None]) -> View | None:
+        """The view of frames over these, all of one kind."""
+        if backgrounds[0] is None:
+            return None
+        return View(torch.tensor(backgrounds), self._premultiplied) if backgrounds[0] else View()
+
 
 class _FrameTraits(NamedTuple):
     """What a frame is like: opaque colours in 0..1, and what it stands out from."""
 
     plain: bool
     background: Background
-
-
-def _view(backgrounds: Sequence[Background | None]) -> View | None:
-    """The view of frames over these, all of one kind."""
-    if backgrounds[0] is None:
-        return None
-    return View(torch.tensor(backgrounds) if backgrounds[0] else None)
 
 
 def _concatenated(samples: list[Tensor]) -> Tensor:
@@ -388,14 +391,14 @@ def to_float(frames: Tensor) -> Tensor:
     return frames if frames.is_floating_point() else frames.float().div_(255)
 
 
-def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor], opacity: bool) -> Tensor:
+def passthrough_frame(step: Step, frame_at: Callable[[int], Tensor], weighs: bool) -> Tensor:
     """Returns the picture (H,W,C) of a step that needs no model: a source frame, or the cross-fade of two, colours as
-    much as they are seen where the fourth channel is their opacity."""
+    much as they are seen where `weighs`: the fourth channel is their opacity, by which they are not multiplied yet."""
     if not step.time:
         return frame_at(step.left)
     left, right = to_float(frame_at(step.left)), to_float(frame_at(step.right))
     mixed = torch.lerp(left, right, float(step.time))
-    if opacity:
+    if weighs:
         seen = torch.lerp(left[..., :3] * left[..., 3:4], right[..., :3] * right[..., 3:4], float(step.time))
         # Where nothing is seen, the colours that hide there are mixed as they are.
         mixed[..., :3] = torch.where(mixed[..., 3:4] > 0, seen / mixed[..., 3:4], mixed[..., :3])

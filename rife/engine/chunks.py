@@ -93,7 +93,7 @@ def part_frames(
         retouch=keeper.retouched if keeper else None, **options,
     )  # fmt: skip
     if timing.shutter:
-        stream = averaged(stream, transfer, options.get("opacity"))
+        stream = averaged(stream, transfer, False if options.get("premultiplied") else options.get("opacity"))
     return islice(stream, part.last - part.first)
 
 

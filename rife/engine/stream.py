@@ -64,6 +64,7 @@ def interpolate_stream(
     on_oom: Callable[[], None] | None = None,
     retouch: Retouch | None = None,
     opacity: bool | None = None,
+    premultiplied: bool = False,
 ) -> Iterator[Tensor]:
     """Does what `interpolate` does, one frame (H,W,C) at a time, in constant memory.
 
@@ -74,6 +75,7 @@ def interpolate_stream(
     watcher: is shown every frame before its steps are asked for, so that the plan can hold the cuts that it finds.
     is_oom, on_oom: see `interpolate`. retouch(frame, step, source frame by index): the new frame as it is to be.
     opacity: whether the fourth channel is that of the colours; without it, whether there are four.
+    premultiplied: whether colours are multiplied by it, as in EXR.
     """
     if plan_for is None:
 
@@ -90,7 +92,7 @@ def interpolate_stream(
         model.with_precision(precision), like.shape, like.device, batch_size,
         InferenceOptions(scale, TTA, ensemble), is_oom, on_oom,
         opacity=like.shape[-1] == 4 if opacity is None else opacity,
-        steady=plan_for(None).options.steady,
+        steady=plan_for(None).options.steady, premultiplied=premultiplied,
     )  # fmt: skip
     pending, in_flight = [first], deque[_InFlight]()
     while pending:
@@ -148,7 +150,7 @@ def _finished(
     made = shown = torch.empty(0)
     for k, step in enumerate(batch.steps):
         if step.kind != "new":
-            yield passthrough_frame(step, buffer.frame, runner.opacity)
+            yield passthrough_frame(step, buffer.frame, runner.weighs)
             continue
         runner.transfer.wait(batch.made)
         frame = batch.frames.pop(k)

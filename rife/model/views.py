@@ -19,35 +19,45 @@ _LARGEST = 1e30  # of what is infinite: zero times that is zero
 class View(NamedTuple):
     """Says how a batch of frames is looked at, where it is not as it is.
 
-    background: (B,3) in 0..1, what is seen through transparent pixels; None: the frames have no opacity.
+    background: (B,3) in 0..1, what is seen through transparent pixels; None: the frames have no opacity. premultiplied:
+    whether colours are multiplied by it, as in EXR: then light may be added where there is no opacity, as a glow is.
     """
 
     background: Tensor | None = None
+    premultiplied: bool = False
 
     def part(self, start: int, stop: int) -> View:
         """Returns the view of samples start to stop - 1 of the batch."""
-        return self if self.background is None else View(self.background[start:stop])
+        return self if self.background is None else self._replace(background=self.background[start:stop])
 
     def to(self, device: torch.device) -> View:
         """Returns the same on a device."""
-        return self if self.background is None else View(self.background.to(device))
+        return self if self.background is None else self._replace(background=self.background.to(device))
 
     def carried(self, images: Tensor, colours: int) -> Tensor:
         """Returns what follows the flow, (B,C,H,W) of images (B,C,H,W): colours as much as they are seen, and maps."""
         rgb, maps = images[:, :colours].clamp(-_LARGEST, _LARGEST), images[:, colours:].clamp(0, 1)
-        if self.background is not None:
+        if self._weighs:
             rgb = rgb * (maps[:, :1] + HIDDEN)
         return torch.cat((rgb, maps), 1)
+
+    @property
+    def _weighs(self) -> bool:
+        """Whether colours are to be multiplied by opacity before they move."""
+        return self.background is not None and not self.premultiplied
 
     def network_input(self, carried: Tensor, colours: int) -> Tensor:
         """Returns what the network is shown of `carried` (B,C,H,W): (B,3,H,W) within -0.5..1.5, where nothing is beyond
         0..1."""
+        if self.background is not None and self.premultiplied:
+            behind = self.background[..., None, None].to(carried) * (1 - carried[:, colours : colours + 1])
+            return compressed(carried[:, :colours] + behind)
         return self._over(compressed(self.straight(carried, colours)), carried, colours).expand(-1, 3, -1, -1)
 
     def straight(self, carried: Tensor, colours: int) -> Tensor:
-        """Returns the colours of `carried` (B,C,H,W) as the frames have them, not multiplied by opacity."""
+        """Returns the colours of `carried` (B,C,H,W) as the frames have them."""
         rgb = carried[:, :colours]
-        return rgb if self.background is None else rgb / (carried[:, colours : colours + 1] + HIDDEN)
+        return rgb / (carried[:, colours : colours + 1] + HIDDEN) if self._weighs else rgb
 
     def _over(self, rgb: Tensor, carried: Tensor, colours: int) -> Tensor:
         if self.background is None:
@@ -110,14 +120,15 @@ def value_range(images: Tensor, name: str) -> tuple[float, float]:
     return low, high
 
 
-def visible_background(images: Tensor) -> Tensor:
+def visible_background(images: Tensor, premultiplied: bool = False) -> Tensor:
     """Chooses colours (B,3) that pictures stand out from, of images (B,C,H,W): RGB, opacity and perhaps maps, in 0..1
-    or bytes.
+    or bytes. premultiplied: as in `View`.
 
     Each is a grey of 0, 0.5 or 1.
     """
     images = images.float() / (1 if images.is_floating_point() else 255)
     alpha = images[:, 3:4].clamp(0, 1)
-    mean = (images[:, :3].clamp(0, 1) * alpha).sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1e-6)
+    seen = images[:, :3].clamp(0, 1) * (1 if premultiplied else alpha)
+    mean = seen.sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1e-6)
     away = (mean < 0.5).float()
     return torch.where((mean - 0.5).abs() > 0.25, 0.5, away)

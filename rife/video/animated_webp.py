@@ -33,7 +33,7 @@ def is_animated(path: Path) -> bool:
     """Tells whether a file is an animated WebP. Raises OSError."""
     with open(path, "rb") as file:
         head = file.read(21)
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 class AnimatedWebP:

@@ -28,7 +28,9 @@ def check_size(name: str | os.PathLike, width: int, height: int) -> None:
 def check_canvas(path: Path) -> None:
     """Reads how large a picture or animation says it is, before FFmpeg allocates that. Raises VideoError."""
     with open(path, "rb") as file:
-        head = file.read(32)
+        head = file.read(32).ljust(
+            32, b"\0"
+        )  # one that is cut off claims nothing, and is refused when it is read
     if head[:4] == b"GIF8":
         check_size(path, *struct.unpack_from("<HH", head, 6))
     elif head[:8] == b"\x89PNG\r\n\x1a\n":
@@ -42,7 +44,8 @@ def check_canvas(path: Path) -> None:
                 path, *struct.unpack(">II" if head[:1] == b"S" else "<II", (file.read(8) + bytes(8))[:8])
             )
     elif head[:2] == b"BM":
-        width, height = struct.unpack_from("<ii", head, 18)
+        old = head[14] == 12  # OS/2's header
+        width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
         check_size(path, abs(width), abs(height))
     elif head[:4] == b"\x76\x2f\x31\x01":
         _check_exr(path)

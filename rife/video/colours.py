@@ -30,6 +30,7 @@ class Look:
     pixel_aspect: Fraction = Fraction(1)
     bits: int = 8
     alpha: bool = False
+    premultiplied: bool = False  # colours are multiplied by alpha, as EXR has them
     rgb: bool = False  # the file holds RGB, of which matrix and range say nothing
     hdr: Hdr | None = None
     pix_fmt: str = ""  # of the decoded frames
@@ -59,7 +60,7 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
     kind = frame.format
     alpha = any(c.is_alpha for c in kind.components)
     if alpha and container in ("gif", "webp", "webp_pipe"):  # decoded with alpha, always
-        alpha = bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+        alpha = see_through(frame)
     range_ = FULL if kind.name.startswith("yuvj") else int(frame.color_range)
     bits = max(c.bits for c in kind.components)
     return Look(
@@ -70,6 +71,7 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
         pixel_aspect=pixel_aspect,
         bits=FLOAT if is_float(kind.name) else max(8, bits),
         alpha=alpha,
+        premultiplied=alpha and container in ("exr", "exr_pipe"),
         rgb=kind.is_rgb
         or kind.name == "pal8"
         or is_float(kind.name)
@@ -77,6 +79,11 @@ def look_of(frame: av.VideoFrame, container: str = "", pixel_aspect: Fraction = 
         hdr=_hdr(frame),
         pix_fmt=kind.name,
     )
+
+
+def see_through(frame: av.VideoFrame) -> bool:
+    """Tells whether any pixel of a decoded frame with alpha is not opaque."""
+    return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
 
 
 def is_float(pix_fmt: str) -> bool:

@@ -1,4 +1,4 @@
-"""Gives GIFs that say nothing of how long their pictures are shown an extension that does.
+"""Reads what GIFs say of their pictures in front of each, and gives those that say nothing an extension that does.
 
 Old GIFs, and those of Pillow without a duration, have no graphic control extension in front of their pictures. FFmpeg
 tells pictures apart by it, and takes all of such a file for one.
@@ -7,10 +7,18 @@ tells pictures apart by it, and takes all of such a file for one.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 _NOTHING_SAID = b"\x21\xf9\x04\x00\x00\x00\x00\x00"  # a graphic control extension with a delay of 0
 _EXTENSION, _PICTURE, _CONTROL = 0x21, 0x2C, 0xF9
+
+
+def clears(source: Path | io.BytesIO) -> bool:
+    """Tells whether a GIF takes pictures away before it shows the next: only then can one that begins opaque become
+    transparent. Raises OSError."""
+    data = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
+    return re.search(rb"\x21\xf9\x04[\x08-\x0b]", data) is not None
 
 
 def with_delays(path: Path) -> io.BytesIO | None:

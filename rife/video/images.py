@@ -49,6 +49,7 @@ PICTURE_ENDINGS = (
     ".jp2",
     ".avif",
 )
+_SAME = {".jpeg": ".jpg", ".tiff": ".tif"}  # endings of one kind
 _USUAL_RATE = Fraction(24)
 
 
@@ -105,7 +106,7 @@ def picture_files(path: Path) -> list[Path]:
         return _in_order(path)
     else:
         files = _pictures(map(Path, glob.glob(str(path), recursive=True)))
-    endings = sorted({file.suffix.lower() for file in files})
+    endings = sorted({_SAME.get(file.suffix.lower(), file.suffix.lower()) for file in files})
     if len(endings) > 1:
         raise VideoError(
             f"{path} has pictures of kind {', '.join(endings)}, expected one kind. Give a pattern such as "
@@ -134,13 +135,13 @@ def is_video(path: Path) -> bool:
 
 def is_picture(path: Path) -> bool:
     """Tells whether a file of a folder is a picture, by its ending."""
-    return path.suffix.lower() in PICTURE_ENDINGS and not is_left_aside(path)
+    return path.suffix.lower() in PICTURE_ENDINGS and not is_left_aside(path) and path.is_file()
 
 
 def is_left_aside(path: Path) -> bool:
-    """Tells whether a file is one that macOS puts as ._NAME beside each NAME on disks that are not its own: attributes,
-    no picture."""
-    return path.name.startswith("._")
+    """Tells whether a file is hidden, as are those that macOS puts as ._NAME beside each NAME on disks that are not its
+    own: attributes, no picture."""
+    return path.name.startswith(".")
 
 
 def _pictures(paths: Iterable[Path]) -> list[Path]:
@@ -148,7 +149,8 @@ def _pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def _natural(path: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    parts = re.split(r"(\d+)", path.name)  # every other one is a number
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _in_order(pattern: Path) -> list[Path]:

@@ -255,6 +255,7 @@ def render(
     job.look_through()
     bits, zero = writer.look.bits, job.time(part.first)
     source = _SourceFrames(job, part)
+    options["premultiplied"] = job.clip.look.premultiplied
     if job.masks:
         options["opacity"] = job.clip.look.alpha
 

@@ -13,7 +13,7 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -24,10 +24,11 @@ import numpy as np
 
 from ..timeline.clock import Clock
 from .codecs import VideoError
-from .colours import kind_of, look_of, turns_of
+from .colours import kind_of, look_of, see_through, turns_of
 from .convert import to_rgb
 from .decode import comes_out_of_order, decoded, reorder_delay
 from .deinterlace import AUTO, LEAD, OFF, Combing, deinterlaced, looked_at
+from .gif_delays import clears
 from .images import ImageSequence, find_image_sequence
 from .index import FrameIndex, Times, constant_rate, evened_fields, index_frames, pulled_down
 from .source import (
@@ -119,6 +120,7 @@ class Clip:
         self.source, self.conceal, self.deinterlace = source, conceal, OFF
         self.name = "the video" if isinstance(source, io.BytesIO) else str(source)
         self.sequence = find_image_sequence(source, rate)
+        self._told_of_depth = False
         self.metadata: dict[str, str] = {}
         if self.sequence:
             self._take(self.sequence)
@@ -242,6 +244,8 @@ class Clip:
         for frame in self._decoded(0):
             turns = turns_of(frame)
             self.look = look_of(frame, self.container, self._pixel_aspect).turned(turns)
+            if self.container == "gif" and not self.look.alpha and self._clears_later():
+                self.look = replace(self.look, alpha=True)
             self.width, self.height = frame.width, frame.height
             if turns % 2:
                 self.width, self.height = self.height, self.width
@@ -253,6 +257,11 @@ class Clip:
             self.start = max(Fraction(0), self._index.ticks[0] * self._index.time_base - self.origin)
             return
         raise VideoError(self._nothing)
+
+    def _clears_later(self) -> bool:
+        """Whether a GIF that begins opaque has transparent pixels later."""
+        source = self.source if isinstance(self.source, io.BytesIO) else Path(self.source)
+        return clears(source) and any(map(see_through, self._decoded(0)))
 
     def _begin_at(self, first: int) -> None:
         """Leaves out the frames before the first that can be decoded: they need others that are not in the file."""
@@ -392,6 +401,7 @@ class Clip:
                 if index > expected and not self.conceal:
                     raise self._damaged(expected, index)
                 self._check_size(frame, index)
+                self._check_depth(frame, index)
                 while expected < min(index, stop):
                     yield frame if held is None else held
                     expected += 1
@@ -423,6 +433,20 @@ class Clip:
                 f"{self.name} changes its size to {sides[0]}x{sides[1]} at {self._at(index)}, it was "
                 f"{self.width}x{self.height}. Cut it there and interpolate the parts."
             )
+
+    def _check_depth(self, frame: av.VideoFrame, index: int) -> None:
+        """Says so where pictures, each of which may be of another kind, have more than the first."""
+        if not self.sequence or self._told_of_depth or frame.format.name == self.look.pix_fmt:
+            return
+        look = look_of(frame, self.container)
+        lost = ["alpha"] * (look.alpha and not self.look.alpha)
+        lost += [f"more than {self.look.bits} bits"] * (look.bits > self.look.bits)
+        if lost:
+            self._told_of_depth = True
+            log.warning(
+                "%s: the picture at %s has %s, unlike the first one: that is left out. Store the first one as that one "
+                "is, and it is kept.", self.name, self._at(index), " and ".join(lost),
+            )  # fmt: skip
 
     def _at(self, index: int) -> str:
         return f"{float(self.times[index]):.2f} s (frame {index})"

@@ -24,10 +24,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename, refuse_device
+from .alpha import divided, multiplied, spread_colours
 from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError
 from .colours import BT709, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
-from .hidden_colours import spread_colours
 from .holding import container_of, encoder_for, holds_sound
 from .images import PICTURE_ENDINGS, is_pattern
 from .last_delay import set_length
@@ -282,6 +282,7 @@ class VideoWriter(AtomicVideoFile):
         look = self.look
         encoder, pix_fmt = encoder_for(self.path, self.encoding, look)
         settings = self.encoding.settings(encoder, look.hdr)
+        self._premultiplies = encoder.codec == "exr"
         site = chroma_site(self._like)
         if site and not av.VideoFormat(pix_fmt, 16, 16).is_rgb:
             settings["chroma_sample_location"] = site
@@ -383,7 +384,11 @@ class VideoWriter(AtomicVideoFile):
                 "change within a video."
             )
         pix_fmt = self._stream.pix_fmt or ""
-        frame, kind = _fitting(frame, kind, pix_fmt)
+        if self.look.premultiplied and not self._premultiplies:
+            frame = divided(frame)
+        frame, kind = _fitting(frame, pix_fmt)
+        if self._premultiplies and not self.look.premultiplied:
+            frame = multiplied(frame)
         if self._palette:
             return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
         if kind not in self._converters:
@@ -452,7 +457,7 @@ class VideoWriter(AtomicVideoFile):
         return self._last + (self._lasts or 1 / self.rate) if self.count else Fraction(0)
 
 
-def _fitting(frame: np.ndarray, kind: str, pix_fmt: str) -> tuple[np.ndarray, str]:
+def _fitting(frame: np.ndarray, pix_fmt: str) -> tuple[np.ndarray, str]:
     """A frame and its kind, floats where the pixel format holds floats, and only there."""
     floats = "f32" in pix_fmt or "f16" in pix_fmt
     if frame.dtype == np.float32 and not floats:

@@ -1,7 +1,7 @@
-"""Gives transparent pixels the colours beside them, for encoders that store one chroma for several pixels.
+"""Brings colours into the relation to alpha that a target stores: multiplied by it or not, and those that nobody sees.
 
-Such an encoder mixes what hides in transparent pixels into the edges of what is seen: of red on hidden green, edges
-came out of VP9 and WebP brown, a quarter of the range off.
+Encoders that store one chroma for several pixels mix what hides in transparent pixels into the edges of what is seen:
+of red on hidden green, edges came out of VP9 and WebP brown, a quarter of the range off.
 """
 
 from __future__ import annotations
@@ -10,6 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
+
+
+def multiplied(image: np.ndarray) -> np.ndarray:
+    """Returns float32 (H,W,3 or 4) whose colours are multiplied by alpha, where there is one."""
+    return image if image.shape[-1] < 4 else np.dstack((image[..., :3] * image[..., 3:], image[..., 3:]))
+
+
+def divided(image: np.ndarray) -> np.ndarray:
+    """Undoes `multiplied`. Light where alpha is 0, which a picture with premultiplied colours adds to what is behind
+    it, stays as it is."""
+    if image.shape[-1] < 4:
+        return image
+    alpha = image[..., 3:]
+    return np.dstack((image[..., :3] / np.where(alpha > 0, alpha, 1), alpha))
 
 
 def spread_colours(image: np.ndarray) -> np.ndarray:
