@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -24,8 +23,6 @@ from rife.video.codecs import VideoError
 from rife.video.job import render
 from rife.video.reader import Clip
 from rife.video.segments import Claims, Segments, cut
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def shown(path):

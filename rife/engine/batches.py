@@ -179,7 +179,7 @@ class BatchRunner:
         steady: bool = False,
         premultiplied: bool = False,
     ) -> None:
-        self._model, self._options, self.opacity, self._steady = model, options, opacity, steady
+        self._model, self._options, self._opacity, self._steady = model, options, opacity, steady
         self._premultiplied = opacity and premultiplied
         self.weighs = opacity and not premultiplied  # colours count as much as they are seen
         self._height, self._width, self._channels = shape
@@ -210,7 +210,7 @@ class BatchRunner:
         def estimate(batch: int) -> int:
             model = self._model
             return model.memory_estimate(
-                self._height, self._width, batch, channels=self._channels + 3 * self.opacity, **keywords
+                self._height, self._width, batch, channels=self._channels + 3 * self._opacity, **keywords
             )
 
         budget = None if self._free is None else self._free / 2
@@ -347,7 +347,7 @@ class BatchRunner:
             if self._channels > colours:
                 check_finite(frame[..., colours:], f"frame {index} of the clip")
         plain = low >= 0 and high <= 1
-        if not self.opacity:
+        if not self._opacity:
             return _FrameTraits(plain, ())
         opaque = bool(frame[..., 3].amin() >= (1 if frame.is_floating_point() else 255))
         background = visible_background(frame.permute(2, 0, 1)[None], self._premultiplied)[0].tolist()

@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..model.views import HIDDEN
+from ..model.views import unweighed, weighed
 from ..ops.transfer import SRGB, Transfer
 from ..timeline.clock import ZERO
 from ..timeline.lazy import LazySequence
@@ -143,11 +143,11 @@ def _light(frame: Tensor, transfer: Transfer, opacity: bool) -> Tensor:
     # A transfer is for 0..1; what lies beyond is counted as it is.
     colours = transfer.to_linear(within) + (values[..., :3] - within)
     if opacity:
-        colours = colours * (values[..., 3:4] + HIDDEN)
+        colours = weighed(colours, values[..., 3:4])
     return torch.cat((colours, values[..., 3:]), -1)
 
 
 def _values(light: Tensor, transfer: Transfer, opacity: bool) -> Tensor:
-    colours = light[..., :3] / (light[..., 3:4] + HIDDEN) if opacity else light[..., :3]
+    colours = unweighed(light[..., :3], light[..., 3:4]) if opacity else light[..., :3]
     within = colours.clamp(0, 1)
     return torch.cat((transfer.from_linear(within).clamp_(0, 1) + (colours - within), light[..., 3:]), -1)

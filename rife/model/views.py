@@ -12,8 +12,18 @@ import torch
 from torch import Tensor
 
 _HEADROOM = 0.5  # above one and below zero, into which all light beyond is compressed
-HIDDEN = 1e-6  # weight of what nobody sees: it counts where there is nothing else
+_HIDDEN = 1e-6  # weight of what nobody sees: it counts where there is nothing else
 _LARGEST = 1e30  # of what is infinite: zero times that is zero
+
+
+def weighed(colours: Tensor, opacity: Tensor) -> Tensor:
+    """Returns colours as much as they are seen; where nothing is, nearly none of them."""
+    return colours * (opacity + _HIDDEN)
+
+
+def unweighed(colours: Tensor, opacity: Tensor) -> Tensor:
+    """Undoes `weighed`."""
+    return colours / (opacity + _HIDDEN)
 
 
 class View(NamedTuple):
@@ -38,7 +48,7 @@ class View(NamedTuple):
         """Returns what follows the flow, (B,C,H,W) of images (B,C,H,W): colours as much as they are seen, and maps."""
         rgb, maps = images[:, :colours].clamp(-_LARGEST, _LARGEST), images[:, colours:].clamp(0, 1)
         if self._weighs:
-            rgb = rgb * (maps[:, :1] + HIDDEN)
+            rgb = weighed(rgb, maps[:, :1])
         return torch.cat((rgb, maps), 1)
 
     @property
@@ -57,7 +67,7 @@ class View(NamedTuple):
     def straight(self, carried: Tensor, colours: int) -> Tensor:
         """Returns the colours of `carried` (B,C,H,W) as the frames have them."""
         rgb = carried[:, :colours]
-        return rgb / (carried[:, colours : colours + 1] + HIDDEN) if self._weighs else rgb
+        return unweighed(rgb, carried[:, colours : colours + 1]) if self._weighs else rgb
 
     def _over(self, rgb: Tensor, carried: Tensor, colours: int) -> Tensor:
         if self.background is None:
@@ -69,7 +79,7 @@ class View(NamedTuple):
         low, high = carried[:, :colours].amin((1, 2, 3)), carried[:, :colours].amax((1, 2, 3))
         most = 1.0
         if self.background is not None:
-            most = 1.0 + 2 * HIDDEN
+            most = 1.0 + 2 * _HIDDEN
             low = torch.where(carried[:, colours].amin((1, 2)) < 1, -1.0, low)
         return ((low >= 0) & (high <= most)).view(-1, 1, 1, 1)
 

@@ -72,14 +72,14 @@ def share_at_rest(img0: Tensor, img1: Tensor, warped0: Tensor, warped1: Tensor) 
     Of that difference counts what the frames as they are can make when moved: two places of a texture differ by twice
     its variance. Where they are plain, something thin passes that neither shows there, and the motion is right.
     """
+    counts = sum_3x3(torch.ones_like(img0[:1, :1], dtype=torch.float32))  # fewer at the sides
+
+    def around(x: Tensor) -> Tensor:
+        return sum_3x3(x).div_(counts)
+
     pairs = (warped0, warped1), (img0, img1)
-    moved, rested = (_around((a.float() - b.float()).square_().mean(1, True)) for a, b in pairs)
+    moved, rested = (around((a.float() - b.float()).square_().mean(1, True)) for a, b in pairs)
     mean = (img0.float() + img1.float()).div_(2)
-    variance = (_around(mean.square()) - _around(mean).square_()).mean(1, True).clamp_(min=0)
+    variance = (around(mean.square()) - around(mean).square_()).mean(1, True).clamp_(min=0)
     explained = torch.minimum(moved, 2 * variance) - rested
-    return _around(((explained - _NOISE) / (moved + 1e-9)).clamp_(0, 1))
-
-
-def _around(x: Tensor) -> Tensor:
-    """Means over 3x3 pixels, as far as there are pixels."""
-    return sum_3x3(x).div_(sum_3x3(torch.ones_like(x[:1, :1])))
+    return around(((explained - _NOISE) / (moved + 1e-9)).clamp_(0, 1))

@@ -23,6 +23,7 @@ from PIL import Image
 
 from .canvas import check_size
 from .codecs import VideoError
+from .colours import see_through
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class AnimatedWebP:
         self.ticks = array("q", accumulate(lengths[:-1], initial=0))
         self.last = lengths[-1]
         # Many programs say so of opaque ones, too.
-        self._alpha = self._alpha and any(self._transparent())
+        self._alpha = self._alpha and any(map(see_through, self.frames()))
 
     def frames(self, start: int = 0) -> Iterator[av.VideoFrame]:
         """Yields the pictures, as `ImageSequence` says; all frames before `start` are decoded too, since each is laid
@@ -79,16 +80,6 @@ class AnimatedWebP:
                 frame = av.VideoFrame.from_ndarray(shown, format=kind)
                 frame.pts, frame.time_base = self.ticks[i], self.time_base
                 yield frame
-
-    def _transparent(self) -> Iterator[bool]:
-        """Tells of each picture whether one sees through it."""
-        with Image.open(self._whole()) as image:
-            for i in range(len(self.ticks)):
-                try:
-                    image.seek(i)
-                    yield image.convert("RGBA").getextrema()[3][0] < 255
-                except (EOFError, OSError, ValueError):
-                    return
 
     def _whole(self) -> io.BytesIO:
         """The file up to its last whole frame, since libwebp takes none that is longer than it says or shorter."""

@@ -28,9 +28,8 @@ def check_size(name: str | os.PathLike, width: int, height: int) -> None:
 def check_canvas(path: Path) -> None:
     """Reads how large a picture or animation says it is, before FFmpeg allocates that. Raises VideoError."""
     with open(path, "rb") as file:
-        head = file.read(32).ljust(
-            32, b"\0"
-        )  # one that is cut off claims nothing, and is refused when it is read
+        # One that is cut off claims nothing, and is refused when it is read.
+        head = file.read(32).ljust(32, b"\0")
     if head[:4] == b"GIF8":
         check_size(path, *struct.unpack_from("<HH", head, 6))
     elif head[:8] == b"\x89PNG\r\n\x1a\n":

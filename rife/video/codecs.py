@@ -133,9 +133,6 @@ ENCODERS = (
     Encoder("h264_videotoolbox", "h264", (_NV12,), ("q", 70), (), True),
     Encoder("hevc_videotoolbox", "h265", (_NV12, _P010), ("q", 70), (), True),
 )
-# JPEG (JFIF) and WebP know one matrix and range each, whatever a file says. By FFmpeg's numbers BT.601, in full range
-# and in limited.
-FIXED_COLOURS = {"mjpeg": (5, 2), "libwebp": (5, 1), "libwebp_anim": (5, 1)}
 # Formats that cameras and capture cards have, and the one with the same samples in planes, which encoders take.
 IN_PLANES = {
     **dict.fromkeys(("yuyv422", "uyvy422", "yvyu422", "nv16"), "yuv422p"),
@@ -303,9 +300,8 @@ def _pixel_formats(name: str) -> list[str]:
 
 def _pixel_format(encoder: Encoder, bits: int, alpha: bool, like: str, warn: bool) -> str:
     here = _pixel_formats(encoder.name)
-    like = IN_PLANES.get(like, like).replace(
-        "yuvj", "yuv"
-    )  # JPEG's names of full range, which the tags say too
+    # JPEG has names of its own for full range, which the tags say too.
+    like = IN_PLANES.get(like, like).replace("yuvj", "yuv")
     if encoder.lossless and bits != FLOAT and like in here:
         return like
     # An encoder that names none takes any, as rawvideo does.

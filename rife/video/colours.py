@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 # FFmpeg's numbers of matrices (AVCOL_SPC_*) and of ranges (AVCOL_RANGE_*).
 RGB, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6
 LIMITED, FULL = 1, 2
+# Of encoders whose files know one matrix and range each, whatever they say: JPEG (JFIF) and WebP.
+FIXED_COLOURS = {"mjpeg": (BT470BG, FULL), "libwebp": (BT470BG, LIMITED), "libwebp_anim": (BT470BG, LIMITED)}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ one of a whole frame, which can be put together again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -35,9 +35,7 @@ _INTERLACED, _TELECINED = (
     0.2,
 )  # share of the moving frames that are combed, from which on a video is that
 _TICK = Fraction(1, 1000)  # of the times that filters see
-_FARTHER = (
-    1.15  # times as far apart as the others are the fields that are shown farther apart, where frames tell it
-)
+_FARTHER = 1.15  # times as far apart are fields that are shown farther apart, in frames that tell an order
 _AGREE = 0.9  # share of such frames that must agree
 _IN_FIVE = 0.8  # of combed frames of telecined film that lie at the same two of five
 
@@ -50,9 +48,7 @@ class Combing:
     frames: int = 0
     combed: list[int] = field(default_factory=list)  # numbers of frames that look it,
     moving: list[int] = field(default_factory=list)  # of those in which something moves
-    orders: list[bool] = field(
-        default_factory=list
-    )  # of those combed frames that tell: whether the upper field is first
+    orders: list[bool] = field(default_factory=list)  # of combed ones that tell: upper field first
     said: bool | None = None  # the same by the file's flag
     _top: float = 0.0
     _last: np.ndarray | None = field(default=None, repr=False)
@@ -209,12 +205,7 @@ def flagged_order(frame: av.VideoFrame) -> bool | None:
     is interlaced: a filter that makes it so leaves such frames alone."""
     if not frame.interlaced_frame or "fieldorder" not in av.filter.filters_available:
         return None
-    graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
-    changed, sink = graph.add("fieldorder", "tff"), graph.add("buffersink")
-    source.link_to(changed)
-    changed.link_to(sink)
-    graph.configure()
+    graph = _chain(frame, [("fieldorder", "tff")])
     graph.push(frame)
     made = graph.pull()
     assert isinstance(made, av.VideoFrame)
@@ -236,6 +227,11 @@ def _graph(frame: av.VideoFrame, kind: str, top_first: bool, sure: bool) -> av.f
             f"this build of FFmpeg has no filter {missing[0]}, which --deinterlace {kind} needs. Install PyAV's own "
             "wheel, or deinterlace with another tool first."
         )
+    return _chain(frame, filters)
+
+
+def _chain(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.filter.Graph:
+    """Filters, by name and options, for frames of this kind."""
     graph = av.filter.Graph()
     last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
     for name, options in (*filters, ("buffersink", None)):

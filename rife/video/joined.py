@@ -142,4 +142,4 @@ class _GivenFrames:
 def _meaning(clip: Clip) -> tuple:
     """What the values in a clip's planes stand for."""
     look = clip.look
-    return look.yuv(clip.height), look.primaries, look.transfer, chroma_site(clip.first)
+    return look.of_planes(clip.height), look.primaries, look.transfer, chroma_site(clip.first)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LEFT_OUT = "sound left out"  # as asked, or because it would not fit
 _LOSSLESS = ("flac", "alac", "wavpack", "tta", "truehd", "mlp", "ape", "shorten", "pcm_")
-LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _WANTED = {
     ".webm": ("libopus", "libvorbis"),
     ".ogv": ("libvorbis", "libopus"),
@@ -49,15 +49,32 @@ class SoundCodec(NamedTuple):
         return _SPOKEN.get(self.encoder, self.encoder)
 
 
+def usual_layout(layout: str) -> str:
+    """Returns the usual layout of as many channels."""
+    return _LAYOUTS.get(av.AudioLayout(layout).nb_channels, "stereo")
+
+
+def known_layout(layout: str) -> str:
+    """Returns the layout, or the usual one where it is not said which channels there are."""
+    return usual_layout(layout) if "channels" in layout else layout
+
+
+def sound_frame(samples: np.ndarray, rate: int, layout: str, place: int) -> AudioFrame:
+    """Makes a frame of samples (C,S), the first of which is number `place` of the sound."""
+    # Side by side: PyAV's arrays of planes do not fit all layouts.
+    packed = np.ascontiguousarray(samples.T, np.float32).reshape(1, -1)
+    frame = AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate, place, Fraction(1, rate)
+    return frame
+
+
 def sound_codec(path: Path, rate: int, layout: str, lossless: bool = False) -> SoundCodec | None:
     """Returns what encodes such sound for a file of that name, by trial; None where it holds no sound.
 
     lossless: the sound has lost nothing yet, and shall not where the file has a codec for that.
     """
     container = container_of(path)
-    usual = LAYOUTS.get(av.AudioLayout(layout).nb_channels, "stereo")
-    # The usual ones of so many channels, where it is not said which they are, and for encoders that know no others.
-    layouts = dict.fromkeys((usual if "channels" in layout else layout, usual))
+    layouts = dict.fromkeys((known_layout(layout), usual_layout(layout)))  # some encoders know no others
     wanted = _WANTED.get(path.suffix.lower(), ("alac", "aac") if lossless else ("aac",))
     codecs = dict.fromkeys((*(("aac",) if container == "mpegts" else wanted), *_ELSE))
     for names in (layouts, ("stereo",)):  # two channels only where nothing takes all
@@ -190,7 +207,7 @@ class AudioEncoder:
     """Encodes samples (C,S) into a file, as what it holds; in the place of `StreamCopier`."""
 
     def __init__(self, container: OutputContainer, path: Path, samples: np.ndarray, rate: int):
-        layout = {n: LAYOUTS[n] for n in (1, 2, 6, 8)}.get(len(samples))
+        layout = {n: _LAYOUTS[n] for n in (1, 2, 6, 8)}.get(len(samples))
         if layout is None:
             log.warning("The sound has %d channels: the first two are taken.", len(samples))
             samples, layout = samples[:2], "stereo"
@@ -212,9 +229,7 @@ class AudioEncoder:
         total = self._samples.shape[1]
         end = total if until is None else min(total, int(until * self._rate) + self._rate)
         if end > self._done:
-            part = np.ascontiguousarray(self._samples[:, self._done : end].T, np.float32).reshape(1, -1)
-            frame = AudioFrame.from_ndarray(part, format="flt", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._done, Fraction(1, self._rate)
+            frame = sound_frame(self._samples[:, self._done : end], self._rate, self._layout, self._done)
             self._container.mux(list(self._encoder.encode(frame)))
             self._done = end
         if until is None:

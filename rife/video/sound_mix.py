@@ -13,7 +13,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from .reader import Clip
-from .sound_encode import LAYOUTS, SoundEncoder, no_sound, sound_codec
+from .sound_encode import SoundEncoder, known_layout, no_sound, sound_codec, sound_frame
 from .source import open_source
 
 _SHORTEST_FADE = Fraction(1, 50)  # seconds; less clicks
@@ -112,10 +112,7 @@ class JoinedSound:
         while self._done < end:
             count = min(end - self._done, self.rate)
             mix = self._mixed(count)
-            # Side by side: PyAV's arrays of planes do not fit all layouts.
-            packed = np.ascontiguousarray(mix.clip(-1, 1).T).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = self.rate, self._done, Fraction(1, self.rate)
+            frame = sound_frame(mix.clip(-1, 1), self.rate, self._layout, self._done)
             self._container.mux(list(self._encoder.encode(frame)))
             self._done += count
         if until is None:
@@ -139,12 +136,7 @@ def _kind(clip: Clip) -> tuple[int, str]:
     """Samples per second, and the layout of the channels."""
     with open_source(clip.source) as container:
         stream = container.streams.audio[0]
-        return stream.rate, _named(stream.layout)
-
-
-def _named(layout: av.AudioLayout) -> str:
-    """The layout, or the usual one where it is not said which channels there are."""
-    return LAYOUTS.get(layout.nb_channels, "stereo") if "channels" in layout.name else layout.name
+        return stream.rate, known_layout(stream.layout.name)
 
 
 def _channels(layout: str) -> int:

@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 
 from ..atomic_write import flush_and_rename, refuse_device
 from .alpha import divided, multiplied, spread_colours
-from .codecs import FIXED_COLOURS, IN_PLANES, Encoder, Encoding, VideoError
-from .colours import BT709, FULL, Look, kind_of, turns_of
+from .codecs import IN_PLANES, Encoder, Encoding, VideoError
+from .colours import BT709, FIXED_COLOURS, FULL, Look, kind_of, turns_of
 from .convert import FromRgb, chroma_site, ready_frames, to_rgb
 from .holding import container_of, encoder_for, holds_sound
 from .images import PICTURE_ENDINGS, is_pattern
@@ -404,14 +404,15 @@ class VideoWriter(AtomicVideoFile):
     def _as_it_is(self, frame: av.VideoFrame) -> av.VideoFrame | None:
         """A decoded frame that the encoder can take plane by plane: no conversion, no loss. None: it cannot."""
         pix_fmt = self._stream.pix_fmt or ""
-        if IN_PLANES.get(frame.format.name) == pix_fmt:
-            frame = frame.reformat(format=pix_fmt)  # the same samples
-        same = frame.format.name.replace("yuvj", "yuv") == pix_fmt.replace("yuvj", "yuv")
+        form = IN_PLANES.get(frame.format.name, frame.format.name)
+        same = form.replace("yuvj", "yuv") == pix_fmt.replace("yuvj", "yuv")
         size = (frame.width, frame.height) == (self._stream.width, self._stream.height)
         if not (same and size) or turns_of(frame) or self._palette:
             return None
         if self._yuv is not None and self._yuv != self.look.of_planes(self.size[1]):
             return None  # the same numbers would be other colours
+        if form != frame.format.name:
+            return frame.reformat(format=pix_fmt)  # the same samples
         if frame.format.name != pix_fmt:  # JPEG's own name of full range, which the tags say too
             named = av.VideoFrame(frame.width, frame.height, pix_fmt)
             for plane, values in zip(named.planes, frame.planes, strict=True):
